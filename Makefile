@@ -1,0 +1,50 @@
+# Every target sets up what it needs: `make demo` and `make test` work on a fresh machine with Python 3.11 and make.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint bench lock clean
+
+help: ## say what the targets do
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pole and car as processes
+	@$(BIN)/penstock demo
+
+test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
+	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+lint: $(VENV)/dev ## style, types and layers
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: $(VENV)/run ## replay the month and print rates
+	@$(BIN)/python -m bench
+
+lock: $(VENV)/dev ## renew the locked requirements, with hashes
+	$(BIN)/pip install --quiet uv
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/run.in -o requirements/run.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/dev.in -o requirements/dev.lock
+
+clean: ## remove the environment and everything built
+	rm -rf $(VENV) build dist src/penstock/contracts/artifacts
+
+$(BIN)/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+		{ echo "penstock needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# The editable install compiles the contracts, so it is renewed when one of them changes.
+$(VENV)/run: requirements/run.lock $(BUILD) | $(BIN)/python
+	@echo "setting up $(VENV) (once; about a minute)"
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+$(VENV)/dev: requirements/dev.lock $(VENV)/run
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
