@@ -10,8 +10,7 @@ from __future__ import annotations
 from typing import NewType
 
 import coincurve
-from eth_hash.backends import pysha3
-from eth_hash.main import Keccak256
+from eth_hash.backends.pysha3 import keccak256
 
 from penstock.core.errors import BadSignature, OutOfRange
 
@@ -25,12 +24,10 @@ ZERO_ADDRESS = Address(bytes(20))
 GROUP_ORDER = 0xFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFFEBAAEDCE6AF48A03BBFD25E8CD0364141
 HALF_ORDER = GROUP_ORDER // 2
 
-_hash = Keccak256(pysha3)  # 0.8 µs a call; the default backend, pycryptodome, takes 5
-
 
 def keccak(data: bytes) -> bytes:
     """Keccak-256 as Ethereum uses it (not SHA3-256). 32 bytes."""
-    return _hash(data)
+    return keccak256(data)  # 0.8 µs a call; pycryptodome, which eth-hash picks by itself, takes 5
 
 
 def purpose_digest(purpose: str, *parts: bytes) -> Digest:

@@ -1,0 +1,240 @@
+"""A payment channel: its fixed parameters and id, vouchers, locks, and what each signature means.
+
+The forms are the contract's (`contracts/Channel.vy`): EIP-712 under the domain
+`("Penstock Channel", "1", chainId, contract)`, one type for each purpose, and
+
+    id   = keccak(abi.encode(domain separator, token, opener, partner, opener_key, partner_key, period, two_way, counter))
+    leaf = keccak(0x00 || uint256 index || root || uint256 tick_value || uint256 ticks || uint256 expiry)
+    node = keccak(0x01 || left || right)
+
+A tree of locks is padded to a power of two with leaves of 32 zero bytes; no lock at all has the root 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+
+import msgspec
+
+from penstock.core.errors import BadVoucher, OutOfRange
+from penstock.core.identity import Address, Digest, keccak
+from penstock.core.units import MAX_AMOUNT, Amount, Instant
+
+MAX_LOCKS = 1024  # ten Merkle steps on chain; a hub carries hundreds
+MAX_TICKS = 2**16 - 1  # a lock's; the chain walks them at some 264 gas each
+MAX_PERIOD = 365 * 86_400  # seconds
+MIN_PERIOD = 60
+
+DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
+VOUCHER_TYPE = "Voucher(bytes32 channel,uint64 nonce,uint96 amount,uint96 locked,uint64 lockedUntil,bytes32 locksRoot)"
+CLOSE_TYPE = "Close(bytes32 channel,uint96 openerBalance,uint96 partnerBalance,uint64 expiry)"
+DOMAIN_NAME = "Penstock Channel"
+DOMAIN_VERSION = "1"
+
+_DOMAIN_HASH = keccak(DOMAIN_TYPE.encode())
+_VOUCHER_HASH = keccak(VOUCHER_TYPE.encode())
+_CLOSE_HASH = keccak(CLOSE_TYPE.encode())
+
+
+def _word(value: int | bytes) -> bytes:
+    """One 32-byte ABI word: an integer, or bytes aligned to the right as addresses are."""
+    return value.to_bytes(32, "big") if isinstance(value, int) else value.rjust(32, b"\0")
+
+
+class Domain(msgspec.Struct, frozen=True, dict=True):
+    """Where channels live: one contract on one chain, which serves one token."""
+
+    chain_id: int
+    contract: Address
+    token: Address
+
+    @cached_property
+    def separator(self) -> bytes:
+        """The EIP-712 domain separator. 32 bytes."""
+        return keccak(
+            _DOMAIN_HASH
+            + keccak(DOMAIN_NAME.encode())
+            + keccak(DOMAIN_VERSION.encode())
+            + _word(self.chain_id)
+            + _word(self.contract)
+        )
+
+
+class ChannelParams(msgspec.Struct, frozen=True, dict=True):
+    """What is fixed when a channel opens; its id commits to all of it.
+
+    `opener_key` and `partner_key` are the addresses of the plain keys that sign vouchers; they must differ.
+    `period` is the challenge period in seconds. `counter` is the opener's own and never repeats.
+    A one-way channel (`two_way` false) carries payments from opener to partner only.
+    """
+
+    domain: Domain
+    opener: Address
+    partner: Address
+    opener_key: Address
+    partner_key: Address
+    period: int
+    two_way: bool
+    counter: int
+
+    @cached_property
+    def id(self) -> bytes:
+        """The channel's id. 32 bytes."""
+        return keccak(
+            self.domain.separator
+            + _word(self.domain.token)
+            + _word(self.opener)
+            + _word(self.partner)
+            + _word(self.opener_key)
+            + _word(self.partner_key)
+            + _word(self.period)
+            + _word(int(self.two_way))
+            + _word(self.counter)
+        )
+
+    def check(self) -> None:
+        """Pass where the contract would open such a channel.
+
+        Raises:
+            OutOfRange: a key is zero or both are the same, both parties are the same, or a number is outside its bounds.
+        """
+        zero = bytes(20)
+        for party in (self.opener, self.partner, self.opener_key, self.partner_key):
+            if len(party) != 20 or party == zero:
+                raise OutOfRange("a channel's parties and keys are addresses of 20 bytes, none of them zero")
+        if self.opener == self.partner or self.opener_key == self.partner_key:
+            raise OutOfRange("a channel joins two different parties with two different voucher keys")
+        if not MIN_PERIOD <= self.period <= MAX_PERIOD:
+            raise OutOfRange(f"challenge period {self.period} s is outside {MIN_PERIOD}..{MAX_PERIOD} s")
+        if not 0 <= self.counter < 2**64:
+            raise OutOfRange("a channel's counter is a uint64")
+
+    def digest(self, struct_hash: bytes) -> Digest:
+        """The EIP-712 digest of a struct under this channel's domain."""
+        return Digest(keccak(b"\x19\x01" + self.domain.separator + struct_hash))
+
+
+class Lock(msgspec.Struct, frozen=True, array_like=True):
+    """Value claimed tick by tick: `root = sha256^ticks(seed)`, and the k-th preimage proves k ticks of `tick_value`.
+
+    `expiry` is in seconds since 1970; 0 is a lock between neighbours, which needs none: it can be proven until the
+    channel's challenge is over.
+    """
+
+    root: bytes
+    tick_value: int
+    ticks: int
+    expiry: int = 0
+
+    @property
+    def value(self) -> Amount:
+        """What the lock is worth when every tick is proven (token units)."""
+        return Amount(self.tick_value * self.ticks)
+
+    def check(self) -> None:
+        """Pass where the contract could pay this lock.
+
+        Raises:
+            BadVoucher: root not 32 bytes, or a number outside its bounds.
+        """
+        if len(self.root) != 32:
+            raise BadVoucher("a lock's root is 32 bytes")
+        if not (0 < self.tick_value <= MAX_AMOUNT and 0 < self.ticks <= MAX_TICKS and self.value <= MAX_AMOUNT):
+            raise BadVoucher(f"a lock holds 1..{MAX_TICKS} ticks of at least one token unit, within uint96")
+        if not 0 <= self.expiry < 2**64:
+            raise BadVoucher("a lock's expiry is a uint64 of seconds")
+
+    def leaf(self, index: int) -> bytes:
+        """The lock's leaf at `index` of its tree. 32 bytes."""
+        return keccak(
+            b"\x00" + _word(index) + self.root + _word(self.tick_value) + _word(self.ticks) + _word(self.expiry)
+        )
+
+
+def _levels(locks: Sequence[Lock]) -> list[list[bytes]]:
+    level = [lock.leaf(index) for index, lock in enumerate(locks)]
+    while len(level) & (len(level) - 1):
+        level.append(bytes(32))
+    levels = [level]
+    while len(level) > 1:
+        level = [keccak(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+        levels.append(level)
+    return levels
+
+
+def locks_root(locks: Sequence[Lock]) -> bytes:
+    """The root of the canonical tree over `locks`, in their order. 32 zero bytes for none."""
+    return _levels(locks)[-1][0] if locks else bytes(32)
+
+
+def lock_branch(locks: Sequence[Lock], index: int) -> list[bytes]:
+    """The siblings from leaf `index` up to the root, as the contract wants them."""
+    branch = []
+    for level in _levels(locks)[:-1]:
+        branch.append(level[index ^ 1])
+        index >>= 1
+    return branch
+
+
+class Voucher(msgspec.Struct, frozen=True, array_like=True):
+    """A signed, cumulative promise in one direction of a channel: `amount` for good, and `locked` by the locks.
+
+    `locked` is the locks' sum and `locked_until` their last expiry (seconds). The channel is not part of the struct;
+    it is named when the voucher is signed.
+    """
+
+    nonce: int
+    amount: int
+    locked: int
+    locked_until: int
+    locks_root: bytes
+
+    @classmethod
+    def over(cls, nonce: int, amount: int, locks: Sequence[Lock] = ()) -> Voucher:
+        """The voucher that promises `amount` and `locks`."""
+        return cls(
+            nonce,
+            amount,
+            sum(lock.value for lock in locks),
+            max((lock.expiry for lock in locks), default=0),
+            locks_root(locks),
+        )
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that the payer's voucher key signs."""
+        return channel.digest(
+            keccak(
+                _VOUCHER_HASH
+                + channel.id
+                + _word(self.nonce)
+                + _word(self.amount)
+                + _word(self.locked)
+                + _word(self.locked_until)
+                + self.locks_root
+            )
+        )
+
+
+class Close(msgspec.Struct, frozen=True, array_like=True):
+    """A cooperative end: what each side gets, good until `expiry` (seconds). Signed by both voucher keys.
+
+    The two balances must sum to what is in the channel. Whoever signs freezes the channel until this is mined or expired.
+    """
+
+    opener_balance: int
+    partner_balance: int
+    expiry: int
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that both voucher keys sign."""
+        return channel.digest(
+            keccak(
+                _CLOSE_HASH + channel.id + _word(self.opener_balance) + _word(self.partner_balance) + _word(self.expiry)
+            )
+        )
+
+
+def seconds(at: Instant) -> int:
+    """An instant in whole seconds, as the ledger counts."""
+    return at // 1000
