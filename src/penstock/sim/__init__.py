@@ -1,0 +1,1 @@
+"""The simulated world: a power line between a pole and a car, and real charging sessions to run over it."""
