@@ -3,7 +3,8 @@
 The forms are the contract's (`contracts/Channel.vy`): EIP-712 under the domain
 `("Penstock Channel", "1", chainId, contract)`, one type for each purpose, and
 
-    id   = keccak(abi.encode(domain separator, token, opener, partner, opener_key, partner_key, period, two_way, counter))
+    id   = keccak(abi.encode(domain separator, token, opener, partner, opener_key, partner_key,
+                             period, two_way, counter))
     leaf = keccak(0x00 || uint256 index || root || uint256 tick_value || uint256 ticks || uint256 expiry)
     node = keccak(0x01 || left || right)
 
@@ -97,7 +98,7 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True):
         """Pass where the contract would open such a channel.
 
         Raises:
-            OutOfRange: a key is zero or both are the same, both parties are the same, or a number is outside its bounds.
+            OutOfRange: a party or key is zero or stands on both sides, or a number is outside its bounds.
         """
         zero = bytes(20)
         for party in (self.opener, self.partner, self.opener_key, self.partner_key):
@@ -219,7 +220,7 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True):
 class Close(msgspec.Struct, frozen=True, array_like=True):
     """A cooperative end: what each side gets, good until `expiry` (seconds). Signed by both voucher keys.
 
-    The two balances must sum to what is in the channel. Whoever signs freezes the channel until this is mined or expired.
+    The two balances sum to what is in the channel. Whoever signs freezes the channel until this is mined or expired.
     """
 
     opener_balance: int

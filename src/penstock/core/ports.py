@@ -13,7 +13,8 @@ import msgspec
 from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
 from penstock.core.errors import JournalError, PenstockError
 from penstock.core.identity import Address, Key
-from penstock.core.units import Amount, Instant, Quantity
+from penstock.core.meter import Reading
+from penstock.core.units import Amount, Quantity
 
 
 class Journal(Protocol):
@@ -62,13 +63,6 @@ class Link(Protocol):
     def close(self, reason: str = "") -> None:
         """Send what is queued, then end the link. `on_lost` is not called for an end that we chose."""
         ...
-
-
-class Reading(msgspec.Struct, frozen=True, array_like=True):
-    """A meter's running total (units of the medium) at an instant of the meter's clock."""
-
-    total: Quantity
-    at: Instant
 
 
 class Meter(Protocol):

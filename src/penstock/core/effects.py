@@ -1,0 +1,44 @@
+"""What a machine in `core` orders the shell to do. A machine returns these in the order in which they must happen.
+
+What follows a `Persist` waits until it is durable. One exception: `ShutValve` is never made to wait, and it voids
+every `Allow` that is still waiting.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.core.messages import Message
+from penstock.core.units import Quantity
+
+Rows = tuple[tuple[bytes, bytes | None], ...]
+"""Journal rows: key and value; None deletes."""
+
+
+class Persist(msgspec.Struct, frozen=True):
+    """Make these rows durable together."""
+
+    rows: Rows
+
+
+class Send(msgspec.Struct, frozen=True):
+    """Send a message over the session's link; where there is none it is dropped, and resumption repairs it."""
+
+    message: Message
+
+
+class Allow(msgspec.Struct, frozen=True):
+    """Let the supply run until the meter's register reaches `total` (units of the medium)."""
+
+    total: Quantity
+
+
+class ShutValve(msgspec.Struct, frozen=True):
+    """Close the valve at once, then report the register's reading to `Session.valve_shut`."""
+
+
+class Ended(msgspec.Struct, frozen=True):
+    """The session is over; its outcome is in the session. Release link, valve and meter."""
+
+
+Effect = Persist | Send | Allow | ShutValve | Ended

@@ -1,0 +1,180 @@
+"""Everything that the two sides say to each other, version 1. Frozen; sums in token units since the session began.
+
+consumer                                supplier
+AskOffer                      ->
+                              <-        Offered
+Propose                       ->
+                              <-        Accepted | Refused
+                              <-        Metered       (the loop:
+Paid                          ->                       supply, reading, payment)
+Stop                          <->       Stop          (either, once)
+                              <-        Final
+Square                        ->
+                              <-        Receipted
+AskClose                      ->                      (where the channel is not kept)
+                              <-        Closing
+
+Resume                        ->                      (after a lost link or a crash)
+                              <-        Resumed | Receipted | Refused
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+import msgspec
+from msgspec import Meta
+
+from penstock.core.channel import Close
+from penstock.core.offer import Offer, Receipt, Terms
+from penstock.core.units import MAX_INSTANT, MAX_QUANTITY, Amount, Instant, Quantity
+
+VERSION = 1
+
+Total = Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)]
+Time = Annotated[Instant, Meta(ge=0, le=MAX_INSTANT)]
+Sum = Annotated[Amount, Meta(ge=0)]
+
+
+class Reason(StrEnum):
+    """Why a session ended."""
+
+    TARGET_REACHED = "target reached"
+    BUDGET_SPENT = "budget spent"
+    WALLET_EMPTY = "wallet empty"
+    PRICE_OVER_LIMIT = "price over the limit"
+    METERS_DISAGREE = "meters disagree"
+    PAYMENT_STALLED = "payment stalled"
+    SUPPLY_STALLED = "supply stalled"
+    PEER_GONE = "peer gone"
+    PEER_CHEATED = "peer cheated"
+    DEVICE_FAILED = "device failed"
+    GRID = "grid says so"
+    OPERATOR = "stopped by its operator"
+
+
+class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
+    pass
+
+
+class AskOffer(_Message, frozen=True, tag=1):
+    """What do you sell?"""
+
+
+class Offered(_Message, frozen=True, tag=2):
+    """The supplier's offer and its signature over it."""
+
+    offer: Offer
+    signature: bytes
+
+
+class Propose(_Message, frozen=True, tag=3):
+    """Terms, the consumer's signature over them, and the rail's first evidence."""
+
+    terms: Terms
+    signature: bytes
+    evidence: bytes
+
+
+class Accepted(_Message, frozen=True, tag=4):
+    """The supplier's signature over the terms: the session has begun."""
+
+    signature: bytes
+
+
+class Refused(_Message, frozen=True, tag=5):
+    """No, and why, in one line."""
+
+    why: str
+
+
+class Metered(_Message, frozen=True, tag=6):
+    """The supplier's meter: the session's total at an instant of its clock, and what is durably secured so far."""
+
+    total: Total
+    at: Time
+    secured: Sum
+
+
+class Paid(_Message, frozen=True, tag=7):
+    """The total on the consumer's own meter, and the rail's evidence."""
+
+    total: Total
+    evidence: tuple[bytes, ...]
+
+
+class Stop(_Message, frozen=True, tag=8):
+    """Let us end, and why. No answer is needed but the ordinary end."""
+
+    reason: Reason
+
+
+class Final(_Message, frozen=True, tag=9):
+    """The valve is shut: the last reading of the supplier's meter."""
+
+    total: Total
+    at: Time
+    reason: Reason
+
+
+class Square(_Message, frozen=True, tag=10):
+    """The receipt with the consumer's signature, and the evidence that pays it exactly."""
+
+    receipt: Receipt
+    signature: bytes
+    evidence: bytes
+
+
+class Receipted(_Message, frozen=True, tag=11):
+    """The supplier's signature over the receipt: the session is over."""
+
+    signature: bytes
+
+
+class AskClose(_Message, frozen=True, tag=12):
+    """The consumer's signature under a cooperative close of the channel (by its id)."""
+
+    channel: bytes
+    close: Close
+    signature: bytes
+
+
+class Closing(_Message, frozen=True, tag=13):
+    """The supplier took the close and will send it to the ledger."""
+
+    channel: bytes
+
+
+class Resume(_Message, frozen=True, tag=14):
+    """Let us take up the session under these terms (their hash)."""
+
+    terms: bytes
+
+
+class Resumed(_Message, frozen=True, tag=15):
+    """Where the supplier stands: its meter, the bill's turns, and the rail's state as proof of what was paid."""
+
+    total: Total
+    at: Time
+    turns: tuple[Total, ...]
+    state: bytes
+
+
+Message = (
+    AskOffer
+    | Offered
+    | Propose
+    | Accepted
+    | Refused
+    | Metered
+    | Paid
+    | Stop
+    | Final
+    | Square
+    | Receipted
+    | AskClose
+    | Closing
+    | Resume
+    | Resumed
+)

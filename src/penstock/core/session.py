@@ -1,0 +1,575 @@
+"""A session: reading -> due -> ticks, from the first package to the signed receipt. One machine for both roles.
+
+    role      state      what it takes                                         what it waits for
+    supplier  STREAMING  reading, Paid, Stop, valve shut                       payment for what flowed
+              STOPPING   reading, Paid, Stop, valve shut                       the valve, then the last reading
+              SQUARING   reading, Paid, Stop, Square                           the exact payment and the receipt
+    consumer  STREAMING  reading, Metered, Stop, Final, Resumed                supply for what was paid
+              STOPPING   reading, Metered, Stop, Final, Resumed                the last reading
+              SQUARING   reading, Metered, Stop, Final, Receipted, Resumed     the supplier's signature
+    both      ENDED      reading
+
+Each event returns effects in the order in which they must happen. An event that does not belong raises and changes
+nothing: IllegalEvent for one of ours, BadMessage for the peer's. In every state but ENDED there are also `stop`,
+`link_lost`, `link_back` and `on_time`, so that nothing waits for ever.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from enum import StrEnum
+from typing import Any, cast
+
+import msgspec
+
+from penstock.core.codec import encode
+from penstock.core.control import Control
+from penstock.core.effects import Allow, Effect, Ended, Persist, Rows, Send, ShutValve
+from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, RemoteError
+from penstock.core.identity import Key, check_signed
+from penstock.core.messages import (
+    Final,
+    Message,
+    Metered,
+    Paid,
+    Reason,
+    Receipted,
+    Resume,
+    Resumed,
+    Square,
+    Stop,
+)
+from penstock.core.meter import Reading, SessionMeter
+from penstock.core.offer import Receipt, Terms
+from penstock.core.rail import Evidence, PayeeEnd, PayerEnd
+from penstock.core.tariff import Bill
+from penstock.core.units import Amount, Duration, Instant, Price, Quantity
+
+SESSION_ROWS = b"session/"
+HEARTBEAT = Duration(1_000)  # how often a supplier announces its reading when nothing else makes it
+
+
+class Role(StrEnum):
+    """Which side of the session we are."""
+
+    SUPPLIER = "supplier"
+    CONSUMER = "consumer"
+
+
+class State(StrEnum):
+    """Where the session stands; see the table at the top of the module."""
+
+    STREAMING = "streaming"
+    STOPPING = "stopping"
+    SQUARING = "squaring"
+    ENDED = "ended"
+
+
+class Patience(msgspec.Struct, frozen=True):
+    """How long we wait for the peer: for its next move, and for its return after the link was lost (ms)."""
+
+    move: Duration = Duration(10_000)
+    return_: Duration = Duration(120_000)
+
+
+class SessionRow(msgspec.Struct, frozen=True):
+    """What the journal keeps of a session. `base` is our own meter's reading at its beginning."""
+
+    role: Role
+    terms: Terms
+    proposed: bytes
+    accepted: bytes
+    base: Reading
+    state: State = State.STREAMING
+    reason: Reason | None = None
+    turns: tuple[Quantity, ...] = ()
+    receipt: Receipt | None = None
+    consumer_signature: bytes = b""
+    supplier_signature: bytes = b""
+    worst: Amount = Amount(0)
+
+
+class Session:
+    """One side of one session. The rail's end decides the role: a payee supplies, a payer consumes."""
+
+    __slots__ = (
+        "_allowed",
+        "_announced",
+        "_announced_at",
+        "_before",
+        "_handlers",
+        "_moved",
+        "bill",
+        "claimed",
+        "control",
+        "digest",
+        "fault",
+        "key",
+        "linked",
+        "max_price",
+        "meter",
+        "patience",
+        "payee",
+        "payer",
+        "receipt",
+        "row",
+        "state",
+        "terms",
+    )
+
+    def __init__(
+        self,
+        row: SessionRow,
+        rail: PayerEnd | PayeeEnd,
+        key: Key,
+        now: Instant,
+        patience: Patience | None = None,
+        max_price: Price | None = None,
+    ) -> None:
+        """Take up a session at what the journal has of it; its first row is a session that has just been accepted.
+
+        The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit.
+        """
+        self.row = row
+        self.terms = row.terms
+        self.digest = row.terms.digest()
+        self.key = key
+        self.patience = patience or Patience()
+        self.max_price = max_price
+        offer = row.terms.offer
+        self.payee: PayeeEnd | None = None
+        self.payer: PayerEnd | None = None
+        if row.role is Role.SUPPLIER:
+            self.payee = cast("PayeeEnd", rail)
+        else:
+            self.payer = cast("PayerEnd", rail)
+        self._before = offer.mode == "pay-before"
+        first = (row.role is Role.CONSUMER) == self._before
+        self.control = Control(offer.credit_limit if first else 0, offer.first_trust)
+        self.control.worst = row.worst
+        self.meter = SessionMeter(row.base)
+        self.bill = Bill(offer.tariff, row.turns)
+        self.receipt = row.receipt
+        self.fault = ""
+        self.linked = False
+        self.claimed = Quantity(0)
+        self._allowed = Quantity(0)
+        self._announced = Quantity(0)
+        self._announced_at = now
+        self._moved = now
+        self._enter(row.state)
+        if self.payee is not None:
+            self.control.get(self.payee.secured)
+            self.control.trust = min(offer.first_trust, self.control.limit)
+        if self.payer is not None:
+            self.control.give(self.payer.paid)
+
+    # ---- what anybody may look at
+
+    @property
+    def role(self) -> Role:
+        """Supplier or consumer."""
+        return self.row.role
+
+    @property
+    def reason(self) -> Reason | None:
+        """Why the session ends or ended; None while it streams."""
+        return self.row.reason
+
+    @property
+    def paid(self) -> Amount:
+        """What is secured to the supplier (as the supplier sees it), or was given (as the consumer does)."""
+        return self._payee.secured if self.payee is not None else self._payer.paid
+
+    @property
+    def ticks(self) -> int:
+        """Ticks proven or revealed in this session."""
+        return self._payee.ticks if self.payee is not None else self._payer.ticks
+
+    @property
+    def complete(self) -> bool:
+        """Whether both sides have signed the receipt."""
+        return bool(self.row.consumer_signature and self.row.supplier_signature)
+
+    # ---- events of our own side
+
+    def begin(self, now: Instant) -> list[Effect]:
+        """The terms are signed and the link is there: let the side that goes first give its first package.
+
+        Raises:
+            IllegalEvent: it has begun.
+        """
+        if self.linked or self.state is not State.STREAMING:
+            raise IllegalEvent("a session begins once")
+        self.linked = True
+        self._moved = self._announced_at = now
+        return self._release() if self.payee is not None else self._pay()
+
+    def on_reading(self, reading: Reading, now: Instant) -> list[Effect]:
+        """A reading of our own meter's register. A supplier announces it when a tick is due, or supply has to wait.
+
+        Raises:
+            DeviceError: the register went back; stop with Reason.DEVICE_FAILED.
+        """
+        total = self.meter.take(reading)
+        if self.payee is None or self.state is not State.STREAMING:
+            return []
+        due = self.bill.due(total)
+        self.control.give(due)
+        if not self.linked or total == self._announced:
+            return []
+        tick_due = due - self.bill.due(self._announced) >= self.terms.offer.tick_value
+        if tick_due or total >= self._allowed:
+            return self._announce(now)
+        return []
+
+    def valve_shut(self, reading: Reading, now: Instant) -> list[Effect]:
+        """The valve is shut and this is the register. Ends the supply for good where the session is stopping.
+
+        Raises:
+            DeviceError: the register went back. IllegalEvent: a consumer has no valve.
+        """
+        if self.payee is None:
+            raise IllegalEvent("a consumer has no valve")
+        total = self.meter.take(reading)
+        if self.state in (State.STREAMING, State.STOPPING):
+            self.control.give(self.bill.due(total))
+        if self.state is not State.STOPPING:
+            return []
+        self.bill.turn(total, reading.at)
+        self._enter(State.SQUARING)
+        self._moved = now
+        return [self._persist(), Send(self._final())]
+
+    def stop(self, reason: Reason, now: Instant) -> list[Effect]:
+        """End the session from our side. Nothing where it is ending already."""
+        if self.state is not State.STREAMING:
+            return []
+        return [*self._stopping(reason, now), Send(Stop(reason))]
+
+    def link_lost(self, now: Instant) -> list[Effect]:
+        """The link is gone: no supply without it. The peer has `patience.return_` to come back."""
+        self.linked = False
+        self._moved = now
+        if self.payee is None or self.state is State.ENDED:
+            return []
+        return self._shut()
+
+    def link_back(self, now: Instant) -> list[Effect]:
+        """There is a link to the same peer again: the consumer asks to resume, the supplier says where it stands."""
+        self._moved = now
+        if self.payer is not None:
+            return [Send(Resume(self.digest))]
+        self.linked = True
+        self._announced, self._announced_at = self.meter.total, now
+        where = Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())
+        effects: list[Effect] = [Send(where)]
+        if self.state is State.STREAMING:
+            effects += self._release()
+        elif self.state is State.STOPPING:
+            effects += self._shut()
+        elif self.state is State.SQUARING:
+            effects.append(Send(self._final()))
+        return effects
+
+    def on_time(self, now: Instant) -> list[Effect]:
+        """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
+        waited = now - self._moved
+        if self.state is State.ENDED:
+            return []
+        if not self.linked:
+            return self._give_up(Reason.PEER_GONE, now) if waited > self.patience.return_ else []
+        if self.state is not State.STREAMING:
+            return self._give_up(Reason.PEER_GONE, now) if waited > self.patience.move else []
+        if self.payer is not None:
+            return self.stop(Reason.SUPPLY_STALLED, now) if waited > self.patience.move else []
+        if waited > self.patience.move and self._owed():
+            return self.stop(Reason.PAYMENT_STALLED, now)
+        return self._announce(now) if now - self._announced_at >= HEARTBEAT else []
+
+    def on_message(self, message: Message, now: Instant) -> list[Effect]:
+        """A message of the peer. Feed the newest reading of our own meter first: totals are compared at once.
+
+        Raises:
+            BadMessage: it does not belong in this state; cut the link. Nothing has changed.
+        """
+        handler = self._handlers.get(type(message))
+        if handler is None:
+            raise BadMessage(f"{type(message).__name__} does not belong in a {self.role} that is {self.state}")
+        return handler(self, message, now)
+
+    # ---- the supplier
+
+    @property
+    def _payee(self) -> PayeeEnd:
+        assert self.payee is not None
+        return self.payee
+
+    def _paid(self, message: Paid, now: Instant) -> list[Effect]:
+        rail, rows, effects = self._payee, (), []  # type: PayeeEnd, Rows, list[Effect]
+        before = rail.secured
+        try:
+            for evidence in message.evidence:
+                rows += rail.take(evidence)
+        except RemoteError as error:
+            self.fault = str(error)
+        if rows:
+            effects.append(Persist(rows))
+        if rail.secured > before:
+            self._moved = now
+            self.control.get(rail.secured)
+        if self.fault:
+            return [*effects, *self.stop(Reason.PEER_CHEATED, now)]
+        if self.state is State.STREAMING:
+            tolerance = self.terms.offer.tolerance
+            if message.total > self._allowed + tolerance.at(self._allowed):
+                return [*effects, *self.stop(Reason.METERS_DISAGREE, now)]
+            effects += self._release()
+        return effects
+
+    def _square(self, message: Square, now: Instant) -> list[Effect]:
+        receipt, rail = message.receipt, self._payee
+        due = self.bill.due(self.meter.total)
+        check_signed(receipt.digest(), message.signature, self.terms.consumer, "the receipt")
+        expected = Receipt(
+            terms=self.digest,
+            supplier_total=self.meter.total,
+            consumer_total=receipt.consumer_total,
+            paid=receipt.paid,
+            unpaid=Amount(max(0, due - receipt.paid)),
+            ticks=receipt.ticks,
+            reason=receipt.reason,
+            at=receipt.at,
+        )
+        if receipt != expected or receipt.reason not in set(Reason):
+            raise BadMessage("the receipt does not say what this session was")
+        if receipt.paid < min(rail.secured, due):
+            raise BadVoucher(f"the receipt pays {receipt.paid}, less than the {min(rail.secured, due)} secured")
+        rows = rail.take(message.evidence, least=receipt.paid)
+        self.control.get(rail.secured)
+        self.receipt = receipt
+        self._enter(State.ENDED)
+        signature = self.key.sign(receipt.digest())
+        row = self._row(
+            reason=Reason(receipt.reason), consumer_signature=message.signature, supplier_signature=signature
+        )
+        return [Persist(rows + row), Send(Receipted(signature)), Ended()]
+
+    def _release(self) -> list[Effect]:
+        """Let supply run as far as payment, trust, budget, channel and quantity allow."""
+        worth = min(self.control.may_give, self.terms.budget, self._payee.capacity)
+        total = min(self.bill.affords(worth, self.meter.total), self.terms.quantity_limit)
+        if total <= self._allowed:
+            return []
+        self._allowed = Quantity(total)
+        return [Allow(Quantity(self.row.base.total + total))]
+
+    def _announce(self, now: Instant) -> list[Effect]:
+        total, at = self.meter.total, self.meter.at
+        self._announced, self._announced_at = total, now
+        said: list[Effect] = [Send(Metered(total, at, self._payee.secured))]
+        if self.bill.turn(total, at):
+            self._allowed = total  # what may still flow costs another price now
+            return [self._persist(), *said, *self._release()]
+        return said
+
+    def _owed(self) -> bool:
+        """Whether it is the consumer's move: it owes a tick, or supply has run as far as it may."""
+        owes = self.control.exposure >= self.terms.offer.tick_value
+        return owes or self.meter.total >= self._allowed
+
+    def _shut(self) -> list[Effect]:
+        self._allowed = Quantity(0)
+        self.control.trust = min(self.terms.offer.first_trust, self.control.limit)
+        return [ShutValve()]
+
+    def _final(self) -> Final:
+        assert self.row.reason is not None
+        return Final(self.meter.total, self.meter.at, self.row.reason)
+
+    # ---- the consumer
+
+    @property
+    def _payer(self) -> PayerEnd:
+        assert self.payer is not None
+        return self.payer
+
+    def _metered(self, message: Metered, now: Instant) -> list[Effect]:
+        total, own, offer = message.total, self.meter.total, self.terms.offer
+        if total < self.claimed:
+            self.fault = f"the supplier's meter went back from {self.claimed} to {total}"
+            return self.stop(Reason.PEER_CHEATED, now)
+        credit = 0 if self._before else offer.credit_limit
+        reach = self.bill.affords(self._payer.paid + credit, total)
+        if total > own + offer.tolerance.at(own) or own > reach + offer.tolerance.at(own):
+            self.fault = f"the supplier's meter says {total}, ours {own}"
+            return self.stop(Reason.METERS_DISAGREE, now)
+        if total > self.claimed:
+            self._moved = now
+            self.claimed = total
+        effects: list[Effect] = []
+        if self.bill.turn(total, message.at):
+            effects.append(self._persist())
+        price = self.bill.price
+        if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
+            return [*effects, *self.stop(Reason.PRICE_OVER_LIMIT, now)]
+        self.control.get(self.bill.due(total))
+        effects += self._pay()
+        reason = self._reached(total)
+        return [*effects, *self.stop(reason, now)] if reason else effects
+
+    def _pay(self) -> list[Effect]:
+        """Pay what the control unit lets go, in whole ticks."""
+        sum_ = min(self.control.may_give, self.terms.budget, self._payer.capacity, self._most())
+        return self._give(self._payer.pay(sum_))
+
+    def _give(self, evidence: list[Evidence]) -> list[Effect]:
+        if not evidence:
+            return []
+        self.control.give(self._payer.paid)
+        rows = tuple(row for one in evidence for row in one.rows)
+        paid = Send(Paid(self.meter.total, tuple(one.data for one in evidence)))
+        return [Persist(rows), paid] if rows else [paid]
+
+    def _most(self) -> int:
+        """The most that the quantity limit can cost; in whole ticks where they are paid before they are used."""
+        most = self.bill.due(self.terms.quantity_limit)
+        if not self._before:
+            return most
+        tick = self.terms.offer.tick_value
+        return -(-most // tick) * tick
+
+    def _reached(self, total: Quantity) -> Reason | None:
+        """Which of our limits the supply has reached, if any."""
+        if total >= self.terms.quantity_limit:
+            return Reason.TARGET_REACHED
+        budget, capacity = self.terms.budget, self._payer.capacity
+        sum_ = min(budget, capacity)
+        if self._before:
+            sum_ -= sum_ % self.terms.offer.tick_value
+        if total < self.bill.affords(sum_, total):
+            return None
+        return Reason.BUDGET_SPENT if budget <= capacity else Reason.WALLET_EMPTY
+
+    def _finished(self, message: Final, now: Instant) -> list[Effect]:
+        """The supply is over: agree on the bill, pay it to the token unit, sign the receipt."""
+        total, own = message.total, self.meter.total
+        allowed = self.terms.offer.tolerance.at(max(total, own))
+        self.bill.turn(max(total, self.claimed), message.at)
+        paid, reason = self._payer.paid, self.row.reason or message.reason
+        bill = min(self.bill.due(total), self.terms.budget, self._payer.capacity)
+        if abs(total - own) > allowed or total < self.claimed:
+            self.fault = self.fault or f"the supplier's meter ends at {total}, ours at {own}"
+            reason, bill = Reason.METERS_DISAGREE, paid
+        elif reason is Reason.METERS_DISAGREE:
+            bill = paid
+        self.claimed = max(total, self.claimed)
+        evidence = self._payer.square(bill)
+        self.receipt = Receipt(
+            terms=self.digest,
+            supplier_total=total,
+            consumer_total=own,
+            paid=Amount(bill),
+            unpaid=Amount(max(0, self.bill.due(total) - bill)),
+            ticks=self._payer.ticks,
+            reason=reason,
+            at=now,
+        )
+        signature = self.key.sign(self.receipt.digest())
+        self._enter(State.SQUARING)
+        self._moved = now
+        rows = self._row(reason=reason, consumer_signature=signature)
+        return [Persist(evidence.rows + rows), Send(Square(self.receipt, signature, evidence.data))]
+
+    def _receipted(self, message: Receipted, now: Instant) -> list[Effect]:
+        assert self.receipt is not None
+        check_signed(self.receipt.digest(), message.signature, self.terms.offer.supplier, "the receipt")
+        self._enter(State.ENDED)
+        return [Persist(self._row(supplier_signature=message.signature)), Ended()]
+
+    def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
+        mine = self.bill.turns
+        if message.turns[: len(mine)] != mine:
+            raise BadTerms("the supplier turned its bill at other totals than those that it announced")
+        bill = Bill(self.terms.offer.tariff, message.turns)
+        evidence = self._payer.resume(message.state)
+        self.bill = bill
+        self.linked = True
+        self._moved = now
+        if self.state is State.SQUARING:
+            assert self.receipt is not None
+            last = self._payer.square(self.receipt.paid)
+            return [Send(Square(self.receipt, self.row.consumer_signature, last.data))]
+        effects = self._give(evidence)
+        self.control.give(self._payer.paid)
+        if self.state is State.STOPPING:
+            assert self.row.reason is not None
+            return [*effects, Send(Stop(self.row.reason))]
+        return effects + self._metered(Metered(message.total, message.at, Amount(0)), now)
+
+    # ---- both
+
+    def _told_to_stop(self, message: Stop, now: Instant) -> list[Effect]:
+        return self._stopping(message.reason, now) if self.state is State.STREAMING else []
+
+    def _stopping(self, reason: Reason, now: Instant) -> list[Effect]:
+        self._enter(State.STOPPING)
+        self._moved = now
+        shut = self._shut() if self.payee is not None else []
+        return [*shut, self._persist(reason=reason)]
+
+    def _give_up(self, reason: Reason, now: Instant) -> list[Effect]:
+        """End without the peer: what is secured is ours, and the ledger pays it."""
+        shut = self._shut() if self.payee is not None else []
+        self._enter(State.ENDED)
+        self._moved = now
+        return [*shut, self._persist(reason=self.row.reason or reason), Ended()]
+
+    def _ignore(self, message: Message, now: Instant) -> list[Effect]:
+        """It crossed with ours on the way, and is out of date."""
+        return []
+
+    def _enter(self, state: State) -> None:
+        self.state = state
+        self._handlers = _HANDLERS[self.row.role, state]
+
+    def _persist(self, reason: Reason | None = None) -> Persist:
+        return Persist(self._row(reason=reason or self.row.reason))
+
+    def _row(self, **changes: object) -> Rows:
+        self.row = msgspec.structs.replace(
+            self.row,
+            state=self.state,
+            turns=self.bill.turns,
+            receipt=self.receipt,
+            worst=Amount(self.control.worst),
+            **changes,
+        )
+        return ((SESSION_ROWS + self.digest, encode(self.row)),)
+
+
+_Handler = Callable[[Session, Any, Instant], list[Effect]]  # each takes the message that it is listed under
+
+_STREAM_SUPPLIER: dict[type, _Handler] = {Paid: Session._paid, Stop: Session._told_to_stop}
+_STREAM_CONSUMER: dict[type, _Handler] = {
+    Metered: Session._metered,
+    Stop: Session._told_to_stop,
+    Final: Session._finished,
+    Resumed: Session._resumed,
+}
+_HANDLERS: dict[tuple[Role, State], dict[type, _Handler]] = {
+    (Role.SUPPLIER, State.STREAMING): _STREAM_SUPPLIER,
+    (Role.SUPPLIER, State.STOPPING): _STREAM_SUPPLIER,
+    (Role.SUPPLIER, State.SQUARING): _STREAM_SUPPLIER | {Square: Session._square},
+    (Role.SUPPLIER, State.ENDED): {},
+    (Role.CONSUMER, State.STREAMING): _STREAM_CONSUMER,
+    (Role.CONSUMER, State.STOPPING): _STREAM_CONSUMER | {Metered: Session._ignore},
+    (Role.CONSUMER, State.SQUARING): {
+        Metered: Session._ignore,
+        Stop: Session._ignore,
+        Final: Session._ignore,
+        Receipted: Session._receipted,
+        Resumed: Session._resumed,
+    },
+    (Role.CONSUMER, State.ENDED): {},
+}

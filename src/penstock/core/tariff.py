@@ -1,0 +1,126 @@
+"""Price over time, and the bill that both sides compute alike from the same readings.
+
+A tariff is a series of steps. A step takes effect at the first reading that the supplier announces at or after its
+start (a *turn*): what flowed up to that reading is billed at the old price, what flows after it at the new one. Both
+sides see the same announced readings, so they turn at the same total and need no message about it. Money is exact:
+the bill is the integral over all steps, rounded down once, at the end.
+"""
+
+from __future__ import annotations
+
+import msgspec
+
+from penstock.core.errors import BadTerms, IllegalEvent
+from penstock.core.units import MAX_AMOUNT, MAX_INSTANT, MAX_QUANTITY, Amount, Instant, Price, Quantity
+
+MAX_STEPS = 1024  # ten days of quarter hours
+
+
+class Step(msgspec.Struct, frozen=True, array_like=True):
+    """From `start` on (ms since 1970), `amount` token units per the tariff's `per` units of the medium."""
+
+    start: Instant
+    amount: int
+
+
+class Tariff(msgspec.Struct, frozen=True, array_like=True):
+    """Steps in order of time, all quoted per `per` units of the medium. The first is in force from the beginning."""
+
+    per: int
+    steps: tuple[Step, ...]
+
+    @classmethod
+    def flat(cls, amount: int, per: int) -> Tariff:
+        """One price for all time: `amount` token units per `per` units."""
+        return cls(per, (Step(Instant(0), amount),))
+
+    def price(self, step: int) -> Price:
+        """The price of a step."""
+        return Price(self.steps[step].amount, self.per)
+
+    @property
+    def highest(self) -> Price:
+        """The dearest step's price."""
+        return Price(max(step.amount for step in self.steps), self.per)
+
+    def check(self) -> None:
+        """Pass where both sides can compute with this tariff.
+
+        Raises:
+            BadTerms: no steps or too many, not in order of time, or a price that is not positive or absurd.
+        """
+        if not 1 <= len(self.steps) <= MAX_STEPS:
+            raise BadTerms(f"a tariff has 1..{MAX_STEPS} steps, not {len(self.steps)}")
+        if not 0 < self.per <= MAX_QUANTITY:
+            raise BadTerms("a tariff is quoted per a positive quantity")
+        before = -1
+        for step in self.steps:
+            if not before < step.start <= MAX_INSTANT:
+                raise BadTerms("a tariff's steps start one after the other")
+            if not 0 < step.amount <= MAX_AMOUNT:
+                raise BadTerms("a tariff's prices are positive and within uint96")
+            before = step.start
+
+
+class Bill:
+    """What is due for a running total. `turns` are the totals at which the steps after the first took effect."""
+
+    __slots__ = ("_base", "_dearest", "_from", "_next", "price", "tariff", "turns")
+
+    def __init__(self, tariff: Tariff, turns: tuple[Quantity, ...] = ()) -> None:
+        """Take up a bill at the turns made so far.
+
+        Raises:
+            BadTerms: more turns than steps, or turns whose totals fall.
+        """
+        self.tariff = tariff
+        self.turns: tuple[Quantity, ...] = ()
+        self._base = 0  # token units times `per`, billed up to the last turn
+        self._from = 0  # the total at the last turn
+        self._enter(0)
+        if len(turns) >= len(tariff.steps):
+            raise BadTerms("a bill cannot turn more often than its tariff has steps")
+        for total in turns:
+            if total < self._from:
+                raise BadTerms("a bill's turns cannot go back")
+            self._turn(total)
+
+    def _enter(self, step: int) -> None:
+        self.price = self.tariff.price(step)
+        steps = self.tariff.steps
+        self._next = steps[step + 1].start if step + 1 < len(steps) else MAX_INSTANT + 1
+        self._dearest = max(later.amount for later in steps[step : step + 2])
+
+    def _turn(self, total: Quantity) -> None:
+        self._base += (total - self._from) * self.price.amount
+        self._from = total
+        self.turns = (*self.turns, total)
+        self._enter(len(self.turns))
+
+    def turn(self, total: Quantity, at: Instant) -> bool:
+        """Let the steps that start at or before an announced reading take effect. Returns whether one did.
+
+        Raises:
+            IllegalEvent: `total` is below the last turn's.
+        """
+        if at < self._next:
+            return False
+        if total < self._from:
+            raise IllegalEvent("a bill cannot turn below its last turn")
+        while at >= self._next:
+            self._turn(total)
+        return True
+
+    def due(self, total: int) -> Amount:
+        """Token units due for `total`, at the prices in force so far; rounded down."""
+        return Amount((self._base + (total - self._from) * self.price.amount) // self.price.per)
+
+    def affords(self, sum_: int, total: int = 0) -> Quantity:
+        """The total up to which supply may run, having reached `total`, so that its due does not exceed `sum_`.
+
+        What is still to flow counts at the dearer of the price in force and the next, since it may turn meanwhile.
+        Never below `total`.
+        """
+        reached = max(total, self._from)
+        room = (sum_ + 1) * self.price.per - 1 - self._base - (reached - self._from) * self.price.amount
+        return Quantity(reached + max(0, room) // self._dearest)

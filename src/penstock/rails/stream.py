@@ -1,0 +1,391 @@
+"""The stream channel: ticks revealed from a hash chain under a voucher of a payment channel on an EVM ledger.
+
+Evidence is one of two, told apart by its first byte:
+
+    0x01 || uint64 nonce || uint32 count || preimage     `count` ticks of the lock under that voucher are proven
+    0x02 || JSON of VoucherNote                          a newer voucher: a fold, a fresh chain, or the exact bill
+
+The payer derives the seed of the chain under voucher n as sha256(purpose || secret || channel || n). Nonces never
+repeat in a channel, so no seed is used twice; a payer that crashed derives the same chain again, and learns from the
+payee, who must prove it, how much of it was revealed.
+"""
+
+from __future__ import annotations
+
+from hashlib import sha256
+from struct import Struct
+
+import msgspec
+
+from penstock.core.channel import MAX_TICKS, ChannelParams, Domain, Lock, Voucher
+from penstock.core.codec import decode_part, decode_row, encode
+from penstock.core.effects import Rows
+from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
+from penstock.core.identity import Address, Key, check_signed
+from penstock.core.rail import Evidence
+from penstock.core.ticks import TickChain, TickProof
+from penstock.core.units import MAX_AMOUNT, Amount
+
+NAME = "stream-channel"
+PAID_ROWS = b"paid/"  # by channel: what we promised as its payer
+EARNED_ROWS = b"earned/"  # by channel: the best voucher that we hold as its payee
+TICK_ROWS = b"ticks/"  # by channel: the last preimage under that voucher
+
+FOLD_EVERY = 512  # ticks: at some 264 gas each to walk on chain, and one signature a fold
+MAX_WALK = 4096  # ticks unfolded that a payee accepts; walking them costs about a million gas
+
+_TICK = Struct(">BQI32s")
+_TICK_KIND = 1
+_VOUCHER_KIND = 2
+
+
+class StreamOffer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """What a payee needs of a channel: its account, its voucher key, and a challenge period (s) to react in."""
+
+    domain: Domain
+    payee: Address
+    payee_key: Address
+    min_period: int
+
+
+class StreamTerms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The channel, and where it stands when the session begins: the payer's last voucher, fully folded."""
+
+    params: ChannelParams
+    nonce: int
+    amount: int
+    tick_value: int
+
+
+class VoucherNote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """A voucher as it travels: with its signature (65 bytes) and its locks (none, or one)."""
+
+    voucher: Voucher
+    signature: bytes
+    locks: tuple[Lock, ...]
+
+
+class PaidRow(msgspec.Struct, frozen=True):
+    """The payer's books: its last voucher, and the chain under it: `offset` of `chain_ticks` are folded.
+
+    `chain_nonce` names the voucher that brought the chain in, from which its seed is derived. A row without lock
+    leaves `chain_ticks` at 0.
+    """
+
+    note: VoucherNote
+    chain_nonce: int = 0
+    chain_ticks: int = 0
+    offset: int = 0
+    ticks: int = 0
+
+
+class EarnedRow(msgspec.Struct, frozen=True):
+    """The payee's books: the best voucher held. `ticks` counts those folded into it since the session began."""
+
+    note: VoucherNote
+    ticks: int = 0
+
+
+def check_terms(offer: StreamOffer, terms: StreamTerms, deposit: int, tick_value: int) -> None:
+    """Pass where a payee can be paid under these terms, given the payer's deposit (token units) as the ledger has it.
+
+    Raises:
+        BadTerms: another ledger, payee, key or period than was offered, or numbers that do not fit.
+    """
+    params = terms.params
+    if params.domain != offer.domain:
+        raise BadTerms("the channel is on another ledger than was offered")
+    try:
+        params.check()
+    except OutOfRange as error:
+        raise BadTerms(str(error)) from None
+    if params.partner != offer.payee or params.partner_key != offer.payee_key:
+        raise BadTerms("the channel does not lead to the supplier's account and key")
+    if params.period < offer.min_period:
+        raise BadTerms(f"the channel's challenge period of {params.period} s is below {offer.min_period} s")
+    if terms.tick_value != tick_value:
+        raise BadTerms("the lock's tick is not worth what the offer says")
+    if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposit <= MAX_AMOUNT):
+        raise BadTerms("the channel's last voucher does not fit its deposit")
+
+
+class StreamPayer:
+    """The payer's end for one session over one direction of a channel."""
+
+    __slots__ = ("_chain", "_deposit", "_key", "_params", "_revealed", "_row", "_secret", "_start", "_tick")
+
+    def __init__(self, terms: StreamTerms, deposit: int, key: Key, secret: bytes, row: PaidRow | None = None) -> None:
+        """`secret` is 32 bytes, this session's alone; `row` is the journal's where a session is taken up again.
+
+        Raises:
+            BadTerms: the journal's last voucher is not the one that the terms begin with.
+        """
+        self._params, self._deposit, self._key, self._secret = terms.params, deposit, key, secret
+        self._start, self._tick = terms.amount, terms.tick_value
+        self._row = row or PaidRow(VoucherNote(Voucher.over(terms.nonce, terms.amount), b"", ()))
+        if self._row.note.voucher.nonce < terms.nonce or self._row.note.voucher.amount < terms.amount:
+            raise BadTerms("our last voucher in this channel is older than the session's first")
+        self._chain: TickChain | None = None
+        if self._row.chain_ticks:
+            self._chain = TickChain(self._seed(self._row.chain_nonce), self._row.chain_ticks)
+        self._revealed = 0  # under the last voucher
+
+    @property
+    def paid(self) -> Amount:
+        return Amount(self._row.note.voucher.amount - self._start + self._revealed * self._tick)
+
+    @property
+    def ticks(self) -> int:
+        return self._row.ticks + self._revealed
+
+    @property
+    def capacity(self) -> Amount:
+        return Amount(self._deposit - self._start)
+
+    def open(self) -> Evidence:
+        return self._fresh_chain()
+
+    def pay(self, upto: int) -> list[Evidence]:
+        evidence: list[Evidence] = []
+        wanted = (upto - self.paid) // self._tick
+        while wanted > 0:
+            left = self._lock_ticks - self._revealed
+            if left == 0:
+                if self._deposit - self._start - self.paid < self._tick:
+                    break
+                evidence.append(self._fresh_chain())
+                continue
+            step = min(wanted, left)
+            self._revealed += step
+            wanted -= step
+            evidence.append(Evidence(self._tick_evidence()))
+            if self._revealed >= FOLD_EVERY and left > step:
+                evidence.append(self._fold())
+        return evidence
+
+    def square(self, bill: int) -> Evidence:
+        if not 0 <= bill <= self.capacity:
+            raise OutOfFunds(f"a bill of {bill} is more than the channel's {self.capacity}")
+        voucher = self._row.note.voucher
+        amount = self._start + bill
+        if voucher.locked == 0 and voucher.amount == amount:
+            return Evidence(self._note_evidence(self._row.note))  # the same again: a lost answer is asked for twice
+        return self._promise(Voucher.over(voucher.nonce + 1, amount), (), PaidRow)
+
+    def resume(self, state: bytes) -> list[Evidence]:
+        nonce, count, preimage = _parse_tick(state)
+        voucher = self._row.note.voucher
+        if nonce > voucher.nonce:
+            raise BadMessage("the payee claims a voucher that we never signed")
+        if nonce < voucher.nonce:
+            again = [Evidence(self._note_evidence(self._row.note))]
+            return [*again, Evidence(self._tick_evidence())] if self._revealed else again
+        if count > self._lock_ticks or (count and preimage != self._preimage(count)):
+            raise BadMessage("the payee claims ticks that it cannot prove")
+        if count >= self._revealed:
+            self._revealed = count
+            return []
+        return [Evidence(self._tick_evidence())]
+
+    @property
+    def _lock_ticks(self) -> int:
+        return self._row.note.locks[0].ticks if self._row.note.locks else 0
+
+    def _seed(self, nonce: int) -> bytes:
+        return sha256(b"penstock/seed/1" + self._secret + self._params.id + nonce.to_bytes(8, "big")).digest()
+
+    def _preimage(self, count: int) -> bytes:
+        assert self._chain is not None
+        return self._chain.preimage(self._row.offset + count)
+
+    def _tick_evidence(self) -> bytes:
+        return _TICK.pack(_TICK_KIND, self._row.note.voucher.nonce, self._revealed, self._preimage(self._revealed))
+
+    @staticmethod
+    def _note_evidence(note: VoucherNote) -> bytes:
+        return bytes((_VOUCHER_KIND,)) + encode(note)
+
+    def _fold(self) -> Evidence:
+        """The same worth, with the ticks revealed so far made amount, and the chain from where it stands."""
+        row, lock, count = self._row, self._row.note.locks[0], self._revealed
+        rest = Lock(self._preimage(count), lock.tick_value, lock.ticks - count, lock.expiry)
+        voucher = Voucher.over(row.note.voucher.nonce + 1, row.note.voucher.amount + count * lock.tick_value, (rest,))
+        return self._promise(voucher, (rest,), PaidRow, row.chain_nonce, row.chain_ticks, row.offset + count)
+
+    def _fresh_chain(self) -> Evidence:
+        """A voucher with all that was revealed as amount, and a new chain as long as the deposit allows."""
+        voucher = self._row.note.voucher
+        nonce, amount = voucher.nonce + 1, self._start + self.paid
+        length = min(MAX_WALK, (self._deposit - amount) // self._tick)
+        if length <= 0:
+            raise OutOfFunds(
+                f"the channel has {self._deposit - amount} token units left, less than one tick of {self._tick}",
+                "add to the channel, or open one with a larger deposit",
+            )
+        chain = TickChain(self._seed(nonce), length)
+        lock = Lock(chain.root, self._tick, length)
+        evidence = self._promise(Voucher.over(nonce, amount, (lock,)), (lock,), PaidRow, nonce, length, 0)
+        self._chain = chain
+        return evidence
+
+    def _promise(
+        self,
+        voucher: Voucher,
+        locks: tuple[Lock, ...],
+        row: type[PaidRow],
+        nonce: int = 0,
+        length: int = 0,
+        at: int = 0,
+    ) -> Evidence:
+        note = VoucherNote(voucher, self._key.sign(voucher.digest(self._params)), locks)
+        self._row = row(note, nonce, length, at, self.ticks)
+        self._revealed = 0
+        return Evidence(self._note_evidence(note), ((PAID_ROWS + self._params.id, encode(self._row)),))
+
+
+class StreamPayee:
+    """The payee's end for one session over one direction of a channel."""
+
+    __slots__ = ("_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick")
+
+    def __init__(
+        self,
+        terms: StreamTerms,
+        deposit: int,
+        row: EarnedRow | None = None,
+        ticks: bytes | None = None,
+    ) -> None:
+        """`deposit` is the payer's, final on the ledger; `row` and `ticks` are the journal's for this channel.
+
+        Raises:
+            BadTerms: the terms begin with another voucher than the one that we hold.
+        """
+        self._params, self._deposit, self._start = terms.params, deposit, terms.amount
+        self._signer, self._tick = terms.params.opener_key, terms.tick_value
+        if row is None and (terms.nonce or terms.amount):
+            raise BadTerms("the session builds on a voucher that we do not hold")
+        self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
+        held = self._row.note.voucher
+        if held.nonce < terms.nonce or held.amount < terms.amount:
+            raise BadTerms("the session builds on a newer voucher than the one that we hold")
+        self._proof = self._proof_of(self._row.note.locks)
+        if ticks is not None:
+            nonce, count, preimage = _parse_tick(ticks)
+            if nonce == held.nonce:
+                self._proof.advance(count, preimage)
+
+    @property
+    def secured(self) -> Amount:
+        return Amount(self._row.note.voucher.amount - self._start + self._proof.count * self._tick)
+
+    @property
+    def ticks(self) -> int:
+        return self._row.ticks + self._proof.count
+
+    @property
+    def capacity(self) -> Amount:
+        return Amount(self._deposit - self._start)
+
+    def take(self, evidence: bytes, least: int | None = None) -> Rows:
+        if evidence[:1] == b"\x01":
+            return self._take_ticks(evidence)
+        if evidence[:1] == b"\x02":
+            return self._take_voucher(decode_part(evidence[1:], VoucherNote), least)
+        raise BadMessage("evidence of no kind that this rail knows")
+
+    def state(self) -> bytes:
+        preimage = self._proof.preimage if self._proof.count else bytes(32)
+        return _TICK.pack(_TICK_KIND, self._row.note.voucher.nonce, self._proof.count, preimage)
+
+    def _take_ticks(self, evidence: bytes) -> Rows:
+        nonce, count, preimage = _parse_tick(evidence)
+        if nonce != self._row.note.voucher.nonce:
+            raise BadVoucher(f"ticks under voucher {nonce}, but {self._row.note.voucher.nonce} is the last")
+        if not self._proof.advance(count, preimage):
+            return ()
+        return ((TICK_ROWS + self._params.id, evidence),)
+
+    def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
+        held, voucher, locks = self._row.note, note.voucher, note.locks
+        if note == held and least is None:
+            return ()  # repeated after a lost link
+        if not held.voucher.nonce < voucher.nonce < 2**63:
+            raise BadVoucher(f"voucher {voucher.nonce} does not follow {held.voucher.nonce}")
+        for lock in locks:
+            lock.check()
+            if lock.tick_value != self._tick or lock.expiry or lock.ticks > MAX_WALK:
+                raise BadVoucher(f"a lock must hold ticks of {self._tick}, at most {MAX_WALK}, and never expire")
+        if len(locks) > 1 or (least is not None and locks):
+            raise BadVoucher("a session's voucher carries one lock, and none at its end")
+        if voucher != Voucher.over(voucher.nonce, voucher.amount, locks):
+            raise BadVoucher("the voucher's sums do not follow from its locks")
+        worth = voucher.amount - self._start
+        if (worth != least) if least is not None else (worth < self.secured):
+            raise BadVoucher(f"the voucher is worth {worth}, not the {self.secured if least is None else least} due")
+        if not 0 <= voucher.amount + voucher.locked <= self._deposit:
+            raise BadVoucher(f"the voucher promises more than the channel's deposit of {self._deposit}")
+        check_signed(voucher.digest(self._params), note.signature, self._signer, "the voucher")
+        self._row = EarnedRow(note, self.ticks)
+        self._proof = self._proof_of(locks)
+        return ((EARNED_ROWS + self._params.id, encode(self._row)), (TICK_ROWS + self._params.id, None))
+
+    @staticmethod
+    def _proof_of(locks: tuple[Lock, ...]) -> TickProof:
+        return TickProof(locks[0].root, locks[0].ticks) if locks else TickProof(bytes(32), 0)
+
+
+def _parse_tick(data: bytes) -> tuple[int, int, bytes]:
+    if len(data) != _TICK.size:
+        raise BadMessage(f"ticks are {_TICK.size} bytes, not {len(data)}")
+    kind, nonce, count, preimage = _TICK.unpack(data)
+    if kind != _TICK_KIND or count > MAX_TICKS:
+        raise BadMessage("malformed ticks")
+    return nonce, count, preimage
+
+
+def decode_terms(data: bytes) -> StreamTerms:
+    """The rail's part of the terms.
+
+    Raises:
+        BadMessage: malformed.
+    """
+    return decode_part(data, StreamTerms)
+
+
+def decode_offer(data: bytes) -> StreamOffer:
+    """The rail's part of an offer.
+
+    Raises:
+        BadMessage: malformed.
+    """
+    return decode_part(data, StreamOffer)
+
+
+def decode_paid(data: bytes) -> PaidRow:
+    """The payer's books from a journal row.
+
+    Raises:
+        JournalError: this version never wrote that.
+    """
+    return decode_row(data, PaidRow, "record of payments")
+
+
+def decode_earned(data: bytes) -> EarnedRow:
+    """The payee's books from a journal row.
+
+    Raises:
+        JournalError: this version never wrote that.
+    """
+    return decode_row(data, EarnedRow, "record of earnings")
+
+
+def proof_of(row: EarnedRow, ticks: bytes | None) -> tuple[int, bytes]:
+    """How many ticks of the row's lock are proven, and the preimage that proves them; (0, b"") for none."""
+    if ticks is None:
+        return 0, b""
+    nonce, count, preimage = _parse_tick(ticks)
+    if nonce != row.note.voucher.nonce:
+        return 0, b""
+    if not row.note.locks:
+        raise IllegalEvent("ticks without a lock")
+    return count, preimage
