@@ -1,0 +1,310 @@
+"""Where a node keeps its things, and what it is told to do: `config.toml`, with flags over it.
+
+    [ledger]                                  [key]
+    url = "http://127.0.0.1:8545"             name = "pole"
+    contract = "0x..."                        passphrase_file = "pole.pass"
+    chain_id = 31337
+    confirmations = 2
+
+    [supply]                                  [consume]
+    listen = "127.0.0.1:7411"                 supplier = "127.0.0.1:7411"
+    medium = "electricity"                    max_price = "0.50"
+    price = "0.40"                            budget = "20"
+    tick = "0.01"                             quantity = 17366
+    package = 25                              line = "line"
+    credit_ticks = 2
+    mode = "pay-after"
+    line = "line"
+    power_w = 6600
+
+Every key may be left out; a command says which one it misses. Sums and prices are decimal strings in whole tokens (a
+TOML float cannot hold 0.40), parsed with the token's decimals once the ledger has told them. Relative paths in the file
+count from the file's own directory.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+import types
+from pathlib import Path
+from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
+
+import msgspec
+from msgspec import Meta
+
+from penstock.core.errors import OutOfRange, UsageError
+from penstock.core.identity import parse_address
+from penstock.core.medium import MEDIA, medium
+
+MAX_FILE = 65_536  # bytes
+
+T = TypeVar("T")
+S = TypeVar("S", bound="_Section")
+
+_DECIMAL = r"^[0-9]{1,30}(\.[0-9]{1,30})?\Z"
+_PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+
+Money = Annotated[str, Meta(pattern=_DECIMAL, description='a sum in whole tokens, in quotes, such as "20.50"')]
+PriceText = Annotated[
+    str, Meta(pattern=_DECIMAL, description='a price in whole tokens (electricity: per kWh), in quotes, such as "0.40"')
+]
+Endpoint = Annotated[
+    str, Meta(pattern=rf"^{_PORT.pattern}\Z", description='a host and a port, such as "127.0.0.1:7411"')
+]
+Text = Annotated[str, Meta(min_length=1, max_length=4096, description="a text in quotes, not empty")]
+Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]
+
+
+class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    pass
+
+
+class LedgerSection(_Section, frozen=True):
+    """`[ledger]`: the chain's JSON-RPC address, the channel contract on it, and how deep a final block is."""
+
+    url: (
+        Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
+        | None
+    ) = None
+    contract: Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")] | None = None
+    chain_id: Count | None = None
+    confirmations: Annotated[int, Meta(ge=0, le=10_000, description="a whole number of blocks in 0..10000")] = 2
+
+
+class KeySection(_Section, frozen=True):
+    """`[key]`: which key signs, and the file that holds its passphrase; without one, the passphrase is asked for."""
+
+    name: Text | None = None
+    passphrase_file: Text | None = None
+
+
+class SupplySection(_Section, frozen=True):
+    """`[supply]`: what is sold, for how much, and the line that it flows through. `package` in the medium's unit."""
+
+    listen: Endpoint = "127.0.0.1:7411"
+    name: Annotated[str, Meta(max_length=80, description="a text of at most 80 characters")] = ""
+    medium: Annotated[str, Meta(description="one of " + ", ".join(MEDIA))] = "electricity"
+    price: PriceText | None = None
+    tick: Money | None = None
+    package: Count | None = None
+    credit_ticks: Annotated[int, Meta(ge=1, le=65_535, description="a whole number of ticks in 1..65535")] = 2
+    mode: Annotated[Literal["pay-after", "pay-before"], Meta(description='"pay-after" or "pay-before"')] = "pay-after"
+    line: Text | None = None
+    power_w: Annotated[int, Meta(ge=1, le=10**9, description="a whole number of watts")] = 11_000
+    speed: Annotated[float, Meta(gt=0, le=10**9, description="a number above 0: 1 is real time")] | None = None
+
+
+class ConsumeSection(_Section, frozen=True):
+    """`[consume]`: from whom, up to which price, sum and quantity (in the medium's unit), and our end of the line."""
+
+    supplier: Endpoint | None = None
+    medium: Annotated[str, Meta(description="one of " + ", ".join(MEDIA))] = "electricity"
+    max_price: PriceText | None = None
+    budget: Money | None = None
+    deposit: Money | None = None
+    quantity: Count | None = None
+    line: Text | None = None
+
+
+class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The whole file."""
+
+    ledger: LedgerSection = LedgerSection()
+    key: KeySection = KeySection()
+    supply: SupplySection = SupplySection()
+    consume: ConsumeSection = ConsumeSection()
+
+
+_PATHS = (("key", "passphrase_file"), ("supply", "line"), ("consume", "line"))
+
+
+class Home(NamedTuple):
+    """The directory of a node: $PENSTOCK_HOME, or ~/.penstock."""
+
+    path: Path
+
+    @property
+    def keys(self) -> Path:
+        """The directory of its key files."""
+        return self.path / "keys"
+
+    @property
+    def journal(self) -> Path:
+        """The file of its journal."""
+        return self.path / "journal.db"
+
+    @property
+    def config(self) -> Path:
+        """Its configuration, which need not be there."""
+        return self.path / "config.toml"
+
+
+def home() -> Home:
+    """This node's home; nothing is made.
+
+    Raises:
+        UsageError: neither $PENSTOCK_HOME nor a home directory of the user is known.
+    """
+    named = os.environ.get("PENSTOCK_HOME")
+    try:
+        return Home(Path(named).expanduser().absolute() if named else Path.home() / ".penstock")
+    except RuntimeError:
+        raise UsageError("your home directory is not known", "set PENSTOCK_HOME to a directory of yours") from None
+
+
+def load(path: Path | None = None) -> Config:
+    """The configuration in `path`, which must be there; without a path, the home's, which may be missing.
+
+    Raises:
+        UsageError: the file cannot be read, is no TOML, or a key of it is unknown or holds what it cannot.
+    """
+    chosen = path or home().config
+    try:
+        with chosen.open("rb") as file:
+            content = file.read(MAX_FILE + 1)
+    except FileNotFoundError:
+        if path is None:
+            return Config()
+        raise UsageError(f"there is no file {path}", "name a TOML file with the configuration") from None
+    except OSError as error:
+        raise UsageError(f"cannot read {chosen}: {error.strerror}", "check its owner and mode") from None
+    return _decode(chosen, _parse(chosen, content))
+
+
+def over(section: S, **flags: object) -> S:
+    """`section` with the flags that were given (those not None) in place of the file's values.
+
+    Raises:
+        UsageError: a flag's value is not what its key holds; the message names the flag.
+    """
+    given = {key: value for key, value in flags.items() if value is not None}
+    values = msgspec.structs.asdict(section) | given
+    try:
+        changed = msgspec.convert({key: value for key, value in values.items() if value is not None}, type(section))
+    except msgspec.ValidationError as error:
+        key = _where(error)[-1]
+        raise _unfit(f"--{key.replace('_', '-')}", values[key], type(section), key) from None
+    _check(changed, "--", given)
+    return changed
+
+
+def need(value: T | None, section: str, key: str) -> T:
+    """`value`, which the command cannot do without: `need(supply.price, "supply", "price")`.
+
+    Raises:
+        UsageError: it is None.
+    """
+    if value is None:
+        flag = key.replace("_", "-")
+        raise UsageError(
+            f"{section}.{key} is not set", f"give --{flag}, or write {key} under [{section}] in {home().config}"
+        )
+    return value
+
+
+def endpoint(text: str) -> tuple[str, int]:
+    """Host and port from "127.0.0.1:7411" or "[::1]:7411". Port 0 stands for any free one.
+
+    Raises:
+        UsageError: it is neither.
+    """
+    found = _PORT.fullmatch(text)
+    if found is None or int(found["port"]) > 65_535:
+        raise UsageError(
+            f"{text[:80]!r} is no address to connect to", 'give a host and a port, such as "127.0.0.1:7411"'
+        )
+    return found["host"].strip("[]"), int(found["port"])
+
+
+def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    if len(content) > MAX_FILE:
+        raise UsageError(f"{path} has more than {MAX_FILE} bytes", "name a TOML file with the configuration")
+    try:
+        return tomllib.loads(content.decode())
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise UsageError(f"{path}, line {line}: not UTF-8 text", "save it as UTF-8") from None
+    except tomllib.TOMLDecodeError as error:
+        text = str(error)
+        found = re.search(r"\(at line (\d+), column (\d+)\)", text)
+        line = int(found[1]) if found else content.count(b"\n") + 1  # else the message is "(at end of document)"
+        what = " ".join(text.split(" (at ")[0].split())
+        raise UsageError(
+            f"{path}, line {line}: {what}", 'write key = value, with texts in quotes: price = "0.40"'
+        ) from None
+    except RecursionError:
+        raise UsageError(f"{path} is nested too deeply", "name a TOML file with the configuration") from None
+
+
+def _decode(path: Path, raw: dict[str, Any]) -> Config:
+    try:
+        config = msgspec.convert(raw, Config)
+    except msgspec.ValidationError as error:
+        raise _refused(path, raw, error) from None
+    for name in Config.__struct_fields__:
+        _check(getattr(config, name), f"{path}: {name}.", raw.get(name, {}))
+    for name, key in _PATHS:
+        section = getattr(config, name)
+        if (value := getattr(section, key)) is not None:
+            full = str(path.absolute().parent / Path(value).expanduser())
+            config = msgspec.structs.replace(config, **{name: msgspec.structs.replace(section, **{key: full})})
+    return config
+
+
+def _check(section: _Section, before: str, given: dict[str, object]) -> None:
+    """What the types cannot say: addresses with their checksum, ports, media. Only what was `given` is looked at; a key is named with `before`."""
+    for key in given:
+        value = getattr(section, key)
+        try:
+            if key == "contract":
+                parse_address(value)
+            elif key == "medium":
+                medium(value)
+            elif key in ("listen", "supplier"):
+                endpoint(value)
+        except (OutOfRange, UsageError) as error:
+            raise UsageError(f"{before}{key}: {error}", error.advice or _expected(type(section), key)) from None
+
+
+def _refused(path: Path, raw: dict[str, Any], error: msgspec.ValidationError) -> UsageError:
+    *sections, key = _where(error)
+    if not sections:  # a section that is none of ours, or is no table
+        known = ", ".join(f"[{name}]" for name in Config.__struct_fields__)
+        if key in Config.__struct_fields__:
+            return UsageError(f"{path}: {key} is not a section", f"write [{key}] on a line of its own, its keys below")
+        return UsageError(f"{path}: there is no section or key {key!r} here", f"the sections are {known}")
+    kind: type[_Section] = type(getattr(Config(), sections[0]))
+    if key not in kind.__struct_fields__:
+        keys = ", ".join(kind.__struct_fields__)
+        return UsageError(f"{path}: [{sections[0]}] has no key {key!r}", f"its keys are {keys}")
+    return _unfit(f"{path}: {sections[0]}.{key}", raw[sections[0]][key], kind, key)
+
+
+def _unfit(named: str, value: object, kind: type[_Section], key: str) -> UsageError:
+    shown = repr(value) if not isinstance(value, float) else f"the float {value}"
+    return UsageError(f"{named} cannot be {shown[:60]}", f"write {_expected(kind, key)}")
+
+
+def _expected(kind: type[_Section], key: str) -> str:
+    """What a key holds, in words: the description at its type."""
+
+    def described(hint: Any) -> str:
+        for part in getattr(hint, "__metadata__", ()):
+            if isinstance(part, Meta) and part.description:
+                return part.description
+        if isinstance(hint, types.UnionType) or not hasattr(hint, "__metadata__"):
+            return next(filter(None, map(described, get_args(hint))), "")
+        return ""
+
+    return described(get_type_hints(kind, include_extras=True)[key])
+
+
+def _where(error: msgspec.ValidationError) -> list[str]:
+    """The path in msgspec's message: "... - at `$.supply.price`", the unknown field last where it is one."""
+    text = str(error)
+    found = re.search(r" - at `\$\.?(?P<path>[^`]*)`$", text)
+    path = found["path"].split(".") if found and found["path"] else []
+    unknown = re.match(r"Object contains unknown field `(?P<field>.*?)`( - at |$)", text, re.DOTALL)
+    return [*path, unknown["field"]] if unknown else path
