@@ -1,0 +1,175 @@
+"""Links over TCP and TLS 1.3: `connect` to a machine, or `serve` those that come.
+
+link = await connect("203.0.113.7", 7070, key, expect=supplier)
+link.attach(on_frame, on_lost)
+"""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import os
+from collections.abc import Callable
+
+from penstock.core.errors import LinkLost, PeerRefused, PenstockError, UsageError
+from penstock.core.identity import Address, Key
+from penstock.transports.link import Limits, TlsLink
+
+__all__ = ["Limits", "Server", "TlsLink", "connect", "serve"]
+
+_USUAL = Limits()
+
+
+async def connect(
+    host: str,
+    port: int,
+    key: Key,
+    *,
+    expect: Address | None = None,
+    timeout: float = 10.0,  # noqa: ASYNC109 - it covers name, TCP, TLS and proof, and ends in an error of ours
+    limits: Limits = _USUAL,
+) -> TlsLink:
+    """An open link to the machine at `host`:`port`, which has proven the key of `expect` where that is given.
+
+    Raises:
+        UsageError: no such host name or port can be.
+        LinkLost: it cannot be reached, or went away, within `timeout` seconds.
+        BadSignature: it is somebody else, or somebody is in between.
+        BadFrame: it does not speak Penstock over TLS 1.3.
+        PeerRefused: no common version, or the peer's own reason.
+    """
+    _check_port(port, 1)
+    loop = asyncio.get_running_loop()
+    dial = _Dial(loop.create_future())
+    link = TlsLink(key, "client", limits, dial, expect)
+    try:
+        async with asyncio.timeout(timeout):
+            await loop.create_connection(lambda: link, host, port)
+            await dial.opening
+            dial.wanted = True
+            return link
+    except TimeoutError:
+        raise LinkLost(f"no link to {host}:{port} within {timeout:g} s", "check address and network") from None
+    except UnicodeError:
+        raise UsageError(f"{host[:80]!r} is no host name") from None
+    except OSError as error:
+        raise LinkLost(f"cannot reach {host}:{port} ({_os_reason(error)})", "check that it is running") from None
+    finally:
+        if not dial.wanted:
+            link.close()
+
+
+async def serve(
+    host: str, port: int, key: Key, on_link: Callable[[TlsLink], None], *, limits: Limits = _USUAL
+) -> Server:
+    """Listen on `host`:`port` (0 takes a free one) and give each link that has proven its key to `on_link`.
+
+    `on_link` attaches to the link, or keeps it to do so soon; a PenstockError from it refuses the link.
+
+    Raises:
+        UsageError: the address cannot be listened on: in use, not ours, or not allowed.
+    """
+    _check_port(port, 0)
+    loop = asyncio.get_running_loop()
+    server = Server(on_link, limits)
+    try:
+        listener = await loop.create_server(lambda: TlsLink(key, "server", limits, server), host, port, backlog=1024)
+    except (OSError, UnicodeError) as error:
+        in_use = isinstance(error, OSError) and error.errno == errno.EADDRINUSE
+        raise UsageError(
+            f"cannot listen on {host}:{port} ({_os_reason(error)})",
+            "choose another port, or 0 for a free one" if in_use else "choose an address of this machine",
+        ) from None
+    server.listens(listener)
+    return server
+
+
+class Server:
+    """Accepts links until it is closed."""
+
+    port: int
+
+    def __init__(self, on_link: Callable[[TlsLink], None], limits: Limits) -> None:
+        self._on_link, self._limits = on_link, limits
+        self._pending: dict[TlsLink, None] = {}  # in the order in which they came
+        self._links: set[TlsLink] = set()
+        self._closing = False
+        self._empty = asyncio.Event()
+
+    def listens(self, listener: asyncio.Server) -> None:
+        """Take charge of a listening socket."""
+        self._listener = listener
+        self.port = listener.sockets[0].getsockname()[1]
+
+    async def close(self) -> None:
+        """Stop listening and close every link. Peers see a link that ended: they may resume it elsewhere."""
+        self._closing = True
+        self._listener.close()
+        for link in [*self._pending]:
+            link.abort()
+        for link in [*self._links]:
+            link.close()
+        while self._pending or self._links:
+            self._empty.clear()
+            await self._empty.wait()
+        await self._listener.wait_closed()
+
+    def begun(self, link: TlsLink) -> None:
+        if self._closing:
+            link.abort()
+            return
+        if len(self._pending) >= self._limits.max_pending:
+            # The oldest: those who stall stay, and the honest need a moment only. Refusing the newest instead would
+            # let a few who stall shut everybody out.
+            oldest = next(iter(self._pending))
+            del self._pending[oldest]
+            oldest.abort()
+        self._pending[link] = None
+
+    def opened(self, link: TlsLink) -> None:
+        self._pending.pop(link, None)
+        full = len(self._links) >= self._limits.max_links
+        self._links.add(link)
+        if full:
+            raise PeerRefused("no room for another link here")
+        self._on_link(link)
+
+    def failed(self, link: TlsLink, error: PenstockError) -> None:
+        """Nobody was there yet to be told."""
+
+    def gone(self, link: TlsLink) -> None:
+        self._pending.pop(link, None)
+        self._links.discard(link)
+        self._empty.set()
+
+
+class _Dial:
+    """The owner of a link that `connect` opens."""
+
+    def __init__(self, opening: asyncio.Future[None]) -> None:
+        self.opening = opening
+        self.wanted = False  # `connect` gave up, or has not got it yet
+
+    def begun(self, link: TlsLink) -> None:
+        pass
+
+    def opened(self, _link: TlsLink) -> None:
+        if not self.opening.done():
+            self.opening.set_result(None)
+
+    def failed(self, _link: TlsLink, error: PenstockError) -> None:
+        if not self.opening.done():
+            self.opening.set_exception(error)
+
+    def gone(self, link: TlsLink) -> None:
+        pass
+
+
+def _check_port(port: int, least: int) -> None:
+    if not least <= port <= 65535:
+        raise UsageError(f"{port} is no port", f"choose one in {least}..65535")
+
+
+def _os_reason(error: Exception) -> str:
+    number = error.errno if isinstance(error, OSError) else None
+    return os.strerror(number).lower() if number and number > 0 else str(error)[:120] or "unknown"
