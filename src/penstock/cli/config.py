@@ -254,7 +254,10 @@ def _decode(path: Path, raw: dict[str, Any]) -> Config:
 
 
 def _check(section: _Section, before: str, given: dict[str, object]) -> None:
-    """What the types cannot say: addresses with their checksum, ports, media. Only what was `given` is looked at; a key is named with `before`."""
+    """What the types cannot say: addresses with their checksum, ports, media.
+
+    Only what was `given` is looked at. An error names the key after `before`.
+    """
     for key in given:
         value = getattr(section, key)
         try:

@@ -91,7 +91,7 @@ def create(directory: Path, name: str, passphrase: str, secret: bytes, cost: int
         OutOfRange: `secret` is no private key.
     """
     key = Key(secret)
-    path = _path(directory, name)
+    path = free(directory, name)
     if not passphrase:
         raise UsageError("the passphrase is empty", "choose one: it guards the key's money")
     salt, iv = secrets.token_bytes(32), secrets.token_bytes(16)
@@ -115,9 +115,21 @@ def create(directory: Path, name: str, passphrase: str, secret: bytes, cost: int
         _check_directory(directory)
         _write(path, (json.dumps(document, indent=2) + "\n").encode())
     except FileExistsError:
-        raise UsageError(f"key {name!r} exists already in {directory}", "choose another name") from None
+        raise _taken(directory, name) from None
     except OSError as error:
         raise UsageError(f"cannot write {path}: {error.strerror}", "choose a directory of yours") from None
+    return path
+
+
+def free(directory: Path, name: str) -> Path:
+    """The file that a new key `name` will have.
+
+    Raises:
+        UsageError: the name is unfit, or a key of that name exists.
+    """
+    path = _path(directory, name)
+    if os.path.lexists(path):
+        raise _taken(directory, name)
     return path
 
 
@@ -170,6 +182,10 @@ def _path(directory: Path, name: str) -> Path:
             f"{name[:70]!r} is no name for a key", "use 1 to 64 letters, digits, - or _, a letter or digit first"
         )
     return directory / (name + _SUFFIX)
+
+
+def _taken(directory: Path, name: str) -> UsageError:
+    return UsageError(f"key {name!r} exists already in {directory}", "choose another name")
 
 
 def _check_directory(directory: Path) -> None:

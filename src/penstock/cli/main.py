@@ -1,0 +1,129 @@
+"""The `penstock` command: its frame, and what becomes of errors.
+
+    exit code   0     done
+                1     it failed: the peer, the ledger or a device
+                2     a flag, a file or a configuration value is wrong; nothing was started
+                130   interrupted
+                141   whoever read our stdout went away
+
+An error is one line on stderr, `penstock: <what is wrong>: <what to do>`. With `--json`, stdout carries one JSON object
+in every case; an error is `{"error": {"kind", "message", "advice"}}`. Logs go to stderr. PENSTOCK_TRACE=1 adds
+tracebacks.
+
+Each command is in a file of its own, which imports what is heavy only when it runs: `--help` answers at once.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import traceback
+from typing import Annotated, NoReturn
+
+import typer
+
+import penstock
+from penstock.cli import key
+from penstock.cli.output import printable
+from penstock.core.errors import PenstockError, UsageError
+
+app = typer.Typer(
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.add_typer(key.app, name="key")
+
+
+def _show_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"penstock {penstock.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def penstock_(
+    context: typer.Context,
+    version: Annotated[  # its callback acts
+        bool, typer.Option("--version", help="Say which version this is.", callback=_show_version, is_eager=True)
+    ] = False,
+) -> None:
+    """Stream electricity, water, data or time against tokens, package by package.
+
+    Two machines that have never met find each other, agree a price, stream and settle; neither ever owes the other
+    more than one small package.
+
+    \b
+    Example:
+        penstock key new pole
+        penstock key list
+
+    \b
+    Keys, journal and configuration are in $PENSTOCK_HOME, or ~/.penstock.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
+def run() -> NoReturn:
+    """The console entry: run the command line and exit with its code."""
+    logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="penstock: %(levelname)s: %(message)s")
+    sys.exit(_code(sys.argv[1:]))
+
+
+def _code(arguments: list[str]) -> int:
+    try:
+        code = _command(arguments)
+        sys.stdout.flush()
+    except BrokenPipeError:
+        # Python would flush stdout once more while it exits, and complain
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    return code
+
+
+def _command(arguments: list[str]) -> int:
+    as_json = "--json" in arguments
+    command = typer.main.get_command(app)
+    try:
+        with command.make_context("penstock", list(arguments)) as context:
+            command.invoke(context)
+    except typer.Exit as end:
+        return end.exit_code
+    except (KeyboardInterrupt, typer.Abort) as error:
+        return _failed(error, 130, as_json)
+    except typer.TyperException as error:  # what typer says of the command line
+        context_ = getattr(error, "ctx", None)
+        path = context_.command_path if context_ is not None else "penstock"
+        message = error.format_message().rstrip(".")
+        return _failed(UsageError(message[:1].lower() + message[1:], f"see {path} --help"), 2, as_json)
+    except UsageError as error:
+        return _failed(error, 2, as_json)
+    except PenstockError as error:
+        return _failed(error, 1, as_json)
+    except BrokenPipeError:
+        raise
+    except Exception as error:
+        return _failed(error, 1, as_json)
+    return 0
+
+
+def _failed(error: BaseException, code: int, as_json: bool) -> int:
+    """Say what went wrong, in one line on stderr and, where asked, as JSON on stdout."""
+    if os.environ.get("PENSTOCK_TRACE") == "1":
+        traceback.print_exception(error)
+    if isinstance(error, PenstockError):
+        kind, message, advice = type(error).__name__, str(error), error.advice
+    elif code == 130:
+        kind, message, advice = "Interrupted", "interrupted", ""
+    else:
+        kind, message = "InternalError", f"internal error: {type(error).__name__}: {error}"
+        advice = "please report it; rerun with PENSTOCK_TRACE=1 for the traceback"
+    message, advice = printable(message), printable(advice)
+    print(f"penstock: {message}: {advice}" if advice else f"penstock: {message}", file=sys.stderr)
+    if as_json:
+        print(json.dumps({"error": {"kind": kind, "message": message, "advice": advice}}))
+    return code

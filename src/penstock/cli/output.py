@@ -1,0 +1,27 @@
+"""What a command says: its answer on stdout, in words or as one JSON object; everything else on stderr."""
+
+from __future__ import annotations
+
+import json
+from typing import Annotated
+
+import typer
+
+AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on stdout.")]
+
+
+def answer(document: dict[str, object], lines: list[str], *, as_json: bool) -> None:
+    """Print `document` as one line of JSON, or `lines` for people."""
+    for line in [json.dumps(document)] if as_json else lines:
+        typer.echo(printable(line))
+
+
+def printable(text: str) -> str:
+    """`text` as one line without control characters: a peer's words must not steer a terminal."""
+    return "".join(map(_printable, text))
+
+
+def _printable(character: str) -> str:
+    if character.isprintable():
+        return character
+    return " " if character.isspace() else character.encode("unicode_escape").decode()
