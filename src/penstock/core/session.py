@@ -272,6 +272,10 @@ class Session:
             effects.append(Send(self._final()))
         return effects
 
+    def abandon(self, now: Instant) -> list[Effect]:
+        """The peer said that it will not take the session up again: end it with what there is."""
+        return [] if self.state is State.ENDED else self._give_up(Reason.PEER_GONE, now)
+
     def on_time(self, now: Instant) -> list[Effect]:
         """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
         waited = now - self._moved

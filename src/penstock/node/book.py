@@ -1,0 +1,160 @@
+"""What the journal knows, as records: channels, sessions, and what each channel owes or is owed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+import msgspec
+
+from penstock.core.channel import ChannelParams, Close
+from penstock.core.codec import decode_row, encode
+from penstock.core.effects import Rows
+from penstock.core.errors import UsageError
+from penstock.core.identity import to_hex
+from penstock.core.ports import Filing, Mined
+from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
+from penstock.core.units import Amount
+from penstock.rails.stream import (
+    EARNED_ROWS,
+    PAID_ROWS,
+    TICK_ROWS,
+    EarnedRow,
+    PaidRow,
+    VoucherNote,
+    decode_earned,
+    decode_paid,
+    decode_terms,
+    proof_of,
+)
+
+CHANNEL_ROWS = b"channel/"
+SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
+
+
+class Rowed(Protocol):
+    """The reading half of a journal."""
+
+    def load(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
+        """Rows whose key begins with `prefix`, in the order of their keys."""
+        ...
+
+
+class ChannelRow(msgspec.Struct, frozen=True):
+    """A channel that we have a part in. `role` is ours: a consumer opened it and pays, a supplier is paid.
+
+    `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
+    channel takes no more sessions. `mined` lists our own transactions on it.
+    """
+
+    params: ChannelParams
+    role: Role
+    deposit: Amount
+    close: Close | None = None
+    opener_signature: bytes = b""
+    partner_signature: bytes = b""
+    settled: bool = False
+    mined: tuple[Mined, ...] = ()
+
+    def rows(self) -> Rows:
+        """The journal rows that keep this record."""
+        return ((CHANNEL_ROWS + self.params.id, encode(self)),)
+
+
+def one(journal: Rowed, key: bytes) -> bytes | None:
+    """The row under exactly this key, if there is one."""
+    for found, value in journal.load(key):
+        return value if found == key else None
+    return None
+
+
+def channels(journal: Rowed) -> list[ChannelRow]:
+    """Every channel in the journal."""
+    return [decode_row(value, ChannelRow, "channel") for _, value in journal.load(CHANNEL_ROWS)]
+
+
+def channel_named(journal: Rowed, name: str) -> ChannelRow:
+    """The one channel whose id begins with `name` (hexadecimal, with or without 0x).
+
+    Raises:
+        UsageError: none, or several.
+    """
+    wanted = name.lower().removeprefix("0x")
+    found = [row for row in channels(journal) if row.params.id.hex().startswith(wanted)] if wanted else []
+    if len(found) == 1:
+        return found[0]
+    problem = "several channels begin" if found else "no channel begins"
+    raise UsageError(f"{problem} with {name[:70]!r}", "`penstock channel list` shows them")
+
+
+def channel_of(journal: Rowed, channel: bytes) -> ChannelRow | None:
+    """The channel with this id, if we know it."""
+    value = one(journal, CHANNEL_ROWS + channel)
+    return decode_row(value, ChannelRow, "channel") if value else None
+
+
+def sessions(journal: Rowed) -> list[SessionRow]:
+    """Every session in the journal."""
+    return [decode_row(value, SessionRow, "session") for _, value in journal.load(SESSION_ROWS)]
+
+
+def session_of(journal: Rowed, digest: bytes) -> SessionRow | None:
+    """The session under these terms (their hash), if we know it."""
+    value = one(journal, SESSION_ROWS + digest)
+    return decode_row(value, SessionRow, "session") if value else None
+
+
+def unfinished(journal: Rowed, role: Role) -> list[SessionRow]:
+    """The sessions in which we have this role and that have not ended."""
+    return [row for row in sessions(journal) if row.role is role and row.state is not State.ENDED]
+
+
+def channel_in(row: SessionRow) -> bytes:
+    """The id of the channel that a session's terms name."""
+    return decode_terms(row.terms.rail_terms).params.id
+
+
+def paid_of(journal: Rowed, channel: bytes) -> PaidRow | None:
+    """Our promises in a channel that we pay through."""
+    value = one(journal, PAID_ROWS + channel)
+    return decode_paid(value) if value else None
+
+
+def earned_of(journal: Rowed, channel: bytes) -> tuple[EarnedRow | None, bytes | None]:
+    """The best voucher of a channel that pays us, and the last ticks under it."""
+    value = one(journal, EARNED_ROWS + channel)
+    return (decode_earned(value) if value else None), one(journal, TICK_ROWS + channel)
+
+
+def last_note(journal: Rowed, row: ChannelRow) -> VoucherNote | None:
+    """The newest voucher of the channel's payer, as we made or hold it; None before the first."""
+    if row.role is Role.CONSUMER:
+        paid = paid_of(journal, row.params.id)
+        return paid.note if paid and paid.note.signature else None
+    earned, _ = earned_of(journal, row.params.id)
+    return earned.note if earned else None
+
+
+def filing_of(journal: Rowed, row: ChannelRow) -> Filing | None:
+    """What we can file as the payee of a channel; None where we hold no voucher."""
+    earned, ticks = earned_of(journal, row.params.id)
+    if row.role is not Role.SUPPLIER or earned is None:
+        return None
+    note = earned.note
+    proofs = (proof_of(earned, ticks),) if note.locks else ()
+    return Filing(note.voucher, note.signature, note.locks, proofs)
+
+
+def worth_of(filing: Filing | None) -> Amount:
+    """What a filing is worth on the ledger (token units)."""
+    if filing is None:
+        return Amount(0)
+    proven: Iterable[int] = (
+        lock.tick_value * count for lock, (count, _) in zip(filing.locks, filing.proofs, strict=True)
+    )
+    return Amount(filing.voucher.amount + sum(proven))
+
+
+def name_of(row: ChannelRow) -> str:
+    """The channel's id as people see it."""
+    return to_hex(row.params.id)

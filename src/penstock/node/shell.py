@@ -1,0 +1,214 @@
+"""Runs one session: events in from link, meter and clock, effects out to journal, link and valve, in their order.
+
+Effects wait in one queue. A `Persist` stops it until the journal says that the rows are durable, so that nothing is
+acknowledged and no package released before. A `ShutValve` does not wait: the valve closes at once, and every `Allow`
+still in the queue is void.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from penstock.core.codec import decode, encode
+from penstock.core.effects import Allow, Effect, Ended, Persist, Send, ShutValve
+from penstock.core.errors import DeviceError, JournalError, PenstockError
+from penstock.core.messages import Message, Reason
+from penstock.core.meter import Reading
+from penstock.core.ports import Journal, Link, Meter, Valve
+from penstock.core.session import Session, State
+from penstock.core.units import Instant
+
+
+class SessionShell:
+    """One running session. `on_end(error)` is called once: with None when it ended, or with what our journal said."""
+
+    __slots__ = (
+        "_clock",
+        "_draining",
+        "_journal",
+        "_link",
+        "_meter",
+        "_on_end",
+        "_queue",
+        "_valve",
+        "_waiting",
+        "over",
+        "session",
+    )
+
+    def __init__(
+        self,
+        session: Session,
+        journal: Journal,
+        meter: Meter,
+        valve: Valve | None,
+        clock: Callable[[], Instant],
+        on_end: Callable[[PenstockError | None], None],
+    ) -> None:
+        self.session = session
+        self.over = False
+        self._journal = journal
+        self._meter = meter
+        self._valve = valve
+        self._clock = clock
+        self._on_end = on_end
+        self._link: Link | None = None
+        self._queue: deque[Effect] = deque()
+        self._waiting = False
+        self._draining = False
+
+    def begin(self, link: Link) -> None:
+        """The terms are accepted and durable: start the flow."""
+        self._link = link
+        self._event(lambda now: self.session.begin(now))
+
+    def attach(self, link: Link) -> None:
+        """Send over this link from now on."""
+        self._link = link
+
+    def abandon(self) -> None:
+        """The peer will never take the session up again: end it with what there is."""
+        self._event(lambda now: self.session.abandon(now))
+
+    def relink(self, link: Link) -> None:
+        """A new link to the same peer is there."""
+        self._link = link
+        self._read()
+        self._event(lambda now: self.session.link_back(now))
+
+    def unlink(self) -> None:
+        """The link is gone."""
+        self._link = None
+        self._event(lambda now: self.session.link_lost(now))
+
+    def stop(self, reason: Reason) -> None:
+        """End the session from our side."""
+        self._event(lambda now: self.session.stop(reason, now))
+
+    def on_time(self) -> None:
+        """Once a second."""
+        self._read()
+        self._event(lambda now: self.session.on_time(now))
+
+    def on_frame(self, frame: bytes) -> None:
+        """A frame from the peer.
+
+        Raises:
+            RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
+        """
+        self.on_message(decode(frame))
+
+    def on_message(self, message: Message) -> None:
+        """A message from the peer. A consumer compares its own meter at once; a supplier's meter tells by itself.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
+        if self.over:
+            return
+        if self._valve is None:
+            self._read()
+        self.run(self.session.on_message(message, self._clock()))
+
+    def on_reading(self, reading: Reading) -> None:
+        """A new reading of our own meter."""
+        if self.over:
+            return
+        try:
+            effects = self.session.on_reading(reading, self._clock())
+        except DeviceError as error:
+            self._failed_device(error)
+        else:
+            if effects:
+                self.run(effects)
+
+    def run(self, effects: list[Effect]) -> None:
+        """Queue effects and run what need not wait."""
+        shut = False
+        for effect in effects:
+            if type(effect) is ShutValve:
+                shut = True
+                self._shut()
+            else:
+                self._queue.append(effect)
+        self._drain()
+        if shut:
+            self._report_shut()
+
+    def _event(self, event: Callable[[Instant], list[Effect]]) -> None:
+        if not self.over:
+            self.run(event(self._clock()))
+
+    def _read(self) -> None:
+        try:
+            reading = self._meter.read()
+        except DeviceError as error:
+            self._failed_device(error)
+        else:
+            self.on_reading(reading)
+
+    def _drain(self) -> None:
+        if self._draining:
+            return
+        self._draining = True
+        try:
+            while self._queue and not self._waiting:
+                effect = self._queue.popleft()
+                kind = type(effect)
+                if kind is Send:
+                    if self._link is not None:
+                        self._link.send(encode(effect.message))  # type: ignore[union-attr]  # kind is checked above
+                elif kind is Persist:
+                    self._waiting = True
+                    self._journal.write(effect.rows, self._durable)  # type: ignore[union-attr]
+                elif kind is Allow:
+                    assert self._valve is not None, "a consumer has no valve"
+                    self._valve.allow(effect.total)  # type: ignore[union-attr]
+                elif kind is Ended:
+                    self._end(None)
+        finally:
+            self._draining = False
+
+    def _durable(self, error: JournalError | None) -> None:
+        self._waiting = False
+        if self.over:
+            return
+        if error is None:
+            self._drain()
+            return
+        # Nothing that waited was acknowledged. The session can only be taken up from the journal.
+        self._queue.clear()
+        if self._valve is not None:
+            self._valve.close()
+        self._end(error)
+
+    def _shut(self) -> None:
+        assert self._valve is not None, "a consumer has no valve"
+        self._valve.close()
+        if any(type(effect) is Allow for effect in self._queue):
+            self._queue = deque(effect for effect in self._queue if type(effect) is not Allow)
+
+    def _report_shut(self) -> None:
+        try:
+            reading = self._meter.read()
+            effects = self.session.valve_shut(reading, self._clock())
+        except DeviceError as error:
+            self._failed_device(error)
+        else:
+            self.run(effects)
+
+    def _failed_device(self, error: DeviceError) -> None:
+        """The meter cannot be trusted any more: stop, and bill what it said last."""
+        session = self.session
+        session.fault = session.fault or error.line()
+        if session.state is State.STREAMING:
+            self.run(session.stop(Reason.DEVICE_FAILED, self._clock()))
+        elif session.payee is not None and session.state is State.STOPPING:
+            last = Reading(session.row.base.total + session.meter.total, session.meter.at)  # type: ignore[arg-type]
+            self.run(session.valve_shut(last, self._clock()))
+
+    def _end(self, error: PenstockError | None) -> None:
+        if not self.over:
+            self.over = True
+            self._on_end(error)

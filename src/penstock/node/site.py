@@ -1,0 +1,184 @@
+"""What the poles of one supplier share: its key, its journal, its ledger, and the channels that pay it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+
+from penstock.core.channel import Close, seconds
+from penstock.core.codec import encode
+from penstock.core.effects import Rows
+from penstock.core.errors import BadSignature, BadTerms, LedgerError, PeerRefused
+from penstock.core.identity import Key, check_signed
+from penstock.core.messages import AskClose
+from penstock.core.offer import Terms
+from penstock.core.ports import Journal, Ledger, Mined, SignedClose
+from penstock.core.rail import PayeeEnd
+from penstock.core.session import Role, SessionRow
+from penstock.core.units import Amount, Instant
+from penstock.node import book
+from penstock.node.book import ChannelRow
+from penstock.node.tasks import durable
+from penstock.rails.stream import NAME, StreamOffer, StreamPayee, check_terms, decode_terms
+
+Tell = Callable[..., Any]
+"""Told what happens, for logs and views: `tell("event", fact=value, ...)`."""
+
+CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
+BATCH = 50  # closes in one transaction
+
+
+class Site:
+    """One supplier's account. Several poles may sell for it; a channel pays one session at a time."""
+
+    def __init__(
+        self,
+        key: Key,
+        journal: Journal,
+        ledger: Ledger,
+        clock: Callable[[], Instant],
+        tell: Tell,
+        min_period: int = 600,
+    ) -> None:
+        """`min_period` is the shortest challenge period (seconds) in which we trust ourselves to answer."""
+        self.key = key
+        self.journal = journal
+        self.clock = clock
+        self.tell = tell
+        self._ledger = ledger
+        self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
+        self._in_use: set[bytes] = set()
+
+    def rails(self) -> dict[str, bytes]:
+        """The rails on offer, with what each needs to know."""
+        return {NAME: encode(self._offer)}
+
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+        """Check that these terms would be paid, and reserve their channel. The rows go with the session's first.
+
+        Raises:
+            BadTerms: the channel is not ours, not open, too small, or in use. BadVoucher, BadSignature: the evidence.
+            LedgerError: the ledger cannot tell.
+        """
+        stream = decode_terms(terms.rail_terms)
+        params = stream.params
+        check_terms(self._offer, stream, deposit=stream.amount, tick_value=terms.offer.tick_value)
+        if params.id in self._in_use:
+            raise BadTerms("the channel is paying another session", "wait for its end, or open another channel")
+        self._in_use.add(params.id)
+        try:
+            known = book.channel_of(self.journal, params.id)
+            if known and (known.close or known.settled):
+                raise BadTerms("the channel is closing", "open another channel")
+            state = await self._ledger.channel(params)
+            if state.status != "open":
+                raise BadTerms(f"the channel is {state.status} on the ledger", "open one, and wait until it is mined")
+            check_terms(self._offer, stream, state.opener_deposit, terms.offer.tick_value)
+            row, ticks = book.earned_of(self.journal, params.id)
+            payee = StreamPayee(stream, state.opener_deposit, row, ticks)
+            if payee.secured > 0:
+                raise BadTerms(
+                    "the session builds on an older voucher than the one that we hold", "finish the last session first"
+                )
+            rows = payee.take(evidence)
+        except BaseException:
+            self._in_use.discard(params.id)
+            raise
+        record = known or ChannelRow(params, Role.SUPPLIER, state.opener_deposit)
+        record = msgspec.structs.replace(record, deposit=state.opener_deposit)
+        return payee, rows + record.rows()
+
+    def restore(self, row: SessionRow) -> PayeeEnd:
+        """The payee's end of a session that the journal knows, where we left it."""
+        stream = decode_terms(row.terms.rail_terms)
+        record = book.channel_of(self.journal, stream.params.id)
+        if record is None:
+            raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
+        self._in_use.add(stream.params.id)
+        return StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id))
+
+    def release(self, terms: Terms) -> None:
+        """The session under these terms is over: its channel may pay another."""
+        self._in_use.discard(decode_terms(terms.rail_terms).params.id)
+
+    async def take_close(self, ask: AskClose) -> None:
+        """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.
+
+        Raises:
+            PeerRefused: it pays less than we hold, expires too soon, or the channel is unknown or in use.
+        """
+        record = book.channel_of(self.journal, ask.channel)
+        if record is None or record.role is not Role.SUPPLIER:
+            raise PeerRefused("no such channel here")
+        if ask.channel in self._in_use:
+            raise PeerRefused("the channel is paying a session")
+        if record.close == ask.close:
+            return
+        self._check_close(record, ask.close)
+        try:
+            check_signed(ask.close.digest(record.params), ask.signature, record.params.opener_key, "the close")
+        except BadSignature as error:
+            raise PeerRefused(str(error)) from None
+        ours = self.key.sign(ask.close.digest(record.params))
+        record = msgspec.structs.replace(
+            record, close=ask.close, opener_signature=ask.signature, partner_signature=ours
+        )
+        await durable(self.journal, record.rows())
+
+    def _check_close(self, record: ChannelRow, close: Close) -> None:
+        held = book.worth_of(book.filing_of(self.journal, record))
+        if record.close is not None or record.settled:
+            raise PeerRefused("the channel is closing already")
+        if close.opener_balance < 0 or close.opener_balance + close.partner_balance != record.deposit:
+            raise PeerRefused(f"the balances do not sum to the channel's {record.deposit}")
+        if close.partner_balance < held:
+            raise PeerRefused(f"the close pays {close.partner_balance}, but {held} are ours")
+        if close.expiry < seconds(self.clock()) + CLOSE_MARGIN:
+            raise PeerRefused("the close expires too soon to be mined")
+
+    def unsettled(self) -> list[ChannelRow]:
+        """The channels with a cooperative close that is signed but not mined."""
+        return [row for row in book.channels(self.journal) if row.close is not None and not row.settled]
+
+    async def settle(self) -> list[Mined]:
+        """Send every signed close to the ledger, many in one transaction.
+
+        Raises:
+            LedgerError: the ledger did not take them; they stay for the next time.
+        """
+        mined: list[Mined] = []
+        waiting = self.unsettled()
+        for start in range(0, len(waiting), BATCH):
+            batch = waiting[start : start + BATCH]
+            mined += await self._settle(batch)
+            self.tell("settled", channels=start + len(batch), of=len(waiting))
+        return mined
+
+    async def _settle(self, batch: list[ChannelRow]) -> list[Mined]:
+        rows = [
+            SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
+            for row in batch
+            if row.close is not None
+        ]
+        mined = await self._ledger.close_together(self.key, rows)
+        done: Rows = ()
+        for row in batch:
+            state = await self._ledger.channel(row.params)
+            if state.status not in ("settled", "absent"):
+                self.tell("not settled", channel=book.name_of(row), status=state.status)
+                continue
+            done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *mined)).rows()
+        await durable(self.journal, done)
+        if len(done) < len(batch):
+            raise LedgerError(
+                f"{len(batch) - len(done)} of {len(batch)} closes were refused by the contract",
+                "`penstock channel close` closes them unilaterally",
+            )
+        return mined
+
+    def earned(self, terms: Terms) -> Amount:
+        """What the channel of these terms has earned us in all."""
+        record = book.channel_of(self.journal, decode_terms(terms.rail_terms).params.id)
+        return book.worth_of(book.filing_of(self.journal, record)) if record else Amount(0)
