@@ -98,6 +98,7 @@ struct State:
     opener_filed: bool  # the opener has filed a voucher of the partner
     partner_filed: bool
     part_paid: bool  # settled but for open locks
+    locked: bool  # a voucher with locks was filed
 
 
 # What a payee has filed, unpacked: ticks proven have moved from `locked` to `amount`.
@@ -120,6 +121,7 @@ EXISTS: constant(uint256) = 1 << 232
 OPENER_FILED: constant(uint256) = 1 << 233
 PARTNER_FILED: constant(uint256) = 1 << 234
 PART_PAID: constant(uint256) = 1 << 235
+LOCKED: constant(uint256) = 1 << 236
 HALF_ORDER: constant(uint256) = (  # of secp256k1
     115792089237316195423570985008687907852837564279074904382605163141518161494337 // 2
 )
@@ -140,7 +142,7 @@ SEPARATOR: immutable(bytes32)
 
 # owner -> balance (96 bits) | the lowest counter that is still free
 accounts: HashMap[address, uint256]
-# id -> opener deposit (96) | partner deposit (96) | closes_at (40) | flags; 0 where there is no channel
+# id -> opener deposit (96) | partner deposit (96) | closes_at (40) | flags (5, of 24); 0 where there is no channel
 channels: HashMap[bytes32, uint256]
 # id -> payee -> amount (96) | locked (96) | locked_until (40) | serial (24)
 filings: HashMap[bytes32, HashMap[address, uint256]]
@@ -190,8 +192,6 @@ event Filed:
     payee: indexed(address)
     nonce: uint64
     amount: uint96
-    locked: uint96
-    locked_until: uint64
 
 
 # The preimage is what a hub lifts to claim on its other side.
@@ -418,7 +418,8 @@ def close(params: Params):
     @notice Begin to close without filing a voucher. The other side has `period` seconds to file; so has the caller.
     @param params The channel; the caller is a party to it.
     """
-    self._begin(params)
+    id: bytes32 = self._id(params)
+    self.channels[id] = self._pack(self._begin(id, params))
 
 
 @external
@@ -430,8 +431,10 @@ def close_and_file(params: Params, voucher: Voucher, signature: Signature, claim
     @param signature The payer's voucher key's.
     @param claims Ticks under the voucher that the caller can prove.
     """
-    self._begin(params)
-    self._file(params, voucher, signature, claims)
+    id: bytes32 = self._id(params)
+    self._file(id, params, voucher, signature, self._begin(id, params))
+    if len(claims) != 0:
+        self._prove(id, claims)
 
 
 @external
@@ -444,7 +447,13 @@ def file(params: Params, voucher: Voucher, signature: Signature, claims: DynArra
     @param signature The payer's voucher key's.
     @param claims Ticks under the voucher that the caller can prove.
     """
-    self._file(params, voucher, signature, claims)
+    id: bytes32 = self._id(params)
+    state: State = self._existing(id)
+    assert state.closes_at != 0, "channel: not closing"
+    assert block.timestamp < state.closes_at, "channel: challenge over"
+    self._file(id, params, voucher, signature, state)
+    if len(claims) != 0:
+        self._prove(id, claims)
 
 
 @external
@@ -454,9 +463,7 @@ def prove(params: Params, claims: DynArray[Claim, MAX_CLAIMS]):
     @param params The channel.
     @param claims The ticks. A proof goes on where the last one ended, so that a long one can be split.
     """
-    id: bytes32 = self._id(params)
-    state: State = self._unpack(self.channels[id])
-    self._prove(id, state.closes_at, claims)
+    self._prove(self._id(params), claims)
 
 
 @external
@@ -708,7 +715,8 @@ def _open(params: Params, deposit: uint96, from_balance: uint256):
     id: bytes32 = self._id(params)
     # The slot is free: no two channels of an opener have the same counter.
     self.channels[id] = self._pack(State(
-        opener_deposit=amount, partner_deposit=0, closes_at=0, opener_filed=False, partner_filed=False, part_paid=False
+        opener_deposit=amount, partner_deposit=0, closes_at=0, opener_filed=False, partner_filed=False,
+        part_paid=False, locked=False,
     ))
     log Opened(
         channel=id,
@@ -771,57 +779,44 @@ def _close_together(close: Close) -> String[64]:
 
 
 @internal
-def _begin(params: Params):
+def _begin(id: bytes32, params: Params) -> State:
     """
-    @dev Start the challenge in the name of the caller.
+    @dev Start the challenge in the name of the caller. The caller of this function writes the state back.
     """
     assert msg.sender == params.opener or msg.sender == params.partner, "channel: not a party"
-    id: bytes32 = self._id(params)
     state: State = self._existing(id)
     assert state.closes_at == 0, "channel: closing"
     state.closes_at = block.timestamp + convert(params.period, uint256)
-    self.channels[id] = self._pack(state)
     log Closing(channel=id, closer=msg.sender, closes_at=state.closes_at)
+    return state
 
 
 @internal
-def _file(params: Params, voucher: Voucher, signature: Signature, claims: DynArray[Claim, MAX_CLAIMS]):
+def _file(id: bytes32, params: Params, voucher: Voucher, signature: Signature, state: State):
     """
-    @dev File a voucher of the caller's, in place of an earlier one.
+    @dev File a voucher of the caller's, in place of an earlier one, and write the channel's state.
     """
-    id: bytes32 = self._id(params)
-    state: State = self._existing(id)
-    assert state.closes_at != 0, "channel: not closing"
-    assert block.timestamp < state.closes_at, "channel: challenge over"
     self._check_voucher(id, params, voucher, signature)
-    locked: uint256 = convert(voucher.locked, uint256)
+    written: State = state
+    if msg.sender == params.opener:
+        written.opener_filed = True
+    else:
+        written.partner_filed = True
+    if voucher.locked != 0:
+        written.locked = True
+        self.trees[id][msg.sender] = voucher.locks_root
+    self.channels[id] = self._pack(written)
     self.filings[id][msg.sender] = self._pack_filing(Filing(
         amount=convert(voucher.amount, uint256),
-        locked=locked,
+        locked=convert(voucher.locked, uint256),
         locked_until=convert(voucher.locked_until, uint256),
         serial=self._unpack_filing(self.filings[id][msg.sender]).serial + 1,
     ))
-    if locked != 0:
-        self.trees[id][msg.sender] = voucher.locks_root
-    if msg.sender == params.opener:
-        state.opener_filed = True
-    else:
-        state.partner_filed = True
-    self.channels[id] = self._pack(state)
-    log Filed(
-        channel=id,
-        payee=msg.sender,
-        nonce=voucher.nonce,
-        amount=voucher.amount,
-        locked=voucher.locked,
-        locked_until=voucher.locked_until,
-    )
-    if len(claims) != 0:
-        self._prove(id, state.closes_at, claims)
+    log Filed(channel=id, payee=msg.sender, nonce=voucher.nonce, amount=voucher.amount)
 
 
 @internal
-def _prove(id: bytes32, closes_at: uint256, claims: DynArray[Claim, MAX_CLAIMS]):
+def _prove(id: bytes32, claims: DynArray[Claim, MAX_CLAIMS]):
     """
     @dev Move ticks proven by the caller from `locked` to `amount` of its filing.
     """
@@ -829,8 +824,9 @@ def _prove(id: bytes32, closes_at: uint256, claims: DynArray[Claim, MAX_CLAIMS])
     assert word != 0, "channel: nothing filed"
     filing: Filing = self._unpack_filing(word)
     tree: bytes32 = self.trees[id][msg.sender]
+    state: State = self._unpack(self.channels[id])
     for claim: Claim in claims:
-        assert claim.lock.expiry != 0 or block.timestamp < closes_at, "channel: challenge over"
+        assert claim.lock.expiry != 0 or block.timestamp < state.closes_at, "channel: challenge over"
         place: bytes32 = keccak256(abi_encode(id, msg.sender, filing.serial, claim.lock.index))
         earned: uint256 = self._earn(tree, filing.locked_until, claim, self.proven[place])
         earned = min(earned, filing.locked)
@@ -948,9 +944,10 @@ def _clear(id: bytes32, params: Params, state: State):
     self.channels[id] = 0
     if state.opener_filed:
         self.filings[id][params.opener] = 0
-        self.trees[id][params.opener] = empty(bytes32)
     if state.partner_filed:
         self.filings[id][params.partner] = 0
+    if state.locked:
+        self.trees[id][params.opener] = empty(bytes32)
         self.trees[id][params.partner] = empty(bytes32)
     if state.part_paid:
         self.paid[id] = 0
@@ -1091,6 +1088,8 @@ def _pack(state: State) -> uint256:
         word |= PARTNER_FILED
     if state.part_paid:
         word |= PART_PAID
+    if state.locked:
+        word |= LOCKED
     return word
 
 
@@ -1107,6 +1106,7 @@ def _unpack(word: uint256) -> State:
         opener_filed=word & OPENER_FILED != 0,
         partner_filed=word & PARTNER_FILED != 0,
         part_paid=word & PART_PAID != 0,
+        locked=word & LOCKED != 0,
     )
 
 

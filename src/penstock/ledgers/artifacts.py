@@ -27,4 +27,6 @@ def load(name: str) -> Artifact:
     try:
         return msgspec.json.decode(path.read_bytes(), type=Artifact)
     except (OSError, msgspec.DecodeError) as error:
-        raise UsageError(f"contract {name} is not built", "reinstall penstock; in a checkout: pip install -e .") from error
+        raise UsageError(
+            f"contract {name} is not built", "reinstall penstock; in a checkout: pip install -e ."
+        ) from error
