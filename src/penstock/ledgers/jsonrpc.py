@@ -1,0 +1,126 @@
+"""A JSON-RPC node as seen from here: one question, one checked answer, every failure a typed error."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from web3 import AsyncHTTPProvider
+from web3.types import RPCEndpoint
+
+from penstock.core.errors import LedgerError, LedgerUnreachable
+
+TIMEOUT = 30.0  # seconds for one answer; a devnet answers a submission only when its block is made
+CONNECTIONS = 128
+_PAUSES = (0.0, 0.1, 0.4)  # seconds before each try; a kept-alive connection may just have been closed by the node
+
+
+class NodeRefused(LedgerError):
+    """The node answered with a JSON-RPC error; `data` is what a reverting contract returned."""
+
+    def __init__(self, method: str, code: int, message: str, data: bytes) -> None:
+        super().__init__(f"the node refuses {method}: {message}")
+        self.code = code
+        self.message = message
+        self.data = data
+
+
+class Node:
+    """A JSON-RPC endpoint over HTTP. Close it when done."""
+
+    def __init__(self, url: str) -> None:
+        """`url` is http(s)://...; nothing is sent yet. Must be called inside a running event loop."""
+        self.url = url
+        # web3's own sessions open a connection for every request; this one keeps them.
+        self._session = ClientSession(
+            raise_for_status=True, connector=TCPConnector(limit=CONNECTIONS), timeout=ClientTimeout(total=TIMEOUT)
+        )
+        self._provider = AsyncHTTPProvider(
+            url, request_kwargs={"timeout": ClientTimeout(total=TIMEOUT)}, exception_retry_configuration=None
+        )
+        self._ready = False
+
+    async def ask(self, method: str, *params: object) -> Any:
+        """The result of `method`. Asking twice does no harm: a transaction has one hash and one nonce.
+
+        Raises:
+            LedgerUnreachable: no answer, or one that is no JSON-RPC.
+            NodeRefused: the node answered with an error.
+        """
+        if not self._ready:
+            await self._provider.cache_async_session(self._session)
+            self._ready = True
+        for tries_left, pause in zip(reversed(range(len(_PAUSES))), _PAUSES, strict=True):
+            await asyncio.sleep(pause)
+            try:
+                answer: Any = await self._provider.make_request(RPCEndpoint(method), params)
+                break
+            except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, a URL that is none
+                raise self._rubbish(method) from error
+            except (ClientError, OSError, TimeoutError) as error:
+                if not tries_left:
+                    raise LedgerUnreachable(
+                        f"no answer from the node at {self.url} ({_cause(error)})",
+                        "check the URL, and that the node runs",
+                    ) from error
+        if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
+            raise self._rubbish(method)
+        if "error" in answer:
+            raise self._refusal(method, answer["error"])
+        return answer["result"]
+
+    async def quantity(self, method: str, *params: object) -> int:
+        """The result of `method`, which must be a quantity."""
+        return self.number(method, await self.ask(method, *params))
+
+    async def data(self, method: str, *params: object) -> bytes:
+        """The result of `method`, which must be bytes."""
+        return self.bytes_of(method, await self.ask(method, *params))
+
+    async def record(self, method: str, *params: object) -> dict[str, Any] | None:
+        """The result of `method`, which must be an object, or None where the node knows of none."""
+        result = await self.ask(method, *params)
+        if result is not None and not isinstance(result, dict):
+            raise self._rubbish(method)
+        return result
+
+    def number(self, method: str, value: object) -> int:
+        """A quantity in an answer to `method`, checked."""
+        try:
+            return int(str(value).removeprefix("0x"), 16) if str(value).startswith("0x") else int("", 16)
+        except ValueError as error:
+            raise self._rubbish(method) from error
+
+    def bytes_of(self, method: str, value: object) -> bytes:
+        """Bytes in an answer to `method`, checked."""
+        try:
+            return bytes.fromhex(str(value)[2:] if str(value).startswith("0x") else "no hex")
+        except ValueError as error:
+            raise self._rubbish(method) from error
+
+    async def close(self) -> None:
+        """Drop the connections."""
+        await self._session.close()
+        self._provider._request_session_manager.session_pool.shutdown(wait=False)
+
+    def _rubbish(self, method: str) -> LedgerUnreachable:
+        return LedgerUnreachable(
+            f"{self.url} does not answer {method} as an Ethereum node would", "check that the URL is a JSON-RPC node's"
+        )
+
+    def _refusal(self, method: str, error: Any) -> LedgerError:
+        if not isinstance(error, dict) or not isinstance(error.get("code"), int):
+            return self._rubbish(method)
+        data = error.get("data")
+        if isinstance(data, dict):  # Hardhat nests it
+            data = data.get("data")
+        try:
+            returned = bytes.fromhex(str(data)[2:]) if str(data).startswith("0x") else b""
+        except ValueError:
+            returned = b""
+        return NodeRefused(method, error["code"], " ".join(str(error.get("message")).split())[:200], returned)
+
+
+def _cause(error: BaseException) -> str:
+    return " ".join(str(error).split())[:120] or type(error).__name__

@@ -1,0 +1,75 @@
+"""The ERC-20 token of a ledger: what it holds, and whether an owner's signature can stand for an approval.
+
+Sources: ERC-20; EIP-2612 (permit); EIP-712 (domain separator).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from penstock.core.channel import DOMAIN_TYPE
+from penstock.core.errors import TransactionFailed, WrongLedger
+from penstock.core.identity import Address, Digest, Key, keccak
+from penstock.ledgers.abi import Interface
+from penstock.ledgers.artifacts import load
+from penstock.ledgers.sender import Sender
+
+PERMIT_TYPE = "Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
+_DOMAIN_HASH = keccak(DOMAIN_TYPE.encode())
+_PERMIT_HASH = keccak(PERMIT_TYPE.encode())
+
+
+class Token:
+    """A token on a chain. Its permit is used only where its domain is one that we can rebuild."""
+
+    def __init__(self, sender: Sender, address: Address, chain_id: int) -> None:
+        self._sender = sender
+        self._chain_id = chain_id
+        self._separator: bytes | None = None  # b"" where there is no permit
+        self.address = address
+        self.interface = Interface(load("CryptoEuro")["abi"])  # the standards' functions, under their names
+
+    async def balance(self, owner: Address) -> int:
+        """The token units in `owner`'s wallet."""
+        return int(await self._read("balanceOf", owner))
+
+    async def allowance(self, owner: Address, spender: Address) -> int:
+        """The token units that `spender` may take from `owner`."""
+        return int(await self._read("allowance", owner, spender))
+
+    async def permit(self, key: Key, spender: Address, amount: int, deadline: int) -> bytes | None:
+        """The owner's signature (65 bytes) that lets `spender` take `amount`; None where the token has no permits."""
+        if self._separator is None:
+            self._separator = await self._permit_domain()
+        if not self._separator:
+            return None
+        nonce = int(await self._read("nonces", key.address))
+        words = (_PERMIT_HASH, key.address.rjust(32, b"\0"), spender.rjust(32, b"\0"))
+        numbers = (amount, nonce, deadline)
+        struct = keccak(b"".join(words) + b"".join(number.to_bytes(32, "big") for number in numbers))
+        return key.sign(Digest(keccak(b"\x19\x01" + self._separator + struct)))
+
+    async def _permit_domain(self) -> bytes:
+        """The domain separator, where it is the one of the token's name and version; else b""."""
+        try:
+            stated = bytes(await self._read("DOMAIN_SEPARATOR"))
+            name = str(await self._read("name"))
+            try:
+                version = str(await self._read("version"))
+            except (TransactionFailed, WrongLedger):
+                version = "1"  # what OpenZeppelin's permit tokens use without saying so
+        except (TransactionFailed, WrongLedger):
+            return b""
+        rebuilt = keccak(
+            _DOMAIN_HASH
+            + keccak(name.encode())
+            + keccak(version.encode())
+            + self._chain_id.to_bytes(32, "big")
+            + self.address.rjust(32, b"\0")
+        )
+        return stated if stated == rebuilt else b""
+
+    async def _read(self, name: str, *values: object) -> Any:
+        return self.interface.decode(name, await self._sender.call(self.address, self.interface.encode(name, *values)))[
+            0
+        ]
