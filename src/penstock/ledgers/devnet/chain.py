@@ -86,6 +86,7 @@ class Chain:
         self._store = Store(directory)
         self._offset = int(self._store.note("offset") or 0)
         self._next_timestamp: int | None = None
+        self._coming: Header | None = None  # the last answer of next_header
         self._pool = Pool()
         self._snapshots: list[_Snapshot] = []
         known = self._store.note("chain_id")
@@ -229,11 +230,9 @@ class Chain:
                 continue
             if vm.state.get_nonce(transaction.sender) != transaction.nonce:
                 continue  # an earlier one of this sender did not fit
-            before = vm.state.snapshot()
             try:
                 receipt, computation = vm.apply_transaction(header, transaction)
-            except ValidationError:  # its sender spent the money elsewhere in this block
-                vm.state.revert(before)
+            except ValidationError:  # its sender spent the money elsewhere in this block; nothing was changed yet
                 self._pool.remove(transaction)
                 continue
             header = vm.add_receipt_to_header(header, receipt)
@@ -266,7 +265,10 @@ class Chain:
 
     def next_header(self) -> Header:
         """The header of the block to come, before any transaction."""
-        return next_header(self._evm, self.head, self.now())
+        parent, coming, now = self.head, self._coming, self.now()
+        if coming is None or coming.parent_hash != parent.hash or coming.timestamp != now:
+            coming = self._coming = next_header(self._evm, parent, now)
+        return coming
 
     # State
 
