@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import key
+from penstock.cli import consume, devnet, key, supply
 from penstock.cli.output import printable
 from penstock.core.errors import PenstockError, UsageError
 
@@ -36,6 +36,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(key.app, name="key")
+app.command()(devnet.devnet)
+app.command()(supply.supply)
+app.command()(consume.consume)
 
 
 def _show_version(asked: bool) -> None:

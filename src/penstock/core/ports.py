@@ -102,6 +102,13 @@ class Mined(msgspec.Struct, frozen=True):
     block: int
 
 
+class TokenFacts(msgspec.Struct, frozen=True):
+    """How people write a token's sums: its symbol, and how many decimals a whole token has."""
+
+    symbol: str
+    decimals: int
+
+
 class Holdings(msgspec.Struct, frozen=True):
     """What an account owns: token units in its wallet and in the channel contract, and wei for gas."""
 
@@ -158,6 +165,10 @@ class Ledger(Protocol):
         """The newest block's time (seconds)."""
         ...
 
+    async def token(self) -> TokenFacts:
+        """The token's symbol and decimals."""
+        ...
+
     async def channel(self, params: ChannelParams) -> ChannelState:
         """The channel's state at the newest block."""
         ...
@@ -192,4 +203,8 @@ class Ledger(Protocol):
 
     async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:
         """Move token units from the contract's balance to the wallet."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Drop the connections to the ledger's node."""
         ...

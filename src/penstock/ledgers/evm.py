@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from penstock.core.channel import ChannelParams, Domain, Lock, lock_branch
 from penstock.core.errors import OutOfFunds, PenstockError, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
-from penstock.core.ports import ChannelState, Filing, Holdings, Mined, SignedClose
+from penstock.core.ports import ChannelState, Filing, Holdings, Mined, SignedClose, TokenFacts
 from penstock.core.units import Amount
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.artifacts import load
@@ -113,6 +113,9 @@ class EvmLedger:
         await self._node.close()
 
     # Looking
+
+    async def token(self) -> TokenFacts:
+        return await self._token.facts()
 
     async def now(self) -> int:
         block = await self._node.record("eth_getBlockByNumber", "latest", False)

@@ -10,6 +10,7 @@ from typing import Any
 from penstock.core.channel import DOMAIN_TYPE
 from penstock.core.errors import TransactionFailed, WrongLedger
 from penstock.core.identity import Address, Digest, Key, keccak
+from penstock.core.ports import TokenFacts
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.artifacts import load
 from penstock.ledgers.sender import Sender
@@ -28,6 +29,17 @@ class Token:
         self._separator: bytes | None = None  # b"" where there is no permit
         self.address = address
         self.interface = Interface(load("CryptoEuro")["abi"])  # the standards' functions, under their names
+
+    async def facts(self) -> TokenFacts:
+        """Symbol and decimals, as the token states them.
+
+        Raises:
+            WrongLedger: it states none, or absurd ones.
+        """
+        symbol, decimals = str(await self._read("symbol")), int(await self._read("decimals"))
+        if not 0 <= decimals <= 36 or not 1 <= len(symbol) <= 16 or not symbol.isprintable():
+            raise WrongLedger("the contract's token has no usable symbol and decimals", "use another contract")
+        return TokenFacts(symbol, decimals)
 
     async def balance(self, owner: Address) -> int:
         """The token units in `owner`'s wallet."""

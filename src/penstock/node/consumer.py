@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
-from typing import NamedTuple, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
@@ -52,7 +52,7 @@ ANSWER = 60.0  # seconds for an answer that may need the peer's ledger
 CLOSE_LIFE = 86_400  # seconds that a cooperative close is good for
 BEAT = 1.0
 
-_Answer = TypeVar("_Answer")
+_Answer = TypeVar("_Answer", bound=Message)
 
 
 class Wish(NamedTuple):
@@ -98,7 +98,7 @@ class Consumer:
         self._tell = tell
         self._patience = patience or Patience()
         self._shell: SessionShell | None = None
-        self._over: asyncio.Future[None] | None = None
+        self._over: asyncio.Future[Any] | None = None
         self._tasks = Tasks()
 
     async def buy(self) -> Session:
@@ -393,7 +393,7 @@ class Talk:
         self.link = link
         self.why = ""
         loop = asyncio.get_running_loop()
-        self.lost: asyncio.Future[None] = loop.create_future()
+        self.lost: asyncio.Future[Any] = loop.create_future()
         self._answers: asyncio.Queue[Message] = asyncio.Queue()
         self._shell: SessionShell | None = None
         link.attach(self._on_frame, self._on_lost)
@@ -415,7 +415,7 @@ class Talk:
         if self.lost.done():
             raise LinkLost(self.why or "the link is gone")
         self.link.send(encode(message))
-        waiting = asyncio.ensure_future(self._answers.get())
+        waiting: asyncio.Future[Any] = asyncio.ensure_future(self._answers.get())
         await asyncio.wait([waiting, self.lost], timeout=ANSWER, return_when=asyncio.FIRST_COMPLETED)
         if not waiting.done():
             waiting.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -10,7 +11,7 @@ import msgspec
 from penstock.core.channel import Close, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadSignature, BadTerms, LedgerError, PeerRefused
+from penstock.core.errors import BadSignature, BadTerms, LedgerError, PeerRefused, TransactionFailed
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
@@ -50,6 +51,7 @@ class Site:
         self._ledger = ledger
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
         self._in_use: set[bytes] = set()
+        self._signed = [row.params.id for row in book.channels(journal) if row.close and not row.settled]
 
     def rails(self) -> dict[str, bytes]:
         """The rails on offer, with what each needs to know."""
@@ -126,6 +128,8 @@ class Site:
             record, close=ask.close, opener_signature=ask.signature, partner_signature=ours
         )
         await durable(self.journal, record.rows())
+        self._signed.append(ask.channel)
+        self.tell("close taken", channel=book.name_of(record), pays=ask.close.partner_balance)
 
     def _check_close(self, record: ChannelRow, close: Close) -> None:
         held = book.worth_of(book.filing_of(self.journal, record))
@@ -138,9 +142,10 @@ class Site:
         if close.expiry < seconds(self.clock()) + CLOSE_MARGIN:
             raise PeerRefused("the close expires too soon to be mined")
 
-    def unsettled(self) -> list[ChannelRow]:
-        """The channels with a cooperative close that is signed but not mined."""
-        return [row for row in book.channels(self.journal) if row.close is not None and not row.settled]
+    @property
+    def unsettled(self) -> int:
+        """How many cooperative closes are signed but not mined."""
+        return len(self._signed)
 
     async def settle(self) -> list[Mined]:
         """Send every signed close to the ledger, many in one transaction.
@@ -149,11 +154,12 @@ class Site:
             LedgerError: the ledger did not take them; they stay for the next time.
         """
         mined: list[Mined] = []
-        waiting = self.unsettled()
-        for start in range(0, len(waiting), BATCH):
-            batch = waiting[start : start + BATCH]
-            mined += await self._settle(batch)
-            self.tell("settled", channels=start + len(batch), of=len(waiting))
+        waiting = len(self._signed)
+        while self._signed:
+            batch = self._signed[:BATCH]
+            mined += await self._settle([row for row in (book.channel_of(self.journal, id_) for id_ in batch) if row])
+            del self._signed[: len(batch)]
+            self.tell("settled", channels=waiting - len(self._signed), of=waiting)
         return mined
 
     async def _settle(self, batch: list[ChannelRow]) -> list[Mined]:
@@ -162,10 +168,14 @@ class Site:
             for row in batch
             if row.close is not None
         ]
-        mined = await self._ledger.close_together(self.key, rows)
+        mined: list[Mined] = []
+        try:
+            mined = await self._ledger.close_together(self.key, rows)
+        except TransactionFailed as error:  # some rows, or all; the ledger itself says below which
+            self.tell("close failed", error=error.line())
+        states = await asyncio.gather(*(self._ledger.channel(row.params) for row in batch))
         done: Rows = ()
-        for row in batch:
-            state = await self._ledger.channel(row.params)
+        for row, state in zip(batch, states, strict=True):
             if state.status not in ("settled", "absent"):
                 self.tell("not settled", channel=book.name_of(row), status=state.status)
                 continue

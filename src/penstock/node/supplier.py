@@ -37,6 +37,7 @@ from penstock.node.tasks import Tasks, durable
 
 OFFER_LIFE = Duration(60_000)  # how long a consumer may think about an offer
 BEAT = 1.0  # seconds between two looks at the clock
+GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 
 
 class Pole(NamedTuple):
@@ -94,6 +95,11 @@ class Supplier:
         """Stop a running session for good, with the operator as the reason, and let go."""
         if self.shell is not None:
             self.shell.stop(Reason.OPERATOR)
+            for _ in range(int(GOODBYE / 0.05)):
+                if self.shell is None:
+                    break
+                await asyncio.sleep(0.05)
+        self.pole.valve.close()
         await self.tasks.cancel()
 
     def on_link(self, link: Link) -> None:

@@ -1,0 +1,246 @@
+"""`penstock consume`: buy from a supplier, within limits on price, quantity and sum."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from contextlib import nullcontext, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.money import shown
+from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Told, Url
+from penstock.cli.output import AsJson, answer
+from penstock.cli.passphrase import PassphraseFile
+
+if TYPE_CHECKING:
+    from penstock.cli.config import Config, ConsumeSection
+    from penstock.core.ports import Ledger, TokenFacts
+    from penstock.core.session import Session
+    from penstock.node.consumer import Consumer, Wish
+    from penstock.sim.line import LineMeter
+
+REPORT = 0.25  # seconds between two looks
+
+
+def consume(
+    supplier: Annotated[str | None, typer.Argument(help="HOST:PORT of the supplier.", show_default=False)] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    contract: Contract = None,
+    chain_id: ChainId = None,
+    key: KeyName = None,
+    passphrase_file: PassphraseFile = None,
+    medium: Annotated[str | None, typer.Option(help="What is bought.", show_default=False)] = None,
+    quantity: Annotated[
+        int | None, typer.Option(help="Stop at this quantity, in Wh, L, ...", show_default=False)
+    ] = None,
+    max_price: Annotated[
+        str | None, typer.Option(help="Most to pay per kWh, m3, ..., in whole tokens.", show_default=False)
+    ] = None,
+    budget: Annotated[str | None, typer.Option(help="Most to pay in all, in whole tokens.", show_default=False)] = None,
+    deposit: Annotated[str | None, typer.Option(help="Open a new channel with this much.", show_default=False)] = None,
+    expect: Annotated[str | None, typer.Option(help="Buy from this address and no other.", show_default=False)] = None,
+    line: Annotated[
+        str | None, typer.Option(help="File of the simulated line that our meter is on.", show_default=False)
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep", help="Keep the channel open for the next session.")] = False,
+    log: LogForm = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Buy from a supplier until a limit is reached, and pay tick by tick.
+
+    The supplier's offer is checked against the limits before any money moves. A payment channel is opened where
+    there is none yet; when the session is over it is signed off, unless --keep is given. The same command again takes
+    up a session that was broken off. Ctrl-C ends it in order.
+
+    \b
+    Example:
+        penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
+            --quantity 20000 --max-price 0.45 --budget 9 --line cable
+    """
+    from penstock.cli.config import over
+    from penstock.cli.node import run, settings
+
+    told = Told("none" if log == "text" and not as_json and _terminal() else log)
+    read = settings(config, url, contract, chain_id, key, passphrase_file)
+    section = over(
+        read.consume,
+        supplier=supplier,
+        medium=medium,
+        quantity=quantity,
+        max_price=max_price,
+        budget=budget,
+        deposit=deposit,
+        line=line,
+    )
+    view = told.form == "none" and not as_json and _terminal()
+    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view))
+    answer(document, lines, as_json=as_json)
+    if not document["complete"]:
+        from penstock.core.errors import PeerRefused
+
+        raise PeerRefused(
+            f"the session ended without a receipt: {document['reason']}{_because(document)}",
+            "`penstock channel list` shows what the channel holds",
+        )
+
+
+def _because(document: dict[str, Any]) -> str:
+    return f" ({document['fault']})" if document["fault"] else ""
+
+
+async def _consume(
+    config: Config,
+    section: ConsumeSection,
+    told: Told,
+    asked: asyncio.Event,
+    expect: str | None,
+    keep: bool,
+    view: bool,
+) -> tuple[dict[str, Any], list[str]]:
+    from penstock.cli.config import endpoint, need
+    from penstock.cli.node import open_journal, open_key, open_ledger
+    from penstock.cli.view import SessionView
+    from penstock.core.errors import OutOfRange, UsageError
+    from penstock.core.identity import parse_address
+    from penstock.node import book
+    from penstock.node.clock import now
+    from penstock.node.consumer import Consumer
+    from penstock.sim.line import LineMeter
+    from penstock.transports.tls import connect
+
+    host, port = endpoint(need(section.supplier, "consume", "supplier"))
+    cable = Path(need(section.line, "consume", "line"))
+    need(section.max_price, "consume", "max_price")
+    need(section.budget, "consume", "budget")
+    try:
+        wanted = parse_address(expect) if expect else None
+    except OutOfRange as error:
+        raise UsageError(str(error), "give --expect the supplier's address") from None
+    key = open_key(config.key)
+    meter = LineMeter(cable)
+    ledger, token = await open_ledger(config.ledger)
+    wish = _wish(section, token, keep)
+    journal = open_journal()
+    try:
+        consumer = Consumer(
+            key,
+            journal,
+            _ready(ledger),
+            meter,
+            lambda: connect(host, port, key, expect=wanted),
+            wish,
+            now,
+            told,
+        )
+        look = SessionView(token, section.supplier or "") if view else None
+        with look or nullcontext():
+            watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
+            try:
+                session = await _buy(consumer, asked)
+            finally:
+                watching.cancel()
+                with suppress(asyncio.CancelledError):
+                    await watching
+        channel = book.channel_of(journal, book.channel_in(session.row))
+    finally:
+        meter.detach()
+        await journal.close()
+        await ledger.disconnect()
+    from penstock.cli.supply import outcome
+
+    mined = channel.mined if channel else ()
+    document = {
+        **outcome(session),
+        "channel": book.name_of(channel) if channel else None,
+        "transactions": [{"what": one.what, "hash": "0x" + one.hash.hex(), "gas": one.gas} for one in mined],
+    }
+    return document, _lines(session, token)
+
+
+def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
+    from penstock.cli.money import sum_of
+    from penstock.core.medium import medium
+    from penstock.core.units import Price
+    from penstock.node.consumer import Wish
+
+    bought = medium(section.medium)
+    return Wish(
+        max_price=Price(sum_of(section.max_price, token, "--max-price"), bought.per),
+        budget=sum_of(section.budget, token, "--budget"),
+        quantity=section.quantity,
+        medium=bought.name,
+        deposit=sum_of(section.deposit, token, "--deposit") if section.deposit else None,
+        keep=keep,
+    )
+
+
+def _ready(ledger: Ledger) -> Callable[[], Awaitable[Ledger]]:
+    async def give() -> Ledger:
+        return ledger
+
+    return give
+
+
+async def _buy(consumer: Consumer, asked: asyncio.Event) -> Session:
+    """Buy, and end in order where it is asked for."""
+    buying = asyncio.ensure_future(consumer.buy())
+    asking = asyncio.ensure_future(asked.wait())
+    try:
+        await asyncio.wait([buying, asking], return_when=asyncio.FIRST_COMPLETED)
+        if not buying.done():
+            if consumer.session is None:
+                buying.cancel()
+            consumer.stop()
+        return await buying
+    finally:
+        asking.cancel()
+        if not buying.done():
+            buying.cancel()
+
+
+async def _watch(consumer: Consumer, meter: LineMeter, told: Told, look: Any) -> None:
+    while True:
+        await asyncio.sleep(REPORT)
+        session = consumer.session
+        if session is None:
+            continue
+        if look is not None:
+            look.show(session, meter.power())
+        elif told.form == "json":
+            told(
+                "progress",
+                power=meter.power(),
+                total=session.meter.total,
+                supplier_total=session.claimed,
+                paid=session.paid,
+                ticks=session.ticks,
+                exposure=session.control.exposure,
+                max_exposure=session.control.worst,
+                limit=session.terms.offer.credit_limit,
+                linked=session.linked,
+            )
+
+
+def _lines(session: Session, token: TokenFacts) -> list[str]:
+    from penstock.core.medium import medium
+
+    unit = medium(session.terms.offer.medium).unit
+    receipt = session.receipt
+    if receipt is None:
+        return [f"paid {shown(session.paid, token)} for {session.meter.total} {unit}, without a receipt"]
+    return [
+        f"{receipt.reason}: {receipt.consumer_total} {unit} by our meter, {receipt.supplier_total} {unit} by theirs",
+        f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; both sides signed the receipt"
+        if session.complete
+        else f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; the supplier has not signed the receipt",
+    ]
+
+
+def _terminal() -> bool:
+    import sys
+
+    return sys.stdout.isatty()

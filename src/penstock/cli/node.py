@@ -1,0 +1,166 @@
+"""What `supply`, `consume` and `channel` share: the node's home, key, journal and ledger, and its events on stderr."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import signal
+import sys
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+
+import typer
+
+from penstock.cli.config import Config, KeySection, LedgerSection, home, load, need, over
+from penstock.cli.output import printable
+from penstock.cli.passphrase import passphrase
+from penstock.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from penstock.core.identity import Key
+    from penstock.core.ports import Ledger, TokenFacts
+    from penstock.storage.sqlite import SqliteJournal
+
+_T = TypeVar("_T")
+
+ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; flags go over it.", show_default=False)]
+Url = Annotated[str | None, typer.Option(help="JSON-RPC address of the ledger's node.", show_default=False)]
+Contract = Annotated[str | None, typer.Option(help="Address of the channel contract.", show_default=False)]
+ChainId = Annotated[int | None, typer.Option(help="Refuse any other chain than this.", show_default=False)]
+KeyName = Annotated[str | None, typer.Option("--key", help="Name of the key that signs.", show_default=False)]
+LogForm = Annotated[str, typer.Option("--log", help="What stderr gets: text, json, or none.")]
+
+
+class Told:
+    """Events on stderr: a line of words each, or of JSON for programs."""
+
+    def __init__(self, form: str) -> None:
+        if form not in ("text", "json", "none"):
+            raise UsageError(f"--log {form[:20]!r} is not a form of log", "text, json or none")
+        self.form = form
+
+    def __call__(self, event: str, **facts: Any) -> None:
+        if self.form == "json":
+            print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
+        elif self.form == "text":
+            words = " ".join(f"{name}={value}" for name, value in facts.items() if value not in ("", None))
+            print(printable(f"penstock: {event} {words}".rstrip()), file=sys.stderr, flush=True)
+
+
+class Account(NamedTuple):
+    """A node that is set up: its configuration, key and journal."""
+
+    config: Config
+    key: Key
+    journal: SqliteJournal
+
+
+def settings(
+    config: Path | None, url: str | None, contract: str | None, chain_id: int | None, key: str | None, file: Path | None
+) -> Config:
+    """The configuration with the common flags over it.
+
+    Raises:
+        UsageError: a file or a flag is wrong.
+    """
+    import msgspec
+
+    read = load(config)
+    return msgspec.structs.replace(
+        read,
+        ledger=over(read.ledger, url=url, contract=contract, chain_id=chain_id),
+        key=over(read.key, name=key, passphrase_file=str(file) if file else None),
+    )
+
+
+def open_key(section: KeySection) -> Key:
+    """The node's key, decrypted.
+
+    Raises:
+        UsageError: no key is named, there is none of that name, or the passphrase is wrong.
+    """
+    from penstock.storage import keystore
+
+    name = need(section.name, "key", "name") if section.name else _only_key()
+    file = Path(section.passphrase_file) if section.passphrase_file else None
+    return keystore.load(home().keys, name, passphrase(name, file))
+
+
+def _only_key() -> str:
+    from penstock.storage import keystore
+
+    names = [name for name, _, _ in keystore.listing(home().keys)]
+    if len(names) == 1:
+        return names[0]
+    if names:
+        raise UsageError(f"there are {len(names)} keys", f"choose one: --key {names[0]}")
+    raise UsageError(f"there is no key in {home().keys}", "make one: penstock key new NAME")
+
+
+def open_journal() -> SqliteJournal:
+    """The node's journal, for writing.
+
+    Raises:
+        JournalError: another process has it, or it cannot be used.
+    """
+    from penstock.storage.sqlite import SqliteJournal
+
+    home().path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    return SqliteJournal(home().journal)
+
+
+def read_journal() -> SqliteJournal:
+    """The node's journal for reading, beside whoever writes it.
+
+    Raises:
+        UsageError: there is none yet.
+    """
+    from penstock.storage.sqlite import SqliteJournal
+
+    if not home().journal.exists():
+        raise UsageError(f"there is no journal in {home().path}", "it is made by the first `supply` or `consume`")
+    return SqliteJournal.open_readonly(home().journal)
+
+
+async def open_ledger(section: LedgerSection) -> tuple[Ledger, TokenFacts]:
+    """The ledger, and how its token's sums are written.
+
+    Raises:
+        UsageError: no node or contract is named. LedgerError: it does not answer, or is another one.
+    """
+    from penstock.core.identity import parse_address
+    from penstock.ledgers.evm import EvmLedger
+
+    url = need(section.url, "ledger", "url")
+    contract = parse_address(need(section.contract, "ledger", "contract"))
+    ledger = await EvmLedger.connect(url, contract, section.chain_id)
+    return ledger, await ledger.token()
+
+
+def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
+    """Run a command's coroutine. It is given an event that the first Ctrl-C or SIGTERM sets; the second ends it.
+
+    Raises:
+        KeyboardInterrupt: it was ended.
+    """
+    import uvloop
+
+    async def main() -> _T:
+        asked = asyncio.Event()
+        doing = asyncio.ensure_future(work(asked))
+
+        def stop() -> None:
+            if asked.is_set():
+                doing.cancel()
+            asked.set()
+
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stop)
+        return await doing
+
+    try:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(main())
+    except asyncio.CancelledError:
+        raise KeyboardInterrupt from None

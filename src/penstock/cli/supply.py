@@ -1,0 +1,263 @@
+"""`penstock supply`: sell a metered medium at one pole."""
+
+from __future__ import annotations
+
+import asyncio
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Told, Url
+from penstock.cli.output import AsJson, answer
+from penstock.cli.passphrase import PassphraseFile
+
+if TYPE_CHECKING:
+    from penstock.cli.config import Config, SupplySection
+    from penstock.core.ports import Mined, TokenFacts
+    from penstock.core.session import Session
+    from penstock.node.site import Site
+    from penstock.node.supplier import Goods, Supplier
+
+LINGER = 15.0  # seconds that a consumer gets to ask for the channel's close, with --once
+REPORT = 0.25  # seconds between two progress events
+RETRY = 15.0  # seconds until an unreachable ledger is tried again
+
+
+def supply(
+    config: ConfigFile = None,
+    url: Url = None,
+    contract: Contract = None,
+    chain_id: ChainId = None,
+    key: KeyName = None,
+    passphrase_file: PassphraseFile = None,
+    listen: Annotated[str | None, typer.Option(help="HOST:PORT to sell at.", show_default=False)] = None,
+    name: Annotated[str | None, typer.Option(help="What the pole is called.", show_default=False)] = None,
+    medium: Annotated[
+        str | None, typer.Option(help="What is sold: electricity, water, ...", show_default=False)
+    ] = None,
+    price: Annotated[
+        str | None, typer.Option(help="Whole tokens per kWh, m3, ... such as 0.40.", show_default=False)
+    ] = None,
+    tick: Annotated[
+        str | None, typer.Option(help="The smallest payment, in whole tokens: 0.001.", show_default=False)
+    ] = None,
+    package: Annotated[
+        int | None, typer.Option(help="Units released on no more than a promise.", show_default=False)
+    ] = None,
+    credit_ticks: Annotated[int | None, typer.Option(help="Most ticks ever owed.", show_default=False)] = None,
+    mode: Annotated[str | None, typer.Option(help="pay-after or pay-before.", show_default=False)] = None,
+    line: Annotated[
+        str | None, typer.Option(help="File of the simulated line that the pole feeds.", show_default=False)
+    ] = None,
+    power_w: Annotated[int | None, typer.Option(help="Power of the line, in watts.", show_default=False)] = None,
+    speed: Annotated[
+        float | None, typer.Option(help="Times faster than real time; left out: at once.", show_default=False)
+    ] = None,
+    once: Annotated[bool, typer.Option("--once", help="End after one session, once it is settled.")] = False,
+    log: LogForm = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Sell a metered medium at one pole, one session at a time, until interrupted.
+
+    Consumers need no account: each brings a payment channel to this key, and pays tick by tick while it draws. The
+    valve closes as soon as more than the credit is owed. Channels that consumers sign off are closed on the ledger.
+    A session that a crash broke off is taken up again.
+
+    \b
+    Example:
+        penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole \\
+            --listen 127.0.0.1:7411 --price 0.40 --tick 0.001 --line cable --power-w 11000
+    """
+    from penstock.cli.config import over
+    from penstock.cli.node import run, settings
+
+    told = Told(log)
+    read = settings(config, url, contract, chain_id, key, passphrase_file)
+    section = over(
+        read.supply,
+        listen=listen,
+        name=name,
+        medium=medium,
+        price=price,
+        tick=tick,
+        package=package,
+        credit_ticks=credit_ticks,
+        mode=mode,
+        line=line,
+        power_w=power_w,
+        speed=speed,
+    )
+    document = run(lambda asked: _supply(read, section, told, asked, once))
+    answer(document, [], as_json=True) if as_json else None
+
+
+async def _supply(
+    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool
+) -> dict[str, Any]:
+    from penstock.cli.config import endpoint, need
+    from penstock.cli.node import open_journal, open_key, open_ledger
+    from penstock.core.units import Quantity
+    from penstock.node.clock import now
+    from penstock.node.site import Site
+    from penstock.node.supplier import Pole, Supplier
+    from penstock.sim.line import LineSupply
+    from penstock.transports.tls import serve
+
+    host, port = endpoint(section.listen)
+    cable = Path(need(section.line, "supply", "line"))
+    need(section.price, "supply", "price")
+    need(section.tick, "supply", "tick")
+    key = open_key(config.key)
+    ledger, token = await open_ledger(config.ledger)
+    goods = _goods(section, token)
+    line = LineSupply(cable, section.power_w, section.speed, package=Quantity(_step(goods)))
+    journal = open_journal()
+    sessions: list[Session] = []
+    mined: list[Mined] = []
+    try:
+        before = (await ledger.holdings(key.address)).tokens
+        site = Site(key, journal, ledger, now, told)
+        supplier = Supplier(site, Pole(section.name or "pole", line, line), goods, on_session=sessions.append)
+        await supplier.restore()
+        server = await serve(host, port, key, supplier.on_link)
+        told("listening", address=f"{host}:{server.port}", supplier=_hex(key.address), price=section.price)
+        beside = [asyncio.ensure_future(_report(supplier, told)), asyncio.ensure_future(_settle(site, mined, told))]
+        try:
+            await _until(asked, sessions if once else None)
+            if once and sessions:
+                await _close_asked(site, sessions[0], asked)
+        finally:
+            await supplier.close()
+            for task in beside:
+                task.cancel()
+            await asyncio.gather(*beside, return_exceptions=True)
+            await server.close()
+        mined += await site.settle()
+        after = (await ledger.holdings(key.address)).tokens
+    finally:
+        line.detach()
+        await journal.close()
+        await ledger.disconnect()
+    return {
+        "sessions": [outcome(session) for session in sessions],
+        "transactions": [{"what": one.what, "hash": _hex(one.hash), "gas": one.gas} for one in mined],
+        "balance": {"before": before, "after": after},
+    }
+
+
+def _goods(section: SupplySection, token: TokenFacts) -> Goods:
+    from penstock.cli.money import sum_of
+    from penstock.core.medium import medium
+    from penstock.core.tariff import Tariff
+    from penstock.node.supplier import Goods
+
+    sold = medium(section.medium)
+    price = sum_of(section.price, token, "--price")
+    tick = sum_of(section.tick, token, "--tick")
+    unit = -(-price // sold.per)
+    package = section.package or max(1, -(-tick * sold.per // max(1, price)))
+    return Goods(
+        medium=sold.name,
+        tariff=Tariff.flat(price, sold.per),
+        tick_value=tick,
+        package=package,
+        credit_limit=max(section.credit_ticks * tick, tick + unit),
+        mode=section.mode,
+    )
+
+
+def _step(goods: Goods) -> int:
+    """How much of the medium a tick buys, rounded down: how often the line tells its total."""
+    return max(1, goods.tariff.price(0).affords(goods.tick_value))
+
+
+async def _until(asked: asyncio.Event, sessions: list[Session] | None) -> None:
+    """Wait to be asked to end, or until there is a session in the list, if one is given."""
+    while not asked.is_set() and not sessions:
+        with suppress(TimeoutError):
+            await asyncio.wait_for(asked.wait(), 0.05 if sessions is not None else None)
+
+
+async def _close_asked(site: Site, session: Session, asked: asyncio.Event) -> None:
+    """After a complete session, wait for its consumer to sign the channel off."""
+    if not session.complete:
+        return
+    for _ in range(int(LINGER / 0.05)):
+        if site.unsettled or asked.is_set():
+            return
+        await asyncio.sleep(0.05)
+
+
+async def _settle(site: Site, mined: list[Mined], told: Told) -> None:
+    """Send signed closes to the ledger as they come; try again later where it does not answer."""
+    from penstock.core.errors import LedgerError
+
+    while True:
+        await asyncio.sleep(0.2)
+        if not site.unsettled:
+            continue
+        try:
+            mined += await site.settle()
+        except LedgerError as error:
+            told("not settled", error=error.line())
+            await asyncio.sleep(RETRY)
+
+
+async def _report(supplier: Supplier, told: Told) -> None:
+    """While a session runs, say how it stands, for views and logs of programs."""
+    if told.form != "json":
+        return
+    while True:
+        await asyncio.sleep(REPORT)
+        if supplier.shell is not None:
+            session = supplier.shell.session
+            told(
+                "progress",
+                total=session.meter.total,
+                paid=session.paid,
+                ticks=session.ticks,
+                exposure=session.control.exposure,
+                max_exposure=session.control.worst,
+                limit=session.terms.offer.credit_limit,
+                linked=session.linked,
+            )
+
+
+def outcome(session: Session) -> dict[str, Any]:
+    """A session's end as JSON: totals in the medium's unit, sums in token units, both signatures of the receipt."""
+    receipt = session.receipt
+    return {
+        "session": _hex(session.digest),
+        "role": str(session.role),
+        "reason": str(session.reason) if session.reason else None,
+        "complete": session.complete,
+        "total": session.meter.total,
+        "paid": receipt.paid if receipt else session.paid,
+        "unpaid": receipt.unpaid if receipt else session.control.exposure,
+        "ticks": session.ticks,
+        "credit_limit": session.terms.offer.credit_limit,
+        "max_exposure": session.control.worst,
+        "fault": session.fault,
+        "receipt": None
+        if receipt is None
+        else {
+            "terms": _hex(receipt.terms),
+            "supplier_total": receipt.supplier_total,
+            "consumer_total": receipt.consumer_total,
+            "paid": receipt.paid,
+            "unpaid": receipt.unpaid,
+            "ticks": receipt.ticks,
+            "reason": receipt.reason,
+            "at": receipt.at,
+            "consumer_signature": _hex(session.row.consumer_signature),
+            "supplier_signature": _hex(session.row.supplier_signature),
+        },
+    }
+
+
+def _hex(value: bytes) -> str:
+    from penstock.core.identity import to_hex
+
+    return to_hex(value)
