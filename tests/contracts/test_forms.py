@@ -1,0 +1,117 @@
+"""The contract, core and eth-account agree on every id and digest."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from eth_account.messages import encode_typed_data
+
+from penstock.core.channel import ChannelParams, Close, Voucher
+from penstock.core.identity import keccak
+
+from .world import World, abi_params, abi_voucher
+
+
+def _typed(params: ChannelParams, purpose: str, fields: dict[str, str], message: dict[str, Any]) -> bytes:
+    signable = encode_typed_data(
+        full_message={
+            "types": {
+                "EIP712Domain": [
+                    {"name": "name", "type": "string"},
+                    {"name": "version", "type": "string"},
+                    {"name": "chainId", "type": "uint256"},
+                    {"name": "verifyingContract", "type": "address"},
+                ],
+                purpose: [{"name": name, "type": kind} for name, kind in fields.items()],
+            },
+            "primaryType": purpose,
+            "domain": {
+                "name": "Penstock Channel",
+                "version": "1",
+                "chainId": params.domain.chain_id,
+                "verifyingContract": "0x" + params.domain.contract.hex(),
+            },
+            "message": {"channel": params.id, **message},
+        }
+    )
+    return keccak(b"\x19" + signable.version + signable.header + signable.body)
+
+
+def test_the_domain_separator_is_the_same_here_and_there(world: World) -> None:
+    assert world.channel.call("domain_separator") == world.domain.separator
+    assert bytes.fromhex(world.channel.call("token")[2:]) == world.token.address
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+@pytest.mark.parametrize("counter", [0, 2**64 - 1])
+def test_an_id_is_the_same_here_and_there(world: World, two_way: bool, counter: int) -> None:
+    params = world.params(two_way, counter=counter)
+    assert world.channel.call("channel_id", abi_params(params)) == params.id
+
+
+@pytest.mark.parametrize("field", ["opener", "partner", "opener_key", "partner_key", "counter"])
+def test_an_id_commits_to_every_parameter(world: World, field: str) -> None:
+    base = world.params(counter=7)
+    other = world.params(**{"counter": 7, field: 8 if field == "counter" else world.stranger.address})
+    assert len({base.id, other.id, world.params(True, counter=7).id, world.params(period=60, counter=7).id}) == 4
+
+
+@pytest.mark.parametrize(
+    "voucher",
+    [Voucher(1, 5, 0, 0, bytes(32)), Voucher(2**64 - 1, 2**96 - 1, 2**96 - 1, 2**64 - 1, b"\xff" * 32)],
+)
+def test_a_voucher_has_one_digest_in_all_three(world: World, voucher: Voucher) -> None:
+    params = world.params()
+    fields = {
+        "channel": "bytes32",
+        "nonce": "uint64",
+        "amount": "uint96",
+        "locked": "uint96",
+        "lockedUntil": "uint64",
+        "locksRoot": "bytes32",
+    }
+    message = {
+        "nonce": voucher.nonce,
+        "amount": voucher.amount,
+        "locked": voucher.locked,
+        "lockedUntil": voucher.locked_until,
+        "locksRoot": voucher.locks_root,
+    }
+    digest = world.channel.call("voucher_digest", abi_params(params), abi_voucher(voucher))
+    assert digest == voucher.digest(params) == _typed(params, "Voucher", fields, message)
+
+
+def test_a_close_has_one_digest_in_all_three(world: World) -> None:
+    params = world.params()
+    fields = {"channel": "bytes32", "openerBalance": "uint96", "partnerBalance": "uint96", "expiry": "uint64"}
+    message = {"openerBalance": 3, "partnerBalance": 2**96 - 1, "expiry": 9}
+    digest = world.channel.call("close_digest", abi_params(params), 3, 2**96 - 1, 9)
+    assert digest == Close(3, 2**96 - 1, 9).digest(params) == _typed(params, "Close", fields, message)
+
+
+def test_a_voucher_and_a_close_never_share_a_digest(world: World) -> None:
+    params = world.params()
+    assert Voucher(1, 2, 3, 0, bytes(32)).digest(params) != Close(1, 2, 3).digest(params)
+
+
+def test_another_contract_or_chain_has_other_digests(world: World) -> None:
+    params = world.params(counter=1)
+    digests = {Voucher(1, 5, 0, 0, bytes(32)).digest(params)}
+    for domain in (
+        type(world.domain)(world.domain.chain_id + 1, world.domain.contract, world.domain.token),
+        type(world.domain)(world.domain.chain_id, world.token.address, world.domain.token),
+        type(world.domain)(world.domain.chain_id, world.domain.contract, world.stranger.address),
+    ):
+        elsewhere = ChannelParams(
+            domain,
+            params.opener,
+            params.partner,
+            params.opener_key,
+            params.partner_key,
+            params.period,
+            params.two_way,
+            params.counter,
+        )
+        digests.add(Voucher(1, 5, 0, 0, bytes(32)).digest(elsewhere))
+    assert len(digests) == 4

@@ -1,0 +1,255 @@
+"""How channels open and grow, who may, and that no id opens twice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from eth_abi.abi import encode
+
+from penstock.core.channel import ChannelParams, Domain
+from penstock.core.identity import Address, keccak
+from penstock.ledgers.devnet.execute import Reverted
+
+from .world import EURO, PERIOD, START, World, abi_params, split
+
+ABSENT, OPEN, CLOSING, SETTLED = range(4)
+ZERO = Address(bytes(20))
+
+
+def test_opening_from_balance_moves_the_deposit_into_the_channel(world: World) -> None:
+    balance, params = world.balance(world.opener), world.params()
+    assert world.state(params) == (ABSENT, 0, 0, 0)
+    world.send(world.opener, "open", params, 5 * EURO)
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+    assert world.balance(world.opener) == balance - 5 * EURO
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+def test_a_party_that_lost_its_records_finds_all_parameters_in_the_log(world: World, two_way: bool) -> None:
+    params = world.params(two_way)
+    event = world.channel.events(world.send(world.opener, "open", params, 5 * EURO), "Opened")[0]
+    terms = event["terms"]
+    assert terms & (2**96 - 1) == 5 * EURO
+    found = ChannelParams(
+        Domain(world.chain.chain_id, world.channel.address, world.token.address),
+        *(Address(bytes.fromhex(event[name][2:])) for name in ("opener", "partner", "opener_key", "partner_key")),
+        period=(terms >> 160) & (2**32 - 1),
+        two_way=bool(terms >> 192),
+        counter=(terms >> 96) & (2**64 - 1),
+    )
+    assert found.id == params.id == event["channel"]
+
+
+def test_an_empty_channel_can_be_opened_and_filled_later(world: World) -> None:
+    params = world.open(0)
+    assert world.state(params) == (OPEN, 0, 0, 0)
+    world.send(world.partner, "add", params, 3)
+    assert world.state(params) == (OPEN, 0, 3, 0)
+
+
+def test_opening_needs_the_balance(world: World) -> None:
+    params = world.params()
+    with pytest.raises(Reverted, match="channel: balance too low"):
+        world.send(world.opener, "open", params, world.balance(world.opener) + 1)
+    assert world.state(params) == (ABSENT, 0, 0, 0)
+
+
+def test_opening_from_the_wallet_leaves_the_balance_alone(world: World) -> None:
+    balance, wallet, params = world.balance(world.opener), world.wallet(world.opener), world.params()
+    world.send(world.opener, "open_from_token", params, 5 * EURO)
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+    assert (world.balance(world.opener), world.wallet(world.opener)) == (balance, wallet - 5 * EURO)
+
+
+def test_opening_by_permit_needs_no_allowance_before(world: World) -> None:
+    world.token.send(world.opener, "approve", world.channel.address, 0)
+    params = world.params()
+    world.send(world.opener, "open_with_permit", params, *world.permit(5 * EURO))
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+
+
+def test_a_permit_that_somebody_used_first_still_opens(world: World) -> None:
+    world.token.send(world.opener, "approve", world.channel.address, 0)
+    params, (amount, deadline, (r, s, v)) = world.params(), world.permit(5 * EURO)
+    arguments = (world.opener.address, world.channel.address, amount, deadline, v, r, s)
+    world.token.send(world.stranger, "permit", *arguments)
+    world.send(world.opener, "open_with_permit", params, amount, deadline, (r, s, v))
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+
+
+def test_a_bad_permit_opens_nothing(world: World) -> None:
+    world.token.send(world.opener, "approve", world.channel.address, 0)
+    amount, deadline, (r, s, v) = world.permit(5 * EURO)
+    with pytest.raises(Reverted, match="token: allowance too low"):
+        world.send(world.opener, "open_with_permit", world.params(), amount + 1, deadline, (r, s, v))
+
+
+def test_one_authorization_funds_and_opens_and_anybody_may_send_it(world: World) -> None:
+    world.token.send(world.opener, "approve", world.channel.address, 0)
+    balance, wallet, params = world.balance(world.opener), world.wallet(world.opener), world.params()
+    world.send(world.stranger, "open_with_authorization", params, *world.authorization(params, 5 * EURO))
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+    assert (world.balance(world.opener), world.wallet(world.opener)) == (balance, wallet - 5 * EURO)
+
+
+@pytest.mark.parametrize("change", ["partner", "partner_key", "period", "two_way", "deposit"])
+def test_an_authorization_opens_no_other_channel(world: World, change: str) -> None:
+    params = world.params(counter=50)
+    deposit, after, before, signature = world.authorization(params, 5 * EURO)
+    fixed: dict[str, Any] = {"counter": 50}
+    if change in ("partner", "partner_key"):
+        fixed[change] = world.stranger.address
+    elif change == "period":
+        fixed[change] = PERIOD + 1
+    other = world.params(change == "two_way", **fixed)
+    deposit -= change == "deposit"
+    with pytest.raises(Reverted, match="token: bad signature"):
+        world.send(world.stranger, "open_with_authorization", other, deposit, after, before, signature)
+
+
+def test_an_authorization_cannot_be_taken_apart(world: World) -> None:
+    """Only the channel contract can redeem it, and only by opening."""
+    params = world.params()
+    deposit, after, before, (r, s, v) = world.authorization(params, 5 * EURO)
+    arguments = (world.opener.address, world.channel.address, deposit, after, before, params.id, v, r, s)
+    with pytest.raises(Reverted, match="token: caller is not the receiver"):
+        world.token.send(world.stranger, "receiveWithAuthorization", *arguments)
+    with pytest.raises(Reverted, match="token: bad signature"):
+        world.token.send(world.stranger, "transferWithAuthorization", *arguments)
+
+
+def test_an_authorization_works_once(world: World) -> None:
+    params = world.params()
+    arguments = world.authorization(params, EURO)
+    world.send(world.stranger, "open_with_authorization", params, *arguments)
+    with pytest.raises(Reverted, match="token: authorization used"):
+        world.send(world.stranger, "open_with_authorization", params, *arguments)
+
+
+def test_an_authorization_is_good_only_in_its_time(world: World) -> None:
+    params = world.params()
+    arguments = world.authorization(params, EURO, before=START)
+    with pytest.raises(Reverted, match="token: authorization expired"):
+        world.send(world.stranger, "open_with_authorization", params, *arguments)
+    arguments = world.authorization(params, EURO, after=START)
+    with pytest.raises(Reverted, match="token: authorization not yet valid"):
+        world.send(world.stranger, "open_with_authorization", params, *arguments)
+
+
+def test_only_the_opener_opens_with_its_own_money(world: World) -> None:
+    """An allowance or a permit names no channel: a stranger with it could open one to itself."""
+    params, (amount, deadline, signature) = world.params(), world.permit(EURO)
+    for name, *args in (("open", 1), ("open_from_token", 1), ("open_with_permit", amount, deadline, signature)):
+        with pytest.raises(Reverted, match="channel: not the opener"):
+            world.send(world.stranger, str(name), params, *args)
+
+
+@pytest.mark.parametrize("field", ["partner", "opener_key", "partner_key"])
+def test_no_party_and_no_key_is_zero(world: World, field: str) -> None:
+    with pytest.raises(Reverted, match="channel: zero address"):
+        world.send(world.opener, "open", world.params(**{field: ZERO}), 1)
+
+
+def test_the_two_parties_and_the_two_keys_differ(world: World) -> None:
+    with pytest.raises(Reverted, match="channel: both parties are the same"):
+        world.send(world.opener, "open", world.params(partner=world.opener.address), 1)
+    with pytest.raises(Reverted, match="channel: both keys are the same"):
+        world.send(world.opener, "open", world.params(partner_key=world.opener_key.address), 1)
+
+
+@pytest.mark.parametrize("period", [0, 59, 365 * 86_400 + 1, 2**32 - 1])
+def test_the_challenge_period_is_bounded(world: World, period: int) -> None:
+    with pytest.raises(Reverted, match="channel: period out of bounds"):
+        world.send(world.opener, "open", world.params(period=period), 1)
+
+
+@pytest.mark.parametrize("period", [60, 365 * 86_400])
+def test_the_bounds_of_the_period_belong_to_it(world: World, period: int) -> None:
+    world.send(world.opener, "open", world.params(period=period), 1)
+
+
+def test_a_counter_may_leave_gaps_but_never_repeats(world: World) -> None:
+    world.open(1, counter=0)
+    world.open(1, counter=9)
+    assert world.channel.call("next_counter", world.opener.address) == 10
+    for counter in (0, 5, 9):
+        with pytest.raises(Reverted, match="channel: counter used"):
+            world.open(1, counter=counter)
+    world.open(1, counter=2**64 - 1)
+    with pytest.raises(Reverted, match="channel: counter used"):
+        world.open(1, counter=2**64 - 1)
+
+
+def test_a_closed_channel_never_opens_again(world: World) -> None:
+    """The slot is cleared; the counter in the opener's slot keeps the id used, in every entrance."""
+    params = world.open(5 * EURO)
+    world.channel.send(world.stranger, "close_together", world.consent(params, 5 * EURO, 0))
+    assert world.state(params) == (SETTLED, 0, 0, 0)
+    for sender, name, *args in (
+        (world.opener, "open", 5 * EURO),
+        (world.opener, "open_from_token", 5 * EURO),
+        (world.opener, "open_with_permit", *world.permit(5 * EURO)),
+        (world.stranger, "open_with_authorization", *world.authorization(params, 5 * EURO)),
+    ):
+        with pytest.raises(Reverted, match="channel: counter used"):
+            world.send(sender, name, params, *args)
+
+
+def test_each_side_of_a_two_way_channel_adds_to_its_own(world: World) -> None:
+    params = world.open(5)
+    world.send(world.opener, "add", params, 2)
+    world.send(world.opener, "add_from_token", params, 4)
+    world.send(world.partner, "add", params, 3)
+    receipt = world.send(world.partner, "add_from_token", params, 6)
+    assert world.state(params) == (OPEN, 11, 9, 0)
+    assert world.channel.events(receipt, "Added")[0]["amount"] == 6
+
+
+def test_only_the_opener_adds_to_a_one_way_channel(world: World) -> None:
+    params = world.open(5, two_way=False)
+    world.send(world.opener, "add", params, 2)
+    for name in ("add", "add_from_token"):
+        with pytest.raises(Reverted, match="channel: one-way"):
+            world.send(world.partner, name, params, 1)
+    assert world.state(params) == (OPEN, 7, 0, 0)
+
+
+def test_a_stranger_adds_nothing(world: World) -> None:
+    params = world.open(5)
+    with pytest.raises(Reverted, match="channel: not a party"):
+        world.send(world.stranger, "add", params, 1)
+
+
+def test_nothing_is_added_to_a_channel_that_is_closing_or_absent(world: World) -> None:
+    params = world.open(5)
+    world.send(world.partner, "close", params)
+    for name in ("add", "add_from_token"):
+        with pytest.raises(Reverted, match="channel: closing"):
+            world.send(world.opener, name, params, 1)
+        with pytest.raises(Reverted, match="channel: no such channel"):
+            world.send(world.opener, name, world.params(), 1)
+
+
+def test_adding_needs_the_balance(world: World) -> None:
+    params = world.open(5)
+    with pytest.raises(Reverted, match="channel: balance too low"):
+        world.send(world.opener, "add", params, world.balance(world.opener) + 1)
+
+
+def test_an_authorization_with_a_nonce_that_is_no_id_opens_nothing(world: World) -> None:
+    params = world.params()
+    arguments = world.authorization(params, EURO, nonce=keccak(b"free"))
+    with pytest.raises(Reverted, match="token: bad signature"):
+        world.send(world.stranger, "open_with_authorization", params, *arguments)
+
+
+def test_a_cancelled_authorization_opens_nothing(world: World) -> None:
+    params = world.params()
+    kind = keccak(b"CancelAuthorization(address authorizer,bytes32 nonce)")
+    body = encode(["bytes32", "address", "bytes32"], [kind, world.opener.address, params.id])
+    r, s, v = split(world.opener.sign(world.token_digest(keccak(body))))
+    world.token.send(world.stranger, "cancelAuthorization", world.opener.address, params.id, v, r, s)
+    with pytest.raises(Reverted, match="token: authorization used"):
+        world.send(world.stranger, "open_with_authorization", params, *world.authorization(params, EURO))
+    assert world.channel.call("channel", abi_params(params))[0] == ABSENT

@@ -1,0 +1,321 @@
+"""The contracts on a real chain: deployed, called, and asked for what their transactions did."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from eth_abi.abi import decode, encode
+from eth_account import Account
+
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher, lock_branch
+from penstock.core.identity import Address, Digest, Key, keccak
+from penstock.ledgers.artifacts import Artifact, load
+from penstock.ledgers.devnet.chain import Chain
+from penstock.ledgers.devnet.execute import Request
+
+START = 1_800_000_000  # chain time when a world begins, in seconds
+PERIOD = 3_600
+ETHER = 10**18
+EURO = 10**6
+GAS = 60_000_000
+NO_SIGNATURE = (bytes(32), bytes(32), 0)
+
+
+def _type(entry: dict[str, Any]) -> str:
+    """An ABI entry's canonical type; tuples written out."""
+    kind: str = entry["type"]
+    if kind.startswith("tuple"):
+        return f"({','.join(_type(part) for part in entry['components'])}){kind[5:]}"
+    return kind
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What a mined transaction did: its gas, and its logs in wire form."""
+
+    gas: int
+    logs: list[dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Contract:
+    """A deployed contract."""
+
+    chain: Chain
+    address: Address
+    abi: list[dict[str, Any]]
+
+    def calldata(self, name: str, args: tuple[Any, ...]) -> bytes:
+        """The bytes of a call."""
+        inputs = [_type(entry) for entry in self._entry("function", name)["inputs"]]
+        return keccak(f"{name}({','.join(inputs)})".encode())[:4] + encode(inputs, args)
+
+    def call(self, name: str, *args: Any, sender: Key | None = None) -> Any:
+        """What a view returns. Raises Reverted with the contract's reason."""
+        origin = sender.address if sender else Address(bytes(20))
+        found = self.chain.call(Request(to=self.address, data=self.calldata(name, args), sender=origin))
+        values = decode([_type(entry) for entry in self._entry("function", name)["outputs"]], found)
+        return values[0] if len(values) == 1 else values
+
+    def send(self, key: Key, name: str, *args: Any, value: int = 0) -> Receipt:
+        """Mine a transaction of `key`. Raises Reverted with the contract's reason."""
+        return send(self.chain, key, self.address, self.calldata(name, args), value)
+
+    def events(self, receipt: Receipt, name: str) -> list[dict[str, Any]]:
+        """This contract's events of one name, decoded, in order."""
+        entry = self._entry("event", name)
+        topic = keccak(f"{name}({','.join(_type(part) for part in entry['inputs'])})".encode())
+        indexed = [part for part in entry["inputs"] if part["indexed"]]
+        plain = [part for part in entry["inputs"] if not part["indexed"]]
+        found = []
+        for log in receipt.logs:
+            topics = [bytes.fromhex(text[2:]) for text in log["topics"]]
+            if bytes.fromhex(log["address"][2:]) != self.address or topics[0] != topic:
+                continue
+            values = {
+                part["name"]: decode([part["type"]], raw)[0] for part, raw in zip(indexed, topics[1:], strict=True)
+            }
+            data = decode([part["type"] for part in plain], bytes.fromhex(log["data"][2:]))
+            values.update({part["name"]: value for part, value in zip(plain, data, strict=True)})
+            found.append(values)
+        return found
+
+    def _entry(self, kind: str, name: str) -> dict[str, Any]:
+        return next(entry for entry in self.abi if entry["type"] == kind and entry["name"] == name)
+
+
+def send(chain: Chain, key: Key, to: bytes, data: bytes, value: int = 0) -> Receipt:
+    """Sign and mine a transaction. Raises Reverted, with the contract's reason, where it failed."""
+    request = Request(to=to, data=data, sender=key.address, value=value)
+    signed = Account.sign_transaction(
+        {
+            "chainId": chain.chain_id,
+            "nonce": chain.nonce(key.address),
+            "to": to,
+            "value": value,
+            "data": data,
+            "gas": GAS,
+            "gasPrice": 2 * 10**9,
+        },
+        key.secret,
+    )
+    receipt = chain.receipt(chain.send_raw(bytes(signed.raw_transaction)))
+    assert receipt is not None
+    if receipt["status"] != "0x1":
+        chain.call(request)
+        raise AssertionError("a transaction failed that succeeds as a call")
+    return Receipt(int(receipt["gasUsed"], 16), receipt["logs"])
+
+
+def deploy(chain: Chain, key: Key, artifact: Artifact, *args: Any) -> Contract:
+    """Deploy a contract. Raises Reverted where its constructor refuses."""
+    constructor = [entry for entry in artifact["abi"] if entry["type"] == "constructor"]
+    inputs = [_type(entry) for entry in constructor[0]["inputs"]] if constructor else []
+    nonce = chain.nonce(key.address)
+    send(chain, key, b"", bytes.fromhex(artifact["bytecode"].removeprefix("0x")) + encode(inputs, args))
+    address = Address(keccak(b"\xd6\x94" + key.address + (bytes([nonce]) if nonce else b"\x80"))[12:])
+    assert chain.code(address), "no code where the contract should be"
+    return Contract(chain, address, artifact["abi"])
+
+
+def compiled(source: Path) -> Artifact:
+    """Compile one of the tests' own contracts, as the build does with the others."""
+    from vyper.compiler import compile_code
+    from vyper.compiler.settings import Settings
+
+    made = compile_code(source.read_text(), output_formats=["abi", "bytecode"], settings=Settings(evm_version="prague"))
+    return Artifact(abi=made["abi"], bytecode=made["bytecode"])
+
+
+def key(name: str) -> Key:
+    """A key of its own for each name."""
+    return Key(keccak(b"penstock contract test " + name.encode()))
+
+
+def split(signature: bytes) -> tuple[bytes, bytes, int]:
+    """A signature of 65 bytes as the contract takes it."""
+    return signature[:32], signature[32:64], signature[64]
+
+
+def abi_params(params: ChannelParams) -> tuple[Any, ...]:
+    """A channel's parameters as the contract takes them."""
+    return (
+        params.opener,
+        params.partner,
+        params.opener_key,
+        params.partner_key,
+        params.period,
+        params.two_way,
+        params.counter,
+    )
+
+
+def abi_voucher(voucher: Voucher) -> tuple[Any, ...]:
+    """A voucher as the contract takes it."""
+    return (voucher.nonce, voucher.amount, voucher.locked, voucher.locked_until, voucher.locks_root)
+
+
+def abi_lock(locks: list[Lock], index: int) -> tuple[Any, ...]:
+    """One of a voucher's locks, with its branch, as the contract takes it."""
+    lock = locks[index]
+    return (index, lock.root, lock.tick_value, lock.ticks, lock.expiry, lock_branch(locks, index))
+
+
+@dataclass
+class Chainlet:
+    """A hash chain: `preimage(k)` proves k ticks."""
+
+    ticks: int
+    tick_value: int
+    expiry: int = 0
+    seed: bytes = b"seed"
+    links: list[bytes] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        from hashlib import sha256
+
+        link = sha256(self.seed).digest()
+        self.links = [link]
+        for _ in range(self.ticks):
+            link = sha256(link).digest()
+            self.links.append(link)
+
+    @property
+    def lock(self) -> Lock:
+        return Lock(self.links[self.ticks], self.tick_value, self.ticks, self.expiry)
+
+    def preimage(self, count: int) -> bytes:
+        return self.links[self.ticks - count]
+
+
+class World:
+    """A chain with the three contracts, an opener, a partner and a stranger who own tokens and have balances."""
+
+    def __init__(self) -> None:
+        self.opener, self.partner, self.stranger = key("opener"), key("partner"), key("stranger")
+        self.opener_key, self.partner_key = key("opener vouchers"), key("partner vouchers")
+        self.parties = (self.opener, self.partner, self.stranger)
+        self.chain = Chain({party.address: 1_000 * ETHER for party in self.parties}, clock=lambda: START)
+        self.token = deploy(self.chain, self.stranger, load("CryptoEuro"))
+        self.channel = deploy(self.chain, self.stranger, load("Channel"), self.token.address)
+        self.domain = Domain(self.chain.chain_id, self.channel.address, self.token.address)
+        self.token.send(self.stranger, "mint", [party.address for party in self.parties], 10_000 * EURO)
+        for party in self.parties:
+            self.token.send(party, "approve", self.channel.address, 2**256 - 1)
+            self.channel.send(party, "deposit", 1_000 * EURO)
+        self._counter = 0
+
+    def params(self, two_way: bool = False, period: int = PERIOD, **fixed: Any) -> ChannelParams:
+        """Parameters of a channel that has not been opened."""
+        self._counter += 1
+        given = {
+            "opener": self.opener.address,
+            "partner": self.partner.address,
+            "opener_key": self.opener_key.address,
+            "partner_key": self.partner_key.address,
+            "counter": self._counter,
+            **fixed,
+        }
+        return ChannelParams(self.domain, period=period, two_way=two_way, **given)
+
+    def open(self, opener_deposit: int, partner_deposit: int = 0, two_way: bool = True, **fixed: Any) -> ChannelParams:
+        """An open channel with deposits from balances."""
+        params = self.params(two_way, **fixed)
+        self.channel.send(self.opener, "open", abi_params(params), opener_deposit)
+        if partner_deposit:
+            self.channel.send(self.partner, "add", abi_params(params), partner_deposit)
+        return params
+
+    def send(self, sender: Key, name: str, params: ChannelParams, *args: Any) -> Receipt:
+        """A transaction to the channel contract about one channel."""
+        return self.channel.send(sender, name, abi_params(params), *args)
+
+    def filing(
+        self,
+        params: ChannelParams,
+        payee: Key,
+        amount: int,
+        locks: list[Lock] | None = None,
+        claims: list[tuple[int, int, bytes]] | None = None,
+        nonce: int = 1,
+    ) -> tuple[Any, ...]:
+        """The arguments that file a voucher to `payee`; `claims` are (index, count, preimage)."""
+        voucher = Voucher.over(nonce, amount, locks or [])
+        payer = self.partner_key if payee is self.opener else self.opener_key
+        return (
+            abi_voucher(voucher),
+            split(payer.sign(voucher.digest(params))),
+            self.claims(locks or [], claims or []),
+        )
+
+    def claims(self, locks: list[Lock], claims: list[tuple[int, int, bytes]]) -> list[tuple[Any, ...]]:
+        """Claims as the contract takes them; each is (index, count, preimage)."""
+        return [(abi_lock(locks, index), count, preimage) for index, count, preimage in claims]
+
+    def consent(
+        self, params: ChannelParams, opener_balance: int, partner_balance: int, expiry: int = START + 10**6
+    ) -> tuple[Any, ...]:
+        """A cooperative close that both sides have signed, as the contract takes it."""
+        digest = Close(opener_balance, partner_balance, expiry).digest(params)
+        signatures = split(self.opener_key.sign(digest)), split(self.partner_key.sign(digest))
+        return (abi_params(params), opener_balance, partner_balance, expiry, *signatures)
+
+    def authorization(
+        self, params: ChannelParams, deposit: int, after: int = 0, before: int = 2**63, nonce: bytes | None = None
+    ) -> tuple[Any, ...]:
+        """The arguments after `params` that open a channel by the opener's EIP-3009 signature."""
+        kind = keccak(
+            b"ReceiveWithAuthorization(address from,address to,uint256 value,"
+            b"uint256 validAfter,uint256 validBefore,bytes32 nonce)"
+        )
+        body = encode(
+            ["bytes32", "address", "address", "uint256", "uint256", "uint256", "bytes32"],
+            [kind, self.opener.address, self.channel.address, deposit, after, before, nonce or params.id],
+        )
+        return deposit, after, before, split(self.opener.sign(self.token_digest(keccak(body))))
+
+    def permit(self, amount: int, deadline: int = START + 10**6) -> tuple[Any, ...]:
+        """An EIP-2612 permit of the opener's to the channel contract: (amount, deadline, signature)."""
+        kind = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
+        nonce = self.token.call("nonces", self.opener.address)
+        body = encode(
+            ["bytes32", "address", "address", "uint256", "uint256", "uint256"],
+            [kind, self.opener.address, self.channel.address, amount, nonce, deadline],
+        )
+        return amount, deadline, split(self.opener.sign(self.token_digest(keccak(body))))
+
+    def token_digest(self, struct_hash: bytes) -> Digest:
+        """An EIP-712 digest under the token's domain."""
+        return Digest(keccak(b"\x19\x01" + self.token.call("DOMAIN_SEPARATOR") + struct_hash))
+
+    def balance(self, party: Key) -> int:
+        """What a party has in the contract, outside channels."""
+        return int(self.channel.call("balance_of", party.address))
+
+    def wallet(self, party: Key) -> int:
+        """What a party has in its wallet."""
+        return int(self.token.call("balanceOf", party.address))
+
+    def wallet_of_contract(self) -> int:
+        """All tokens that the channel contract holds."""
+        return int(self.token.call("balanceOf", self.channel.address))
+
+    def state(self, params: ChannelParams) -> tuple[int, int, int, int]:
+        """(status, opener deposit, partner deposit, closes_at) of a channel."""
+        found: tuple[int, int, int, int] = self.channel.call("channel", abi_params(params))
+        return found
+
+    def wait(self, seconds: int) -> None:
+        """Let chain time run ahead."""
+        self.chain.increase_time(seconds)
+
+    def gains(self, before: tuple[int, int]) -> tuple[int, int]:
+        """By how much the balances of opener and partner have grown since `balances()` was `before`."""
+        now = self.balances()
+        return now[0] - before[0], now[1] - before[1]
+
+    def balances(self) -> tuple[int, int]:
+        """The balances of opener and partner."""
+        return self.balance(self.opener), self.balance(self.partner)
