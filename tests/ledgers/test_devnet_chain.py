@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from eth_account import Account
@@ -16,8 +17,8 @@ from penstock.core.errors import TransactionFailed, UsageError
 from penstock.core.identity import Key, keccak, parse_address
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.artifacts import load
-from penstock.ledgers.devnet.chain import Chain, Request
-from penstock.ledgers.devnet.execute import Reverted
+from penstock.ledgers.devnet.chain import Chain
+from penstock.ledgers.devnet.execute import Request, Reverted
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS, Founded, found
 from penstock.ledgers.devnet.manifest import Manifest, deployer_key, dev_key
 
@@ -26,12 +27,13 @@ STRANGER = Key(keccak(b"a stranger")).address
 EURO = Interface(load("CryptoEuro")["abi"])
 
 
-def signed(key: Key, nonce: int, to: bytes | None = STRANGER, *, chain_id: int = 31_337, **fields: object) -> bytes:
+def signed(key: Key, nonce: int, to: bytes = STRANGER, **fields: object) -> bytes:
     """A raw EIP-1559 transfer of one wei, or what `fields` make of it."""
     transaction: dict[str, object] = {
         "type": 2,
-        "chainId": chain_id,
+        "chainId": 31_337,
         "nonce": nonce,
+        "to": bytes(to),
         "gas": 100_000,
         "value": 1,
         "data": b"",
@@ -39,8 +41,6 @@ def signed(key: Key, nonce: int, to: bytes | None = STRANGER, *, chain_id: int =
         "maxPriorityFeePerGas": 10**9,
         **fields,
     }
-    if to is not None:
-        transaction["to"] = bytes(to)
     return bytes(
         Account.sign_transaction({k: v for k, v in transaction.items() if v is not None}, key.secret).raw_transaction
     )
@@ -113,18 +113,21 @@ def test_a_waiting_transaction_is_replaced_by_one_that_pays_a_tenth_more(chain: 
 @pytest.mark.parametrize(
     ("fields", "complaint"),
     [
-        ({"chain_id": 1}, "invalid chain id"),
+        ({"chainId": 1}, "invalid chain id"),
         ({"gas": 20_999}, "intrinsic gas too low"),
         ({"data": b"\x01" * 1_000, "gas": 60_000}, "intrinsic gas too low"),  # EIP-7623: the floor, 61,000
         ({"gas": 100_000_001}, "exceeds block gas limit"),
         ({"value": 11 * ETHER}, "insufficient funds"),
         ({"maxFeePerGas": 1, "maxPriorityFeePerGas": 1}, "less than block base fee"),
-        ({"nonce": 5_000}, "nonce too high"),
+        ({"nonce_ahead": 5_000}, "nonce too high"),
     ],
 )
 def test_what_could_not_be_mined_is_refused(chain: Chain, fields: dict[str, object], complaint: str) -> None:
+    nonce = int(str(fields.get("nonce_ahead", 0)))
+    changed: dict[str, Any] = {name: value for name, value in fields.items() if name != "nonce_ahead"}
+    raw = signed(dev_key(0), nonce, STRANGER, **changed)
     with pytest.raises(TransactionFailed, match=complaint):
-        chain.submit(signed(dev_key(0), **{"nonce": 0, **fields}))  # type: ignore[arg-type]
+        chain.submit(raw)
     assert chain.mine_waiting() == 0
 
 
@@ -376,7 +379,7 @@ def test_a_damaged_or_unusable_directory_is_refused_with_advice(tmp_path: Path) 
 
 
 def test_a_devnet_stopped_before_its_contracts_were_mined_is_completed(tmp_path: Path) -> None:
-    accounts = {dev_key(i).address: 1_000 * ETHER for i in range(3)}
+    accounts: dict[bytes, int] = {dev_key(i).address: 1_000 * ETHER for i in range(3)}
     Chain({**accounts, deployer_key().address: 1_000 * ETHER}, directory=tmp_path).close()
     founded = found(tmp_path, accounts=1)
     assert len(founded.accounts) == 3  # those of the directory
