@@ -58,7 +58,7 @@ class _Included(NamedTuple):
 
 class _Snapshot(NamedTuple):
     number: int
-    rows: dict[bytes, bytes]
+    rows: dict[bytes, bytes | None]
     pool: Pool
     offset: int
 
@@ -350,7 +350,7 @@ class Chain:
 
     def snapshot(self) -> int:
         """Remember this point; returns its id (1..). It is lost when the process ends."""
-        rows = {key: self._store.rows[key] for key in _RESTORED}
+        rows = {key: self._store.rows.get(key) for key in _RESTORED}
         self._snapshots.append(_Snapshot(int(self.head.block_number), rows, self._pool.copy(), self._offset))
         return len(self._snapshots)
 

@@ -140,9 +140,7 @@ class Store:
         many = self._connection.executemany
         try:
             run("BEGIN IMMEDIATE")
-            fresh = self.rows.fresh
-            many("INSERT OR REPLACE INTO rows VALUES (?, ?)", [(k, v) for k, v in fresh.items() if v is not None])
-            many("DELETE FROM rows WHERE key = ?", [(k,) for k, v in fresh.items() if v is None])
+            self._put(self.rows.fresh)
             many("INSERT OR REPLACE INTO notes VALUES (?, ?)", notes.items())
             run("INSERT INTO blocks VALUES (?, ?, ?)", (block.number, block.hash, block.form))
             many(
@@ -168,15 +166,20 @@ class Store:
         """Forget the rows gathered since the last commit."""
         self.rows.fresh.clear()
 
-    def cut(self, number: int, rows: dict[bytes, bytes]) -> None:
+    def cut(self, number: int, rows: dict[bytes, bytes | None]) -> None:
         """Take back every block above `number`, and put `rows` as they were then."""
         run = self._connection.execute
         run("BEGIN IMMEDIATE")
-        self._connection.executemany("INSERT OR REPLACE INTO rows VALUES (?, ?)", rows.items())
+        self._put(rows)
         run("DELETE FROM blocks WHERE number > ?", (number,))
         run("DELETE FROM transactions WHERE block > ?", (number,))
         run("DELETE FROM logs WHERE block > ?", (number,))
         run("COMMIT")
+
+    def _put(self, rows: dict[bytes, bytes | None]) -> None:
+        many = self._connection.executemany
+        many("INSERT OR REPLACE INTO rows VALUES (?, ?)", [(k, v) for k, v in rows.items() if v is not None])
+        many("DELETE FROM rows WHERE key = ?", [(k,) for k, v in rows.items() if v is None])
 
     def note(self, name: str) -> bytes | None:
         """A note kept beside the chain."""
