@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import consume, devnet, key, supply
+from penstock.cli import consume, demo, devnet, key, replay, supply
 from penstock.cli.output import printable
 from penstock.core.errors import PenstockError, UsageError
 
@@ -39,6 +39,8 @@ app.add_typer(key.app, name="key")
 app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)
+app.command()(demo.demo)
+app.command()(replay.replay)
 
 
 def _show_version(asked: bool) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 from typing import Annotated
 
 import typer
+
+from penstock.core.errors import UsageError
 
 AsJson = Annotated[bool, typer.Option("--json", help="Answer with one JSON object on stdout.")]
 
@@ -14,6 +17,20 @@ def answer(document: dict[str, object], lines: list[str], *, as_json: bool) -> N
     """Print `document` as one line of JSON, or `lines` for people."""
     for line in [json.dumps(document)] if as_json else lines:
         typer.echo(printable(line))
+
+
+def make_new(directory: Path) -> None:
+    """Make a directory for what a command keeps.
+
+    Raises:
+        UsageError: it is there already, or cannot be made.
+    """
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except FileExistsError:
+        raise UsageError(f"{directory} is there already", "give --keep a directory that is not there yet") from None
+    except OSError as error:
+        raise UsageError(f"cannot make {directory}: {error.strerror}", "give --keep another directory") from None
 
 
 def printable(text: str) -> str:

@@ -125,6 +125,16 @@ class LineSupply:
         self._allowed = 0
         self._plan()
 
+    def plug(self, power_w: int, at: Instant) -> None:
+        """Another car plugs in at `at`: the line's clock goes on from there, and flows bring `power_w` watts."""
+        self.close()
+        self._power = power_w
+        self._start = self._at = max(at, self._at)
+        self._start_total = self._total
+        self._zero = None
+        self._part = 0.0
+        self._show(0)
+
     def detach(self) -> None:
         """Close the valve and let go of the line, for good. Watchers hear no more."""
         if self._sequence < 0:
