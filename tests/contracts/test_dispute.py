@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
-from penstock.core.channel import Voucher
+from penstock.core.channel import ChannelParams, Voucher
 from penstock.core.identity import GROUP_ORDER
 from penstock.ledgers.devnet.execute import Reverted
 
@@ -13,9 +15,9 @@ from .world import EURO, PERIOD, START, World, abi_params, abi_voucher, split
 OPEN, CLOSING, SETTLED = 1, 2, 3
 
 
-def _settle(world: World, params: object) -> None:
+def _settle(world: World, params: ChannelParams) -> None:
     world.wait(PERIOD)
-    world.channel.send(world.stranger, "settle", abi_params(params))  # type: ignore[arg-type]  # ChannelParams
+    world.send(world.stranger, "settle", params)
 
 
 def test_either_side_gets_out_alone_without_any_voucher(world: World) -> None:
@@ -213,7 +215,7 @@ def test_a_voucher_that_locks_for_more_than_a_year_is_refused(world: World) -> N
     world.send(world.partner, "close", params)
     for until, fits in ((START + 365 * 86_400 + 1, False), (2**64 - 1, False), (START + 365 * 86_400, True)):
         voucher = Voucher(1, 1, 1, until, b"\1" * 32)
-        arguments = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))), [])
+        arguments: tuple[Any, ...] = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))), [])
         if fits:
             world.send(world.partner, "file", params, *arguments)
         else:

@@ -53,7 +53,8 @@ def test_an_id_is_the_same_here_and_there(world: World, two_way: bool, counter: 
 @pytest.mark.parametrize("field", ["opener", "partner", "opener_key", "partner_key", "counter"])
 def test_an_id_commits_to_every_parameter(world: World, field: str) -> None:
     base = world.params(counter=7)
-    other = world.params(**{"counter": 7, field: 8 if field == "counter" else world.stranger.address})
+    fixed: dict[str, Any] = {"counter": 7, field: 8 if field == "counter" else world.stranger.address}
+    other = world.params(**fixed)
     assert len({base.id, other.id, world.params(True, counter=7).id, world.params(period=60, counter=7).id}) == 4
 
 

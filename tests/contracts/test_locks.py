@@ -140,7 +140,7 @@ def test_rule_13_an_inner_node_is_no_leaf(world: World) -> None:
     for root in (bytes(32), keccak(b"\x01" + chain.lock.leaf(0) + bytes(32))):
         voucher = Voucher(1, 0, 10, 0, root)
         filing = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))))
-        claim = ((0, chain.lock.root, 1, 10, 0, []), 1, chain.preimage(1))
+        claim: tuple[Any, ...] = ((0, chain.lock.root, 1, 10, 0, []), 1, chain.preimage(1))
         with pytest.raises(Reverted, match="channel: lock not in the voucher"):
             world.send(world.partner, "close_and_file", params, *filing, [claim])
 

@@ -33,7 +33,9 @@ def test_a_party_that_lost_its_records_finds_all_parameters_in_the_log(world: Wo
     assert terms & (2**96 - 1) == 5 * EURO
     found = ChannelParams(
         Domain(world.chain.chain_id, world.channel.address, world.token.address),
-        *(Address(bytes.fromhex(event[name][2:])) for name in ("opener", "partner", "opener_key", "partner_key")),
+        **{
+            name: Address(bytes.fromhex(event[name][2:])) for name in ("opener", "partner", "opener_key", "partner_key")
+        },
         period=(terms >> 160) & (2**32 - 1),
         two_way=bool(terms >> 192),
         counter=(terms >> 96) & (2**64 - 1),
@@ -148,7 +150,7 @@ def test_only_the_opener_opens_with_its_own_money(world: World) -> None:
 @pytest.mark.parametrize("field", ["partner", "opener_key", "partner_key"])
 def test_no_party_and_no_key_is_zero(world: World, field: str) -> None:
     with pytest.raises(Reverted, match="channel: zero address"):
-        world.send(world.opener, "open", world.params(**{field: ZERO}), 1)
+        world.send(world.opener, "open", world.params(False, PERIOD, **{field: ZERO}), 1)
 
 
 def test_the_two_parties_and_the_two_keys_differ(world: World) -> None:
