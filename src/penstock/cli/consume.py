@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.money import shown
-from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Told, Url
+from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Patience, Told, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -46,6 +46,8 @@ def consume(
     line: Annotated[
         str | None, typer.Option(help="File of the simulated line that our meter is on.", show_default=False)
     ] = None,
+    meter_error: Annotated[int, typer.Option(help="Let our simulated meter be wrong by so many millionths.")] = 0,
+    patience: Patience = 10.0,
     keep: Annotated[bool, typer.Option("--keep", help="Keep the channel open for the next session.")] = False,
     log: LogForm = "text",
     as_json: AsJson = False,
@@ -77,7 +79,7 @@ def consume(
         line=line,
     )
     view = told.form == "none" and not as_json and _terminal()
-    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view))
+    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, patience))
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
         from penstock.core.errors import PeerRefused
@@ -100,9 +102,11 @@ async def _consume(
     expect: str | None,
     keep: bool,
     view: bool,
+    meter_error: int,
+    patience: float,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import open_journal, open_key, open_ledger
+    from penstock.cli.node import open_journal, open_key, open_ledger, patient
     from penstock.cli.view import SessionView
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
@@ -121,7 +125,7 @@ async def _consume(
     except OutOfRange as error:
         raise UsageError(str(error), "give --expect the supplier's address") from None
     key = open_key(config.key)
-    meter = LineMeter(cable)
+    meter = LineMeter(cable, error_ppm=meter_error)
     ledger, token = await open_ledger(config.ledger)
     wish = _wish(section, token, keep)
     journal = open_journal()
@@ -135,6 +139,7 @@ async def _consume(
             wish,
             now,
             told,
+            patient(patience),
         )
         look = SessionView(token, section.supplier or "") if view else None
         with look or nullcontext():

@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import consume, demo, devnet, key, replay, supply
+from penstock.cli import channel, consume, demo, devnet, key, replay, supply
 from penstock.cli.output import printable
 from penstock.core.errors import PenstockError, UsageError
 
@@ -36,6 +36,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(key.app, name="key")
+app.add_typer(channel.app, name="channel")
 app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)

@@ -18,6 +18,7 @@ from penstock.cli.passphrase import passphrase
 from penstock.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from penstock.core import session
     from penstock.core.identity import Key
     from penstock.core.ports import Ledger, TokenFacts
     from penstock.storage.sqlite import SqliteJournal
@@ -29,7 +30,24 @@ Url = Annotated[str | None, typer.Option(help="JSON-RPC address of the ledger's 
 Contract = Annotated[str | None, typer.Option(help="Address of the channel contract.", show_default=False)]
 ChainId = Annotated[int | None, typer.Option(help="Refuse any other chain than this.", show_default=False)]
 KeyName = Annotated[str | None, typer.Option("--key", help="Name of the key that signs.", show_default=False)]
+Patience = Annotated[
+    float, typer.Option(help="Seconds to wait for the other side's next move; twelve times that for its return.")
+]
 LogForm = Annotated[str, typer.Option("--log", help="What stderr gets: text, json, or none.")]
+
+
+def patient(seconds: float) -> session.Patience:
+    """The patience of `seconds` for a move.
+
+    Raises:
+        UsageError: no sensible time.
+    """
+    from penstock.core.session import Patience
+    from penstock.core.units import Duration
+
+    if not 0.5 <= seconds <= 86_400:
+        raise UsageError(f"--patience {seconds} is outside 0.5..86400", "10 seconds suit most links")
+    return Patience(Duration(int(seconds * 1_000)), Duration(int(seconds * 12_000)))
 
 
 class Told:

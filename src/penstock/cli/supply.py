@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Told, Url
+from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Patience, Told, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -55,6 +55,7 @@ def supply(
     speed: Annotated[
         float | None, typer.Option(help="Times faster than real time; left out: at once.", show_default=False)
     ] = None,
+    patience: Patience = 10.0,
     once: Annotated[bool, typer.Option("--once", help="End after one session, once it is settled.")] = False,
     log: LogForm = "text",
     as_json: AsJson = False,
@@ -89,15 +90,15 @@ def supply(
         power_w=power_w,
         speed=speed,
     )
-    document = run(lambda asked: _supply(read, section, told, asked, once))
+    document = run(lambda asked: _supply(read, section, told, asked, once, patience))
     answer(document, [], as_json=True) if as_json else None
 
 
 async def _supply(
-    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool
+    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool, patience: float
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import open_journal, open_key, open_ledger
+    from penstock.cli.node import open_journal, open_key, open_ledger, patient
     from penstock.core.units import Quantity
     from penstock.node.clock import now
     from penstock.node.site import Site
@@ -119,7 +120,7 @@ async def _supply(
     try:
         before = (await ledger.holdings(key.address)).tokens
         site = Site(key, journal, ledger, now, told)
-        supplier = Supplier(site, Pole(section.name or "pole", line, line), goods, on_session=sessions.append)
+        supplier = Supplier(site, Pole(section.name or "pole", line, line), goods, patient(patience), sessions.append)
         await supplier.restore()
         server = await serve(host, port, key, supplier.on_link)
         told("listening", address=f"{host}:{server.port}", supplier=_hex(key.address), price=section.price)
