@@ -298,6 +298,27 @@ def test_logs_are_found_by_block_address_and_topic(founded: Founded) -> None:
     assert chain.logs(first, None, [euro], [None, None, None, None]) == []  # none has four topics
 
 
+def test_calls_as_deep_as_the_gas_allows_and_nested_bytes_are_survived(chain: Chain) -> None:
+    # PUSH0 five times, ADDRESS, GAS, CALL: it calls itself until the gas is spent
+    calls_itself = bytes.fromhex("5f5f5f5f5f305af100")
+    creation = b"\x68" + calls_itself + bytes.fromhex("5f5260096017f3")
+    made = chain.receipt(chain.send_raw(signed(dev_key(0), 0, b"", data=creation, value=0)))
+    assert made is not None
+    contract = parse_address(made["contractAddress"])
+    assert chain.code(contract) == calls_itself
+    run = chain.receipt(chain.send_raw(signed(dev_key(0), 1, contract, gas=100_000_000, value=0)))
+    assert run is not None
+    assert run["status"] == "0x1"
+    nested = b""
+    while len(nested) < 120_000:
+        size = len(nested)
+        wide = size.to_bytes((size.bit_length() + 7) // 8, "big")
+        nested = (bytes((0xC0 + size,)) if size < 56 else bytes((0xF7 + len(wide),)) + wide) + nested
+    for prefix in (b"", b"\x01", b"\x02", b"\x04"):
+        with pytest.raises(TransactionFailed, match="not a signed transaction"):
+            chain.submit(prefix + nested)
+
+
 def test_a_snapshot_brings_back_blocks_balances_logs_and_time(chain: Chain, clock: Clock) -> None:
     chain.send_raw(signed(dev_key(0), 0))
     point, head = chain.snapshot(), chain.head.hash

@@ -170,6 +170,7 @@ class Chain:
             ValueError,
             TypeError,
             IndexError,
+            RecursionError,
         ) as error:
             raise TransactionFailed(f"not a signed transaction: {_one_line(error)}") from error
         return transaction

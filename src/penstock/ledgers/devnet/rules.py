@@ -10,6 +10,7 @@ There are no withdrawals and no beacon chain, so the system contracts of EIP-478
 from __future__ import annotations
 
 import os
+import sys
 from typing import Any, TypeAlias
 
 # Must come before py-evm is imported: eth-hash picks the pure Python-ish backend otherwise, at six times the cost.
@@ -19,6 +20,10 @@ from eth.abc import BlockHeaderAPI
 from eth.chains.base import MiningChain
 from eth.vm.forks.prague import PragueVM
 from rlp.codec import encode
+
+# py-evm sets this to 100,000, and a C decoder that trusts it (json, msgspec) then overruns the stack on nested input.
+# The deepest calls that GAS_LIMIT pays for (606, measured) take 3,650 frames.
+sys.setrecursionlimit(8_000)
 
 # py-evm types its interfaces too loosely for a strict check (optional fields that every block has, base classes without
 # what every fork defines), so that its objects pass through us unchecked, under their names.

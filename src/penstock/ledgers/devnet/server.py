@@ -30,10 +30,8 @@ from penstock.ledgers.devnet.rpc import INTERNAL, Rpc
 HOST = "127.0.0.1"
 MAX_BODY = 5 * 1024 * 1024  # bytes; geth's limit
 MAX_BATCH = 1_000  # requests; geth's limit
-MAX_DEPTH = 32  # of brackets in a body; a batch of calls with access lists has seven
 SLOT = 12.0  # seconds, the main network's
 LOOPBACK = {"127.0.0.1", "localhost", "[::1]"}
-_NO_BRACKETS = bytes(byte for byte in range(256) if byte not in b"[]{}")
 PARSE_ERROR, INVALID_REQUEST = -32700, -32600
 
 T = TypeVar("T")
@@ -141,10 +139,8 @@ class Server:
     async def reply(self, body: bytes) -> bytes | None:
         """The JSON-RPC response to a request or a batch; None where nothing is to be answered."""
         try:
-            if _too_deep(body):
-                return msgspec.json.encode(_failure(None, PARSE_ERROR, f"nested deeper than {MAX_DEPTH}, or not JSON"))
             asked = msgspec.json.decode(body)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
             return msgspec.json.encode(_failure(None, PARSE_ERROR, "not JSON"))
         if not isinstance(asked, list):
             answer = await self._one(asked)
@@ -185,19 +181,6 @@ async def _loopback_only(request: web.Request, handler: Handler) -> web.StreamRe
     if name.lower() not in LOOPBACK:
         return web.Response(status=403, text=f"this devnet is reached as {HOST} or localhost only\n")
     return await handler(request)
-
-
-def _too_deep(body: bytes) -> bool:
-    """Whether brackets nest deeper than any request's.
-
-    py-evm raises Python's recursion limit so far that the JSON decoder, which relies on it, would overrun its stack.
-    """
-    brackets = body.translate(None, _NO_BRACKETS)
-    for _ in range(MAX_DEPTH):
-        if not brackets:
-            return False
-        brackets = brackets.replace(b"[]", b"").replace(b"{}", b"")
-    return bool(brackets)
 
 
 def _failure(ident: object, code: int, message: str) -> Form:

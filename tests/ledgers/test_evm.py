@@ -1,0 +1,414 @@
+"""The EVM ledger against a real devnet in another process, and against nodes that are none."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+from collections.abc import AsyncIterator, Callable
+from typing import Any
+
+import pytest
+from aiohttp import web
+from eth_account import Account
+
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
+from penstock.core.errors import LedgerUnreachable, OutOfFunds, TransactionFailed, UsageError, WrongLedger
+from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
+from penstock.core.ports import Filing, Ledger, SignedClose, TokenFacts
+from penstock.core.units import Amount
+from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
+from penstock.ledgers.devnet.manifest import Manifest, dev_key
+from penstock.ledgers.evm import EvmLedger, Opening, RowsSkipped
+
+PERIOD = 3_600
+SUPPLIER = dev_key(39)
+SUPPLIER_KEY = Key(keccak(b"the supplier's voucher key"))
+FOREVER = 2**40
+
+
+@contextlib.asynccontextmanager
+async def ledger_of(manifest: Manifest, name: str = "CryptoEuroChannel") -> AsyncIterator[EvmLedger]:
+    ledger = await EvmLedger.connect(manifest.url, parse_address(manifest.contracts[name]), manifest.chain_id)
+    try:
+        yield ledger
+    finally:
+        await ledger.disconnect()
+
+
+def voucher_key(opener: Key) -> Key:
+    return Key(keccak(b"voucher key of " + opener.address))
+
+
+def channel_of(ledger: EvmLedger, opener: Key, counter: int = 0, two_way: bool = False) -> ChannelParams:
+    """A channel from `opener` to the supplier."""
+    return ChannelParams(
+        ledger.domain,
+        opener.address,
+        SUPPLIER.address,
+        voucher_key(opener).address,
+        SUPPLIER_KEY.address,
+        PERIOD,
+        two_way,
+        counter,
+    )
+
+
+def signed_close(opener: Key, params: ChannelParams, opener_balance: int, partner_balance: int) -> SignedClose:
+    close = Close(opener_balance, partner_balance, FOREVER)
+    digest = close.digest(params)
+    return SignedClose(params, close, voucher_key(opener).sign(digest), SUPPLIER_KEY.sign(digest))
+
+
+def preimage(seed: bytes, ticks_left: int) -> bytes:
+    for _ in range(ticks_left):
+        seed = hashlib.sha256(seed).digest()
+    return seed
+
+
+def filing(
+    opener: Key, params: ChannelParams, nonce: int, amount: int, proven: tuple[int, ...] = (), expiry: int = 0
+) -> Filing:
+    """A voucher over `amount` and locks of ten ticks of 100, each with so many ticks proven."""
+    seeds = [keccak(b"seed %d" % index) for index in range(len(proven))]
+    locks = tuple(Lock(preimage(seed, 10), 100, 10, expiry) for seed in seeds)
+    voucher = Voucher.over(nonce, amount, locks)
+    proofs = tuple(
+        (count, preimage(seed, 10 - count) if count else b"") for seed, count in zip(seeds, proven, strict=True)
+    )
+    return Filing(voucher, voucher_key(opener).sign(voucher.digest(params)), locks, proofs)
+
+
+async def increase_time(ledger: EvmLedger, seconds: int) -> None:
+    await ledger._node.ask("evm_increaseTime", seconds)
+    await ledger._node.ask("evm_mine")
+
+
+async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
+    """A plain transaction that carries ether, which channels never do."""
+    node = ledger._node
+    fields = {
+        "type": 2,
+        "chainId": ledger.domain.chain_id,
+        "nonce": await node.quantity("eth_getTransactionCount", to_hex(key.address), "pending"),
+        "to": bytes(to),
+        "value": wei,
+        "data": data,
+        "gas": 200_000,
+        "maxFeePerGas": 5 * 10**9,
+        "maxPriorityFeePerGas": 10**9,
+    }
+    raw = bytes(Account.sign_transaction(fields, key.secret).raw_transaction)
+    await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
+
+
+@pytest.mark.asyncio
+async def test_connecting_reads_the_domain_and_the_token(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        port: Ledger = ledger  # it has every method of the port
+        assert port.domain == Domain(
+            devnet.chain_id,
+            parse_address(devnet.contracts["CryptoEuroChannel"]),
+            parse_address(devnet.contracts["CryptoEuro"]),
+        )
+        assert await ledger.token() == TokenFacts("cEUR", 6)
+        assert abs(await ledger.now() - 1_700_000_000) < 10**9
+        holdings = await ledger.holdings(dev_key(30).address)
+        assert (holdings.wallet, holdings.balance, holdings.ether) == (ACCOUNT_EUROS, 0, 1_000 * 10**18)
+
+
+@pytest.mark.asyncio
+async def test_a_channel_is_opened_by_permit_in_one_transaction_added_to_and_closed_together(devnet: Manifest) -> None:
+    opener = dev_key(0)
+    async with ledger_of(devnet) as ledger:
+        params = channel_of(ledger, opener)
+        assert (await ledger.channel(params)).status == "absent"
+        opened = await ledger.open(opener, params, Amount(5_000))
+        assert [mined.what for mined in opened] == ["open with permit"]
+        assert opened[0].gas > 50_000
+        state = await ledger.channel(params)
+        assert (state.status, state.opener_deposit, state.partner_deposit, state.closes_at) == ("open", 5_000, 0, 0)
+        await ledger.add(opener, params, Amount(1_000))
+        assert (await ledger.channel(params)).opener_deposit == 6_000
+        before = (await ledger.holdings(SUPPLIER.address)).balance
+        [closed] = await ledger.close_together(SUPPLIER, [signed_close(opener, params, 2_000, 4_000)])
+        assert closed.hash
+        assert (await ledger.channel(params)).status == "settled"
+        assert (await ledger.holdings(SUPPLIER.address)).balance == before + 4_000
+        holdings = await ledger.holdings(opener.address)
+        assert (holdings.wallet, holdings.balance, holdings.tokens) == (
+            ACCOUNT_EUROS - 6_000,
+            2_000,
+            ACCOUNT_EUROS - 4_000,
+        )
+        assert await ledger.next_counter(opener.address) == 1
+
+
+@pytest.mark.asyncio
+async def test_money_in_the_contract_is_used_before_the_wallet_and_both_together_where_needed(devnet: Manifest) -> None:
+    opener = dev_key(1)
+    async with ledger_of(devnet) as ledger:
+        first, second, third = (channel_of(ledger, opener, counter) for counter in range(3))
+        await ledger.open(opener, first, Amount(1_000))
+        await ledger.close_together(opener, [signed_close(opener, first, 1_000, 0)])
+        [mined] = await ledger.open(opener, second, Amount(600))
+        assert mined.what == "open"
+        assert (await ledger.holdings(opener.address)).balance == 400
+        everything = Amount(ACCOUNT_EUROS - 600)
+        names = [mined.what for mined in await ledger.open(opener, third, everything)]
+        assert names == ["withdraw", "open with permit"]
+        assert (await ledger.holdings(opener.address)).tokens == 0
+
+
+@pytest.mark.asyncio
+async def test_a_token_without_permits_is_approved_first(devnet: Manifest) -> None:
+    opener = dev_key(2)
+    async with ledger_of(devnet, "WrappedEtherChannel") as ledger:
+        await pay_ether(ledger, opener, ledger.domain.token, 5_000, keccak(b"deposit()")[:4])
+        assert await ledger.token() == TokenFacts("WETH", 18)
+        params = channel_of(ledger, opener, two_way=True)
+        assert [mined.what for mined in await ledger.open(opener, params, Amount(3_000))] == [
+            "approve",
+            "open from token",
+        ]
+        assert [mined.what for mined in await ledger.add(opener, params, Amount(2_000))] == [
+            "approve",
+            "add from token",
+        ]
+        assert (await ledger.channel(params)).opener_deposit == 5_000
+
+
+@pytest.mark.asyncio
+async def test_a_stale_close_is_answered_and_settled_after_the_period(devnet: Manifest) -> None:
+    opener = dev_key(3)
+    async with ledger_of(devnet) as ledger:
+        params = channel_of(ledger, opener, two_way=True)
+        await ledger.open(opener, params, Amount(50_000))
+        await ledger.close(opener, params, None)  # as if nothing had been paid
+        state = await ledger.channel(params)
+        assert state.status == "closing"
+        assert PERIOD - 5 <= state.closes_at - await ledger.now() <= PERIOD
+        with pytest.raises(TransactionFailed) as early:
+            await ledger.settle(SUPPLIER, params)
+        assert early.value.reason == "channel: challenge not over"
+        proven = (3, 0, 10, 1, 1, 1, 1, 1, 1, 1)  # nine claims: one more than fits a transaction
+        before = (await ledger.holdings(SUPPLIER.address)).balance
+        filed = await ledger.file(SUPPLIER, params, filing(opener, params, 4, 20_000, proven))
+        assert [mined.what for mined in filed] == ["file", "prove"]
+        await increase_time(ledger, PERIOD)
+        await ledger.settle(opener, params)
+        assert (await ledger.channel(params)).status == "settled"
+        owed = 20_000 + 100 * sum(proven)
+        assert (await ledger.holdings(SUPPLIER.address)).balance == before + owed
+        assert (await ledger.holdings(opener.address)).balance == 50_000 - owed
+
+
+@pytest.mark.asyncio
+async def test_the_payee_of_a_one_way_channel_is_paid_at_once_but_waits_where_a_lock_may_still_be_proven(
+    devnet: Manifest,
+) -> None:
+    opener = dev_key(4)
+    async with ledger_of(devnet) as ledger:
+        quick, slow = channel_of(ledger, opener, 0), channel_of(ledger, opener, 1)
+        before = (await ledger.holdings(SUPPLIER.address)).balance
+        await ledger.open(opener, quick, Amount(10_000))
+        await ledger.close(SUPPLIER, quick, filing(opener, quick, 1, 3_000, (7,)))
+        assert (await ledger.channel(quick)).status == "settled"
+        assert (await ledger.holdings(SUPPLIER.address)).balance == before + 3_700
+        await ledger.open(opener, slow, Amount(10_000))
+        hop = filing(opener, slow, 1, 3_000, (7,), expiry=await ledger.now() + 10 * PERIOD)
+        await ledger.close(SUPPLIER, slow, hop)
+        assert (await ledger.channel(slow)).status == "closing"
+
+
+@pytest.mark.asyncio
+async def test_many_payers_open_in_few_blocks_and_one_of_them_failing_harms_none(devnet: Manifest) -> None:
+    openers = [dev_key(index) for index in range(5, 25)]
+    async with ledger_of(devnet) as ledger:
+        before = await ledger._node.quantity("eth_blockNumber")
+        openings = [Opening(key, channel_of(ledger, key), Amount(100 + index)) for index, key in enumerate(openers)]
+        openings[7] = openings[7]._replace(deposit=Amount(ACCOUNT_EUROS + 1))
+        results = await ledger.open_many(openings)
+        assert isinstance(results[7], OutOfFunds)
+        assert all(isinstance(result, list) for index, result in enumerate(results) if index != 7)
+        assert await ledger._node.quantity("eth_blockNumber") - before <= 10
+        states = await asyncio.gather(*(ledger.channel(opening.params) for opening in openings))
+        assert [state.opener_deposit for state in states] == [0 if i == 7 else 100 + i for i in range(20)]
+
+        rows = [signed_close(key, channel_of(ledger, key), 60 + index, 40) for index, key in enumerate(openers)]
+        rows[3] = signed_close(openers[3], channel_of(ledger, openers[3]), 1, 1)  # not what is in the channel
+        with pytest.raises(RowsSkipped) as raised:
+            await ledger.close_together(SUPPLIER, rows)
+        assert raised.value.closed.skipped == {
+            rows[3].params.id: "channel: balances are not the pot",
+            rows[7].params.id: "channel: no such channel",
+        }
+        assert len(raised.value.closed.mined) == 1
+        states = await asyncio.gather(*(ledger.channel(opening.params) for opening in openings))
+        assert [i for i, state in enumerate(states) if state.status != "settled"] == [3, 7]
+
+
+@pytest.mark.asyncio
+async def test_many_transactions_of_one_key_at_once_all_get_their_own_nonce(devnet: Manifest) -> None:
+    opener = dev_key(25)
+    async with ledger_of(devnet) as ledger, ledger_of(devnet) as another_program:
+        first = channel_of(ledger, opener, 0)
+        await ledger.open(opener, first, Amount(1_000))
+        await ledger.close_together(opener, [signed_close(opener, first, 1_000, 0)])
+        sends = [(ledger if index % 2 else another_program).withdraw(opener, Amount(1 + index)) for index in range(12)]
+        mined = [one for many in await asyncio.gather(*sends) for one in many]
+        assert len({one.hash for one in mined}) == 12
+        assert (await ledger.holdings(opener.address)).balance == 1_000 - sum(range(1, 13))
+
+
+@pytest.mark.asyncio
+async def test_what_the_contract_refuses_is_told_in_its_own_words_and_costs_nothing(devnet: Manifest) -> None:
+    opener = dev_key(26)
+    async with ledger_of(devnet) as ledger:
+        params = channel_of(ledger, opener)
+        await ledger.open(opener, params, Amount(1_000))
+        ether = (await ledger.holdings(opener.address)).ether
+        with pytest.raises(TransactionFailed) as again:
+            await ledger.open(opener, params, Amount(0))
+        assert again.value.reason.startswith("channel: ")
+        with pytest.raises(TransactionFailed) as late:
+            await ledger.file(SUPPLIER, params, filing(opener, params, 1, 10))
+        assert late.value.reason.startswith("channel: ")
+        with pytest.raises(TransactionFailed) as lone:
+            await ledger.close_together(opener, [signed_close(opener, params, 5, 5)])
+        assert lone.value.reason == "channel: balances are not the pot"
+        assert (await ledger.holdings(opener.address)).ether == ether
+
+
+@pytest.mark.asyncio
+async def test_a_transaction_that_reverts_in_its_block_is_not_reported_as_mined(devnet: Manifest) -> None:
+    opener = dev_key(27)
+    async with ledger_of(devnet) as ledger:
+        data = ledger._contract.encode("withdraw", 5)
+        with pytest.raises(TransactionFailed) as reverted:
+            await ledger._sender.send(opener, ledger.domain.contract, data, "withdraw", gas=100_000)
+        assert reverted.value.reason.startswith("channel: ")
+        with pytest.raises(TransactionFailed, match="out of gas"):
+            await ledger._sender.send(opener, ledger.domain.contract, data, "withdraw", gas=22_500)
+
+
+@pytest.mark.asyncio
+async def test_an_empty_wallet_is_out_of_funds_with_advice(devnet: Manifest) -> None:
+    poor = Key(keccak(b"somebody without anything"))
+    async with ledger_of(devnet) as ledger:
+        params = channel_of(ledger, poor)
+        with pytest.raises(OutOfFunds) as tokens:
+            await ledger.open(poor, params, Amount(1))
+        assert "send it tokens" in tokens.value.advice
+        with pytest.raises(OutOfFunds) as gas:
+            await ledger.open(poor, params, Amount(0))
+        assert to_hex(poor.address) in str(gas.value)
+        assert "ether" in gas.value.advice
+
+
+@pytest.mark.asyncio
+async def test_a_channel_of_another_ledger_and_anothers_channel_are_refused(devnet: Manifest) -> None:
+    opener = dev_key(28)
+    async with ledger_of(devnet) as ledger, ledger_of(devnet, "WrappedEtherChannel") as other:
+        elsewhere = channel_of(other, opener)
+        calls: list[Callable[[], Any]] = [
+            lambda: ledger.channel(elsewhere),
+            lambda: ledger.open(opener, elsewhere, Amount(1)),
+            lambda: ledger.add(opener, elsewhere, Amount(1)),
+            lambda: ledger.close(opener, elsewhere, None),
+            lambda: ledger.settle(opener, elsewhere),
+            lambda: ledger.close_together(opener, [signed_close(opener, elsewhere, 1, 0)]),
+        ]
+        for call in calls:
+            with pytest.raises(WrongLedger):
+                await call()
+        with pytest.raises(UsageError, match="not the opener"):
+            await ledger.open(dev_key(29), channel_of(ledger, opener), Amount(1))
+
+
+@pytest.mark.asyncio
+async def test_a_wrong_chain_an_empty_address_and_another_contract_are_no_ledger(devnet: Manifest) -> None:
+    contract = parse_address(devnet.contracts["CryptoEuroChannel"])
+    with pytest.raises(WrongLedger, match="chain 31337, not 1"):
+        await EvmLedger.connect(devnet.url, contract, 1)
+    with pytest.raises(WrongLedger, match="no contract"):
+        await EvmLedger.connect(devnet.url, Address(b"\x11" * 20))
+    with pytest.raises(WrongLedger) as another:
+        await EvmLedger.connect(devnet.url, parse_address(devnet.contracts["CryptoEuro"]))
+    assert another.value.advice
+
+
+@pytest.mark.asyncio
+async def test_a_node_that_is_gone_or_changed_is_told_apart(start_devnet: Callable[..., Any]) -> None:
+    first = start_devnet(accounts=1)
+    async with ledger_of(first.manifest) as ledger:
+        first.kill()
+        with pytest.raises(LedgerUnreachable) as gone:
+            await ledger.holdings(dev_key(0).address)
+        assert gone.value.advice
+        with pytest.raises(LedgerUnreachable):
+            await EvmLedger.connect(first.manifest.url, ledger.domain.contract)
+
+        async def chain_id(request: web.Request) -> web.Response:
+            """A node on the same port that has no contracts."""
+            asked = await request.json()
+            return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "result": "0x"})
+
+        async with node_that(chain_id, first.port):
+            with pytest.raises(WrongLedger, match="no contract answers"):
+                await ledger.channel(channel_of(ledger, dev_key(0)))
+
+
+@contextlib.asynccontextmanager
+async def node_that(answer: Callable[[web.Request], Any], port: int = 0) -> AsyncIterator[str]:
+    """Something on a port that answers every POST in its own way."""
+    app = web.Application()
+    app.router.add_post("/", answer)
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    await web.TCPSite(runner, "127.0.0.1", port).start()
+    try:
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+    finally:
+        await runner.cleanup()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize(
+    ("status", "body"),
+    [
+        (200, b"<html>It works!</html>"),
+        (200, b""),
+        (200, b"\xff\xfe\x00"),
+        (200, b"[]"),
+        (200, b"5"),
+        (200, b'"result"'),
+        (200, b"{}"),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "result": null}'),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "result": 31337}'),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "result": "0xzz"}'),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "result": {"a": []}}'),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "error": "no"}'),
+        (200, b'{"jsonrpc": "2.0", "id": 1, "result": "0x1", "error": {"code": 1, "message": "both"}}'),
+        (200, b"[" * 100_000),
+        (404, b"not here"),
+        (500, b"broken"),
+    ],
+)
+async def test_a_node_that_answers_rubbish_is_unreachable_with_advice(status: int, body: bytes) -> None:
+    async def answer(request: web.Request) -> web.Response:
+        return web.Response(status=status, body=body)
+
+    async with node_that(answer) as url:
+        with pytest.raises(LedgerUnreachable) as raised:
+            await EvmLedger.connect(url, Address(b"\x11" * 20))
+        assert raised.value.advice
+        assert "\n" not in raised.value.line()
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("url", ["", "8545", "ftp://127.0.0.1", "ws://127.0.0.1:1", "http://", "http://[::1"])
+async def test_a_url_that_is_none_is_refused(url: str) -> None:
+    with pytest.raises((UsageError, LedgerUnreachable)) as raised:
+        await EvmLedger.connect(url, Address(b"\x11" * 20))
+    assert raised.value.advice
