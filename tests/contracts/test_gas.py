@@ -1,8 +1,9 @@
-"""What whole transactions cost under Prague, with balances that are not zero. Run with -s to see the table."""
+"""What whole transactions cost under Prague, with balances that are not zero. Run with -s to see the table.
+
+The limits are what was measured, and a little more: a change that costs gas shows here.
+"""
 
 from __future__ import annotations
-
-import pytest
 
 from .world import EURO, NO_SIGNATURE, Chainlet, World, abi_params, key, send
 
@@ -12,28 +13,24 @@ def _report(name: str, gas: int, limit: int) -> None:
     assert gas <= limit, f"{name}: {gas} gas is above {limit}"
 
 
-@pytest.mark.parametrize("two_way", [False, True])
-def test_gas_of_opening_and_adding(world: World, two_way: bool) -> None:
+def test_gas_of_opening_and_adding(world: World) -> None:
     print()
-    mark = "two-way" if two_way else "one-way"
-    _report(f"open from balance, {mark}", world.send(world.opener, "open", world.params(two_way), 5 * EURO).gas, 54_000)
-    params = world.params(two_way)
-    _report("open from token, endless allowance", world.send(world.opener, "open_from_token", params, EURO).gas, 72_000)
+    _report("open from balance", world.send(world.opener, "open", world.params(), 5 * EURO).gas, 55_000)
+    _report("open from token", world.send(world.opener, "open_from_token", world.params(), EURO).gas, 74_500)
     world.token.send(world.opener, "approve", world.channel.address, 5 * EURO)
-    params = world.params(two_way)
-    gas = world.send(world.opener, "open_from_token", params, 5 * EURO).gas
-    _report("open from token, exact allowance", gas, 72_000)
-    params = world.params(two_way)
+    gas = world.send(world.opener, "open_from_token", world.params(), 5 * EURO).gas
+    _report("open from token, allowance used up", gas, 73_000)
+    params = world.params()
     gas = world.send(world.opener, "open_with_permit", params, *world.permit(5 * EURO)).gas
-    _report("open with permit", gas, 110_000)
-    params = world.params(two_way)
+    _report("open with permit", gas, 105_500)
+    params = world.params()
     gas = world.send(world.stranger, "open_with_authorization", params, *world.authorization(params, 5 * EURO)).gas
-    _report("open with EIP-3009", gas, 101_000)
-    _report("add from balance", world.send(world.opener, "add", params, EURO).gas, 36_000)
+    _report("open with EIP-3009", gas, 102_000)
+    _report("add from balance", world.send(world.opener, "add", params, EURO).gas, 37_200)
     world.token.send(world.opener, "approve", world.channel.address, 2**256 - 1)
-    _report("add from token", world.send(world.opener, "add_from_token", params, EURO).gas, 60_000)
-    _report("deposit", world.channel.send(world.opener, "deposit", EURO).gas, 60_000)
-    _report("withdraw", world.channel.send(world.opener, "withdraw", EURO).gas, 50_000)
+    _report("add from token", world.send(world.opener, "add_from_token", params, EURO).gas, 51_500)
+    _report("deposit", world.channel.send(world.opener, "deposit", EURO).gas, 48_000)
+    _report("withdraw", world.channel.send(world.opener, "withdraw", EURO).gas, 44_200)
 
 
 def test_gas_of_closing_together(world: World) -> None:
@@ -46,10 +43,10 @@ def test_gas_of_closing_together(world: World) -> None:
     _report("close together, sent by the partner", world.channel.send(world.partner, "close_together", row).gas, 44_000)
 
     rows = [world.consent(world.open(10 * EURO), 4 * EURO, 6 * EURO) for _ in range(50)]
-    _report("50 closes, one pair, a row", world.channel.send(world.stranger, "close_many", rows).gas // 50, 15_000)
+    _report("50 closes, one pair, a row", world.channel.send(world.stranger, "close_many", rows).gas // 50, 18_400)
     rows = [(*world.consent(world.open(10 * EURO), 4 * EURO, 6 * EURO)[:5], NO_SIGNATURE) for _ in range(50)]
     gas = world.channel.send(world.partner, "close_many", rows).gas // 50
-    _report("50 closes, one pair, sent by the partner, a row", gas, 12_500)
+    _report("50 closes, one pair, sent by the partner, a row", gas, 15_000)
 
 
 def test_gas_of_closing_many_openers_channels(world: World) -> None:
@@ -60,7 +57,7 @@ def test_gas_of_closing_many_openers_channels(world: World) -> None:
         world.token.send(world.stranger, "transfer", opener.address, 20 * EURO)
         world.token.send(opener, "approve", world.channel.address, 2**256 - 1)
         world.channel.send(opener, "deposit", 20 * EURO)
-    for sender, limit in ((world.stranger, 19_000), (world.partner, 16_000)):
+    for sender, limit in ((world.stranger, 22_900), (world.partner, 18_900)):
         rows = []
         for opener in openers:
             params = world.params(opener=opener.address)
@@ -79,21 +76,21 @@ def test_gas_of_a_dispute(world: World) -> None:
     closing = world.send(world.partner, "close_and_file", params, *world.filing(params, world.partner, 6 * EURO)).gas
     world.wait(params.period)
     settling = world.send(world.stranger, "settle", params).gas
-    _report("close with a voucher", closing, 63_000)
-    _report("settle", settling, 42_000)
-    _report("close + settle, no locks", closing + settling, 95_000)
+    _report("close with a voucher", closing, 65_500)
+    _report("settle", settling, 39_200)
+    _report("close + settle, no locks", closing + settling, 104_500)
     params = world.open(10 * EURO, two_way=False)
     gas = world.send(world.partner, "finish", params, *world.filing(params, world.partner, 6 * EURO)).gas
-    _report("finish a one-way channel", gas, 48_000)
+    _report("finish a one-way channel", gas, 45_500)
     chain = Chainlet(2_000, 1_000)
     params = world.open(10 * EURO, two_way=False)
     claims = [(0, 10, chain.preimage(10))]
     filing = world.filing(params, world.partner, 6 * EURO, [chain.lock], claims)
-    _report("finish with ten ticks", world.send(world.partner, "finish", params, *filing).gas, 56_000)
+    _report("finish with ten ticks", world.send(world.partner, "finish", params, *filing).gas, 55_500)
     params = world.open(10 * EURO)
     filing = world.filing(params, world.partner, 6 * EURO, [chain.lock], claims)
     _report(
-        "close with a voucher and ten ticks", world.send(world.partner, "close_and_file", params, *filing).gas, 125_000
+        "close with a voucher and ten ticks", world.send(world.partner, "close_and_file", params, *filing).gas, 122_500
     )
 
 

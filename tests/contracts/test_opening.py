@@ -9,9 +9,10 @@ from eth_abi.abi import encode
 
 from penstock.core.channel import ChannelParams, Domain
 from penstock.core.identity import Address, keccak
+from penstock.ledgers.artifacts import load
 from penstock.ledgers.devnet.execute import Reverted
 
-from .world import EURO, PERIOD, START, World, abi_params, split
+from .world import EURO, PERIOD, START, World, abi_params, deploy, split
 
 ABSENT, OPEN, CLOSING, SETTLED = range(4)
 ZERO = Address(bytes(20))
@@ -244,6 +245,17 @@ def test_an_authorization_with_a_nonce_that_is_no_id_opens_nothing(world: World)
     arguments = world.authorization(params, EURO, nonce=keccak(b"free"))
     with pytest.raises(Reverted, match="token: bad signature"):
         world.send(world.stranger, "open_with_authorization", params, *arguments)
+
+
+def test_a_stranger_cannot_use_up_counters_where_the_token_checks_no_authorization(world: World) -> None:
+    """Wrapped ether answers a call that it does not know as if it had done it."""
+    token = deploy(world.chain, world.stranger, load("WrappedEther"))
+    channel = deploy(world.chain, world.stranger, load("Channel"), token.address)
+    params, unsigned = abi_params(world.params(counter=2**64 - 1)), (bytes(32), bytes(32), 27)
+    for deposit, reason in ((0, "nothing authorized"), (1, "token took a fee")):
+        with pytest.raises(Reverted, match=f"channel: {reason}"):
+            channel.send(world.stranger, "open_with_authorization", params, deposit, 0, 2**63, unsigned)
+    assert channel.call("next_counter", world.opener.address) == 0
 
 
 def test_a_cancelled_authorization_opens_nothing(world: World) -> None:

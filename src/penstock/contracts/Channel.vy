@@ -339,11 +339,14 @@ def open_with_authorization(
     @dev The signature binds deposit and channel together: nothing else in this contract redeems authorizations, and the
          token redeems them for no other caller.
     @param params The channel.
-    @param deposit Token units that the opener puts in.
+    @param deposit Token units that the opener puts in; not 0.
     @param valid_after The authorization's, in seconds.
     @param valid_before The authorization's, in seconds.
     @param signature The opener's, over ReceiveWithAuthorization(opener, this contract, deposit, after, before, id).
     """
+    # A token that takes any call for granted (wrapped ether does) checks no signature. Then nothing arrives; and nothing
+    # is what a stranger would need to use up the opener's counters.
+    assert deposit != 0, "channel: nothing authorized"
     before: uint256 = staticcall IERC20(TOKEN).balanceOf(self)
     extcall IERC3009(TOKEN).receiveWithAuthorization(
         params.opener,
@@ -390,7 +393,7 @@ def add_from_token(params: Params, amount: uint96):
 def close_together(close: Close):
     """
     @notice End a channel as both sides signed. Also ends a challenge that has not been settled.
-    @dev A side that sends this itself needs no signature: in a batch that saves a quarter of a row's gas.
+    @dev A side that sends this itself needs no signature: in a batch that saves a fifth of a row's gas.
     @param close The channel, what each side gets (together: all that is in it), until when, and both signatures.
     """
     flaw: String[64] = self._close_together(close)
@@ -432,7 +435,8 @@ def close_and_file(params: Params, voucher: Voucher, signature: Signature, claim
     @param claims Ticks under the voucher that the caller can prove.
     """
     id: bytes32 = self._id(params)
-    self._file(id, params, voucher, signature, self._begin(id, params))
+    state: State = self._begin(id, params)
+    self._file(id, params, voucher, signature, state)
     if len(claims) != 0:
         self._prove(id, claims)
 
@@ -1114,7 +1118,8 @@ def _unpack(word: uint256) -> State:
 @pure
 def _pack_filing(filing: Filing) -> uint256:
     """
-    @dev A filing's slot. `_check_voucher` bounds the first three; 2**24 filings do not fit into any challenge.
+    @dev A filing's slot. `_check_voucher` bounds the first three. The serial would wrap after 2**24 filings; then old
+         marks of proven ticks count against the payee that made them, and against nobody else.
     """
     return filing.amount | (filing.locked << 96) | (filing.locked_until << 192) | (filing.serial << 232)
 
