@@ -338,9 +338,9 @@ def test_one_write_wakes_the_event_loop_once_for_a_whole_batch(path: Path) -> No
             wakes += 1
             return real(*args, **kwargs)
 
-        loop.call_soon_threadsafe = counting  # type: ignore[method-assign]  # the loop still does the work
+        loop.call_soon_threadsafe = counting  # type: ignore[method-assign,assignment]  # the loop still does the work
         await asyncio.gather(*(put(journal, [(b"%d" % n, b"x")]) for n in range(400)))
-        del loop.call_soon_threadsafe  # type: ignore[attr-defined]  # back to the class's own
+        del loop.call_soon_threadsafe  # back to the class's own
         await journal.close()
         assert wakes <= 10
 

@@ -14,6 +14,7 @@ import pytest
 import uvloop
 
 from penstock.core.errors import BadFrame, BadSignature, LinkLost, PeerRefused, PenstockError, UsageError
+from penstock.core.identity import Digest
 from penstock.testing.transport import LINK_CHECKS, Check, Pair, Recorder
 from penstock.transports import frames
 from penstock.transports.certificate import contexts
@@ -111,7 +112,7 @@ def test_a_proof_of_another_connection_does_not_serve_again() -> None:
             peer = await RawPeer.dial(it.port)
             own = Hello((1,), b"n" * 32, CONSUMER.address).encode()
             peer.writer.write(frames.control(frames.HELLO, own))
-            peer.writer.write(frames.control(frames.PROOF, CONSUMER.sign(b"d" * 32)))  # type: ignore[arg-type]  # any digest
+            peer.writer.write(frames.control(frames.PROOF, CONSUMER.sign(Digest(b"d" * 32))))
             assert "cannot prove" in await peer.reason()
             peer.abort()
             assert it.links.empty()
@@ -467,7 +468,7 @@ def test_a_peer_that_never_reads_is_dropped(run: Callable[[Scenario], None]) -> 
         async with pole(Limits(max_unsent=200_000)) as it:
             peer = await RawPeer.dial(it.port)
             await peer.prove()
-            peer.writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a stream's read transport, too
+            peer.writer.transport.pause_reading()
             link = await asyncio.wait_for(it.links.get(), 10)
             for _ in range(2000):  # loopback buffers hold some megabytes
                 link.send(bytes(frames.MAX_FRAME))

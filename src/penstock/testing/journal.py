@@ -17,13 +17,14 @@ from __future__ import annotations
 import asyncio
 import random
 import threading
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
 
 from penstock.core.errors import JournalError
 from penstock.core.ports import Journal
 
 Open = Callable[[], Journal]
-Check = Callable[[Open], Awaitable[None]]
+Check = Callable[[Open], Coroutine[Any, Any, None]]
 
 PATIENCE = 20.0  # seconds until an acknowledgement counts as missing
 

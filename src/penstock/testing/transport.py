@@ -12,8 +12,8 @@ A check passes, or raises AssertionError with what was not kept. Each takes well
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
-from typing import NamedTuple
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, NamedTuple
 
 from penstock.core.errors import BadMessage, LinkLost, OutOfRange, PeerRefused, PenstockError
 from penstock.core.identity import Address
@@ -33,7 +33,7 @@ class Pair(NamedTuple):
 
 
 PairFactory = Callable[[], Awaitable[Pair]]
-Check = Callable[[PairFactory], Awaitable[None]]
+Check = Callable[[PairFactory], Coroutine[Any, Any, None]]
 
 
 class Recorder:
