@@ -144,3 +144,13 @@ def test_more_tokens_than_uint96_are_refused(world: World, odd: Artifact) -> Non
     world.wait(10**6)
     channel.send(world.stranger, "settle", params)
     channel.send(world.opener, "withdraw", 2**96 - 1)
+
+
+def test_a_token_that_forgets_balances_cannot_push_a_balance_into_the_counter(world: World, odd: Artifact) -> None:
+    token, channel = _serve(world, odd)
+    token.send(world.stranger, "mint", [world.opener.address] * 2, 2**96)
+    channel.send(world.opener, "deposit", 2**96 - 1)
+    token.send(world.stranger, "burn", channel.address)
+    with pytest.raises(Reverted, match="channel: balance too large"):
+        channel.send(world.opener, "deposit", 2**96 - 1)
+    assert channel.call("next_counter", world.opener.address) == 0

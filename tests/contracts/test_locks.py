@@ -145,6 +145,17 @@ def test_rule_13_an_inner_node_is_no_leaf(world: World) -> None:
             world.send(world.partner, "close_and_file", params, *filing, [claim])
 
 
+def test_rule_13_a_lock_stands_at_its_index(world: World) -> None:
+    """A tree that is too small for the index signed in its leaf is no canonical tree."""
+    params = world.open(10 * EURO)
+    chain = Chainlet(10, 1)
+    voucher = Voucher(1, 0, 10, 0, chain.lock.leaf(1))
+    filing = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))))
+    claim: tuple[Any, ...] = ((1, chain.lock.root, 1, 10, 0, []), 1, chain.preimage(1))
+    with pytest.raises(Reverted, match="channel: lock not in the voucher"):
+        world.send(world.partner, "close_and_file", params, *filing, [claim])
+
+
 def test_rule_2_a_direction_never_claims_more_than_its_locked_sum(world: World) -> None:
     """The payer signed a smaller sum than its locks are worth: the sum counts, and later expiries change nothing."""
     before = world.balances()

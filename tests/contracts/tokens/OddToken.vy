@@ -22,6 +22,11 @@ def mint(holders: DynArray[address, 16], amount: uint256):
 
 
 @external
+def burn(holder: address):
+    self.balanceOf[holder] = 0
+
+
+@external
 def behave(manner: uint256, target: address, payload: Bytes[2048]):
     self.manner = manner
     self.target = target
