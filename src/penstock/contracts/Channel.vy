@@ -581,6 +581,7 @@ def settle(params: Params):
 @view
 def token() -> address:
     """
+    @notice Which token this is about.
     @return The ERC-20 token that this contract serves.
     """
     return TOKEN
@@ -590,6 +591,7 @@ def token() -> address:
 @view
 def domain_separator() -> bytes32:
     """
+    @notice What binds every signature to this chain and contract.
     @return The EIP-712 domain separator.
     """
     return SEPARATOR
@@ -599,6 +601,7 @@ def domain_separator() -> bytes32:
 @view
 def balance_of(owner: address) -> uint256:
     """
+    @notice What an account can withdraw or open channels from.
     @param owner An account.
     @return Its token units in this contract, outside channels.
     """
@@ -609,6 +612,7 @@ def balance_of(owner: address) -> uint256:
 @view
 def next_counter(opener: address) -> uint256:
     """
+    @notice Which counters are still free.
     @param opener An account.
     @return The lowest counter with which it can still open a channel; any higher one will do too.
     """
@@ -619,6 +623,7 @@ def next_counter(opener: address) -> uint256:
 @view
 def channel_id(params: Params) -> bytes32:
     """
+    @notice The id that a channel has or would have.
     @param params A channel, open or not.
     @return Its id.
     """
@@ -629,6 +634,7 @@ def channel_id(params: Params) -> bytes32:
 @view
 def channel(params: Params) -> (uint256, uint256, uint256, uint256):
     """
+    @notice Where a channel stands.
     @param params A channel.
     @return Status (0 absent, 1 open, 2 closing, 3 settled: it will never open again), the opener's deposit, the
             partner's deposit, and when the challenge ends (seconds; 0 while it is open).
@@ -645,6 +651,7 @@ def channel(params: Params) -> (uint256, uint256, uint256, uint256):
 @view
 def filing(params: Params, payee: address) -> (uint256, uint256, uint256, bytes32):
     """
+    @notice What a party has filed in a dispute.
     @param params A channel.
     @param payee A party to it.
     @return What `payee` has filed: amount with the ticks proven, what is still locked, until when (seconds), and the
@@ -659,6 +666,7 @@ def filing(params: Params, payee: address) -> (uint256, uint256, uint256, bytes3
 @view
 def part_paid(params: Params) -> (uint256, uint256):
     """
+    @notice What a channel has paid out so far.
     @param params A channel.
     @return What opener and partner have been paid of it while open locks hold the rest.
     """
@@ -670,6 +678,7 @@ def part_paid(params: Params) -> (uint256, uint256):
 @view
 def voucher_digest(params: Params, voucher: Voucher) -> bytes32:
     """
+    @notice What makes a voucher binding.
     @param params The channel.
     @param voucher The voucher.
     @return The EIP-712 digest that the payer's voucher key signs.
@@ -681,6 +690,7 @@ def voucher_digest(params: Params, voucher: Voucher) -> bytes32:
 @view
 def close_digest(params: Params, opener_balance: uint96, partner_balance: uint96, expiry: uint64) -> bytes32:
     """
+    @notice What makes a cooperative close binding.
     @param params The channel.
     @param opener_balance What the opener gets.
     @param partner_balance What the partner gets.

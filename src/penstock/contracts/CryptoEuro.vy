@@ -235,6 +235,7 @@ def cancelAuthorization(authorizer: address, nonce: bytes32, v: uint8, r: bytes3
 @view
 def DOMAIN_SEPARATOR() -> bytes32:
     """
+    @notice What binds every signature to this chain and token (EIP-712).
     @return The EIP-712 domain separator.
     """
     return SEPARATOR

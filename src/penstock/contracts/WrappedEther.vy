@@ -118,6 +118,7 @@ def approve(spender: address, amount: uint256) -> bool:
 @view
 def totalSupply() -> uint256:
     """
+    @notice How much ether is wrapped.
     @return All tokens, in wei: one for each wei that is kept here.
     """
     return self.balance
