@@ -27,6 +27,7 @@ Duration = NewType("Duration", int)
 MAX_AMOUNT = Amount(2**96 - 1)  # what the contract's packed slot holds
 MAX_QUANTITY = Quantity(2**63 - 1)
 MAX_INSTANT = Instant(2**53 - 1)  # exact in every JSON reader
+_MAX_DIGITS = 200  # of a decimal number as people write it; uint96 has 29
 
 
 def _whole(value: object, name: str, most: int) -> int:
@@ -71,17 +72,22 @@ def parse_decimal(text: str, decimals: int, name: str = "amount") -> Amount:
         OutOfRange: no finite decimal number, negative, finer than the token's unit, or more than uint96.
     """
     try:
-        value = Decimal(text.strip())
+        value = Decimal(text.strip()[:_MAX_DIGITS])
     except InvalidOperation:
         raise OutOfRange(f"{name} {text[:40]!r} is not a decimal number") from None
     if not value.is_finite():
         raise OutOfRange(f"{name} {text[:40]!r} is not a finite number")
-    if value.adjusted() > 40:
+    if value.adjusted() > 40 or len(text.strip()) > _MAX_DIGITS:
         raise OutOfRange(f"{name} {text[:40]!r} is outside what a token holds")
-    scaled = value.scaleb(decimals)
-    if scaled != scaled.to_integral_value():
+    # Whole numbers, because Decimal's own arithmetic rounds to 28 digits, and uint96 has 29.
+    sign, digits, exponent = value.as_tuple()
+    whole = int("".join(map(str, digits)))
+    shift = min(int(exponent) + decimals, 0) if whole else 0
+    unit = 10 ** min(-shift, _MAX_DIGITS)
+    if whole % unit:
         raise OutOfRange(f"{name} {text[:40]!r} is finer than the token's {decimals} decimals")
-    return Amount(_whole(int(scaled), name, MAX_AMOUNT))
+    scaled = whole // unit if shift or not whole else whole * 10 ** (int(exponent) + decimals)
+    return Amount(_whole(-scaled if sign else scaled, name, MAX_AMOUNT))
 
 
 def format_decimal(value: int, decimals: int) -> str:
