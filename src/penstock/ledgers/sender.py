@@ -16,12 +16,13 @@ from penstock.ledgers.abi import revert_reason
 from penstock.ledgers.jsonrpc import Node, NodeRefused
 
 DEADLINE = 180.0  # seconds until a transaction that is in no block is given up: fifteen slots of the main network
-REBROADCAST = 15.0  # seconds; nodes drop and forget
+REBROADCAST = 5.0  # seconds; nodes drop and forget
 MARGIN = 1.25  # gas above the estimate: the state may change before the block
 FEE_AGE = 2.0  # seconds for which a fee quotation is used
 TIP = 10**9  # wei a gas, where the node suggests none
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 1.0  # seconds
-_NONCE_TRIES = 4
+_TAKEN_POLL = 0.15  # seconds between polls from which on we ask whether the nonce was taken
+_NONCE_TRIES = 100  # every one that fails is another program's success
 _ALREADY = ("already known", "known transaction", "already imported", "alreadyknown")
 _TAKEN = ("nonce too low", "replacement transaction underpriced", "nonce already used", "could not replace")
 _FUNDS = ("insufficient funds", "insufficient balance", "gas required exceeds allowance")
@@ -77,11 +78,13 @@ class Sender:
             LedgerUnreachable: no answer, or it is in no block by the deadline; it may still get there.
         """
         limit = gas if gas is not None else await self.estimate(key, to, data, what)
-        nonce, raw, tx_hash = await self._submit(key, to, data, what, limit)
-        try:
-            receipt = await self._receipt(raw, tx_hash, what)
-        finally:
-            self._in_flight[key.address].discard(nonce)
+        receipt = None
+        while receipt is None:
+            nonce, raw, tx_hash = await self._submit(key, to, data, what, limit)
+            try:
+                receipt = await self._receipt(key.address, nonce, raw, tx_hash, what)
+            finally:
+                self._in_flight[key.address].discard(nonce)
         number = self._node.number("eth_getTransactionReceipt", receipt.get("blockNumber"))
         used = self._node.number("eth_getTransactionReceipt", receipt.get("gasUsed"))
         if self._node.number("eth_getTransactionReceipt", receipt.get("status")) != 1:
@@ -141,7 +144,8 @@ class Sender:
                 self._fees, self._fees_at = (tip, 2 * base + tip), time.monotonic()
             return self._fees
 
-    async def _receipt(self, raw: str, tx_hash: bytes, what: str) -> dict[str, Any]:
+    async def _receipt(self, owner: Address, nonce: int, raw: str, tx_hash: bytes, what: str) -> dict[str, Any] | None:
+        """The receipt, once there is one; None where another program's transaction was mined with this nonce."""
         began = sent = time.monotonic()
         pause = _FIRST_POLL
         while True:
@@ -149,6 +153,8 @@ class Sender:
                 receipt = await self._node.record("eth_getTransactionReceipt", "0x" + tx_hash.hex())
                 if receipt is not None and receipt.get("blockNumber") is not None:
                     return receipt
+                if pause > _TAKEN_POLL and await self._taken(owner, nonce, tx_hash):
+                    return None
                 if time.monotonic() - sent > REBROADCAST:
                     sent = time.monotonic()
                     await self._node.ask("eth_sendRawTransaction", raw)
@@ -163,6 +169,12 @@ class Sender:
                 )
             await asyncio.sleep(pause)
             pause = min(2 * pause, _SLOWEST_POLL)
+
+    async def _taken(self, owner: Address, nonce: int, tx_hash: bytes) -> bool:
+        """Whether a block holds another transaction with our nonce: ours was replaced and can never be mined."""
+        if await self._node.quantity("eth_getTransactionCount", to_hex(owner), "latest") <= nonce:
+            return False
+        return await self._node.record("eth_getTransactionReceipt", "0x" + tx_hash.hex()) is None
 
     async def _post_mortem(
         self, key: Key, to: Address, data: bytes, what: str, gas: int, used: int
