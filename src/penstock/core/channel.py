@@ -15,12 +15,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
+from typing import Annotated
 
 import msgspec
+from msgspec import Meta
 
 from penstock.core.errors import BadVoucher, OutOfRange
 from penstock.core.identity import Address, Digest, keccak
-from penstock.core.units import MAX_AMOUNT, Amount, Instant
+from penstock.core.units import MAX_AMOUNT, MAX_INSTANT, Amount, Instant
 
 MAX_LOCKS = 1024  # ten Merkle steps on chain; a hub carries hundreds
 MAX_TICKS = 2**16 - 1  # a lock's; the chain walks them at some 264 gas each
@@ -223,9 +225,9 @@ class Close(msgspec.Struct, frozen=True, array_like=True):
     The two balances sum to what is in the channel. Whoever signs freezes the channel until this is mined or expired.
     """
 
-    opener_balance: int
-    partner_balance: int
-    expiry: int
+    opener_balance: Annotated[int, Meta(ge=0)]
+    partner_balance: Annotated[int, Meta(ge=0)]
+    expiry: Annotated[int, Meta(ge=0, le=MAX_INSTANT)]
 
     def digest(self, channel: ChannelParams) -> Digest:
         """The EIP-712 digest that both voucher keys sign."""

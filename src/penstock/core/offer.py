@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
+from msgspec import Meta
 
 from penstock.core.errors import BadTerms, OutOfRange
 from penstock.core.identity import Address, Digest, Key, check_signed, purpose_digest
@@ -136,13 +137,13 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     """
 
     terms: bytes
-    supplier_total: Quantity
-    consumer_total: Quantity
-    paid: Amount
-    unpaid: Amount
-    ticks: int
+    supplier_total: Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)]
+    consumer_total: Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)]
+    paid: Annotated[Amount, Meta(ge=0)]
+    unpaid: Annotated[Amount, Meta(ge=0)]
+    ticks: Annotated[int, Meta(ge=0)]
     reason: str
-    at: Instant
+    at: Annotated[Instant, Meta(ge=0, le=MAX_INSTANT)]
 
     def digest(self) -> Digest:
         """What both sides sign."""
