@@ -73,7 +73,11 @@ class Patience(msgspec.Struct, frozen=True):
 
 
 class SessionRow(msgspec.Struct, frozen=True):
-    """What the journal keeps of a session. `base` is our own meter's reading at its beginning."""
+    """What the journal keeps of a session.
+
+    `base` is our own meter's reading at its beginning, `last` the supplier's when its valve was shut for good: what the
+    register counts after that is no part of the session.
+    """
 
     role: Role
     terms: Terms
@@ -87,6 +91,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     consumer_signature: bytes = b""
     supplier_signature: bytes = b""
     worst: Amount = Amount(0)
+    last: Reading | None = None
 
 
 class Session:
@@ -98,6 +103,7 @@ class Session:
         "_announced_at",
         "_before",
         "_handlers",
+        "_linked_at",
         "_moved",
         "bill",
         "claimed",
@@ -148,21 +154,24 @@ class Session:
         self.control = Control(offer.credit_limit if first else 0, offer.first_trust)
         self.control.worst = row.worst
         self.meter = SessionMeter(row.base)
+        if row.last is not None:
+            self.meter.take(row.last)
         self.bill = Bill(offer.tariff, row.turns)
         self.receipt = row.receipt
         self.fault = ""
         self.linked = False
-        self.claimed = Quantity(0)
+        self.claimed = row.turns[-1] if row.turns else Quantity(0)
         self._allowed = Quantity(0)
         self._announced = Quantity(0)
         self._announced_at = now
-        self._moved = now
+        self._moved = now  # when the peer last got us on
+        self._linked_at = now  # when the link last came or went
         self._enter(row.state)
         if self.payee is not None:
             self.control.get(self.payee.secured)
             self.control.trust = min(offer.first_trust, self.control.limit)
         if self.payer is not None:
-            self.control.give(self.payer.paid)
+            self.control.given = self.payer.paid  # what came back for it is known once the meters are
 
     # ---- what anybody may look at
 
@@ -211,6 +220,8 @@ class Session:
         Raises:
             DeviceError: the register went back; stop with Reason.DEVICE_FAILED.
         """
+        if self.row.last is not None:
+            return []
         total = self.meter.take(reading)
         if self.payee is None or self.state is not State.STREAMING:
             return []
@@ -231,15 +242,16 @@ class Session:
         """
         if self.payee is None:
             raise IllegalEvent("a consumer has no valve")
+        if self.row.last is not None:
+            return []
         total = self.meter.take(reading)
-        if self.state in (State.STREAMING, State.STOPPING):
-            self.control.give(self.bill.due(total))
+        self.control.give(self.bill.due(total))
         if self.state is not State.STOPPING:
             return []
         self.bill.turn(total, reading.at)
         self._enter(State.SQUARING)
         self._moved = now
-        return [self._persist(), Send(self._final())]
+        return [Persist(self._row(last=reading)), Send(self._final())]
 
     def stop(self, reason: Reason, now: Instant) -> list[Effect]:
         """End the session from our side. Nothing where it is ending already."""
@@ -250,20 +262,26 @@ class Session:
     def link_lost(self, now: Instant) -> list[Effect]:
         """The link is gone: no supply without it. The peer has `patience.return_` to come back."""
         self.linked = False
-        self._moved = now
+        self._linked_at = now
         if self.payee is None or self.state is State.ENDED:
             return []
         return self._shut()
 
     def link_back(self, now: Instant) -> list[Effect]:
-        """There is a link to the same peer again: the consumer asks to resume, the supplier says where it stands."""
-        self._moved = now
+        """There is a link to the same peer again: the consumer asks to resume, the supplier says where it stands.
+
+        Nothing in a session that has ended meanwhile: its last messages are on their way.
+        """
+        if self.state is State.ENDED:
+            return []
+        self._linked_at = now
         if self.payer is not None:
             return [Send(Resume(self.digest))]
         self.linked = True
         self._announced, self._announced_at = self.meter.total, now
-        where = Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())
-        effects: list[Effect] = [Send(where)]
+        # The consumer's bill turns at this reading, as at every announced one.
+        effects: list[Effect] = [self._persist()] if self.bill.turn(self.meter.total, self.meter.at) else []
+        effects.append(Send(Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())))
         if self.state is State.STREAMING:
             effects += self._release()
         elif self.state is State.STOPPING:
@@ -278,17 +296,21 @@ class Session:
 
     def on_time(self, now: Instant) -> list[Effect]:
         """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
-        waited = now - self._moved
         if self.state is State.ENDED:
             return []
-        if not self.linked:
-            return self._give_up(Reason.PEER_GONE, now) if waited > self.patience.return_ else []
-        if self.state is not State.STREAMING:
-            return self._give_up(Reason.PEER_GONE, now) if waited > self.patience.move else []
-        if self.payer is not None:
-            return self.stop(Reason.SUPPLY_STALLED, now) if waited > self.patience.move else []
-        if waited > self.patience.move and self._owed():
-            return self.stop(Reason.PAYMENT_STALLED, now)
+        if self.linked and self.payee is not None and self.state is State.STREAMING and not self._owed():
+            self._moved = now  # it is not the consumer's move
+        move, return_ = self.patience.move, self.patience.return_
+        apart, waited = now - self._linked_at, min(now - self._linked_at, now - self._moved)
+        # A peer that comes back again and again, but never gets on, is as good as gone.
+        if now - self._moved > move + return_ or (not self.linked and apart > return_):
+            return self._give_up(Reason.PEER_GONE, now)
+        if self.linked and waited > move:
+            if self.state is not State.STREAMING:
+                return self._give_up(Reason.PEER_GONE, now)
+            return self.stop(Reason.SUPPLY_STALLED if self.payer is not None else Reason.PAYMENT_STALLED, now)
+        if not self.linked or self.payer is not None or self.state is not State.STREAMING:
+            return []
         return self._announce(now) if now - self._announced_at >= HEARTBEAT else []
 
     def on_message(self, message: Message, now: Instant) -> list[Effect]:
@@ -345,7 +367,8 @@ class Session:
             reason=receipt.reason,
             at=receipt.at,
         )
-        if receipt != expected or receipt.reason not in set(Reason):
+        most = rail.capacity // self.terms.offer.tick_value
+        if receipt != expected or receipt.reason not in set(Reason) or not rail.ticks <= receipt.ticks <= most:
             raise BadMessage("the receipt does not say what this session was")
         if receipt.paid < min(rail.secured, due):
             raise BadVoucher(f"the receipt pays {receipt.paid}, less than the {min(rail.secured, due)} secured")
@@ -372,10 +395,14 @@ class Session:
         total, at = self.meter.total, self.meter.at
         self._announced, self._announced_at = total, now
         said: list[Effect] = [Send(Metered(total, at, self._payee.secured))]
-        if self.bill.turn(total, at):
-            self._allowed = total  # what may still flow costs another price now
-            return [self._persist(), *said, *self._release()]
-        return said
+        if not self.bill.turn(total, at):
+            return said
+        # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
+        # while the turn is made durable.
+        allowed, self._allowed = self._allowed, Quantity(0)
+        released = self._release()
+        shut: list[Effect] = [ShutValve()] if self._allowed < allowed else []
+        return [*shut, self._persist(), *said, *released]
 
     def _owed(self) -> bool:
         """Whether it is the consumer's move: it owes a tick, or supply has run as far as it may."""
@@ -403,17 +430,15 @@ class Session:
         if total < self.claimed:
             self.fault = f"the supplier's meter went back from {self.claimed} to {total}"
             return self.stop(Reason.PEER_CHEATED, now)
+        effects: list[Effect] = [self._persist()] if self.bill.turn(total, message.at) else []
         credit = 0 if self._before else offer.credit_limit
         reach = self.bill.affords(self._payer.paid + credit, total)
         if total > own + offer.tolerance.at(own) or own > reach + offer.tolerance.at(own):
             self.fault = f"the supplier's meter says {total}, ours {own}"
-            return self.stop(Reason.METERS_DISAGREE, now)
+            return [*effects, *self.stop(Reason.METERS_DISAGREE, now)]
         if total > self.claimed:
             self._moved = now
             self.claimed = total
-        effects: list[Effect] = []
-        if self.bill.turn(total, message.at):
-            effects.append(self._persist())
         price = self.bill.price
         if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
             return [*effects, *self.stop(Reason.PRICE_OVER_LIMIT, now)]
@@ -421,6 +446,13 @@ class Session:
         effects += self._pay()
         reason = self._reached(total)
         return [*effects, *self.stop(reason, now)] if reason else effects
+
+    def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
+        """It crossed with a Stop. Nothing is paid on it, but the supplier's bill may have turned here, and so must ours."""
+        if message.total < self.claimed:
+            return []
+        self.claimed = message.total
+        return [self._persist()] if self.bill.turn(message.total, message.at) else []
 
     def _pay(self) -> list[Effect]:
         """Pay what the control unit lets go, in whole ticks."""
@@ -492,24 +524,36 @@ class Session:
         return [Persist(self._row(supplier_signature=message.signature)), Ended()]
 
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
-        mine = self.bill.turns
-        if message.turns[: len(mine)] != mine:
-            raise BadTerms("the supplier turned its bill at other totals than those that it announced")
-        bill = Bill(self.terms.offer.tariff, message.turns)
+        bill = self._bill_of(message)
         evidence = self._payer.resume(message.state)
         self.bill = bill
+        if not self.linked:
+            self._linked_at = now
         self.linked = True
-        self._moved = now
         if self.state is State.SQUARING:
             assert self.receipt is not None
             last = self._payer.square(self.receipt.paid)
             return [Send(Square(self.receipt, self.row.consumer_signature, last.data))]
+        received = min(message.total, self.meter.total + self.terms.offer.tolerance.at(self.meter.total))
+        self.control.get(bill.due(received))
         effects = self._give(evidence)
         self.control.give(self._payer.paid)
         if self.state is State.STOPPING:
             assert self.row.reason is not None
             return [*effects, Send(Stop(self.row.reason))]
         return effects + self._metered(Metered(message.total, message.at, Amount(0)), now)
+
+    def _bill_of(self, message: Resumed) -> Bill:
+        """Our bill with the turns that the supplier made while we were apart: none of them before what we heard, none
+        after where it stands, none before its step's time."""
+        tariff, mine, turns = self.terms.offer.tariff, self.bill.turns, message.turns
+        ahead = turns[len(mine) :]
+        if turns[: len(mine)] != mine or any(not self.claimed <= total <= message.total for total in ahead):
+            raise BadTerms("the supplier turned its bill at other totals than those that it announced")
+        bill = Bill(tariff, turns)
+        if ahead and tariff.steps[len(turns)].start > message.at:
+            raise BadTerms("the supplier turned its bill before the time of the step")
+        return bill
 
     # ---- both
 
@@ -567,7 +611,7 @@ _HANDLERS: dict[tuple[Role, State], dict[type, _Handler]] = {
     (Role.SUPPLIER, State.SQUARING): _STREAM_SUPPLIER | {Square: Session._square},
     (Role.SUPPLIER, State.ENDED): {},
     (Role.CONSUMER, State.STREAMING): _STREAM_CONSUMER,
-    (Role.CONSUMER, State.STOPPING): _STREAM_CONSUMER | {Metered: Session._ignore},
+    (Role.CONSUMER, State.STOPPING): _STREAM_CONSUMER | {Metered: Session._metered_late},
     (Role.CONSUMER, State.SQUARING): {
         Metered: Session._ignore,
         Stop: Session._ignore,

@@ -65,7 +65,7 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
 class Bill:
     """What is due for a running total. `turns` are the totals at which the steps after the first took effect."""
 
-    __slots__ = ("_base", "_dearest", "_from", "_next", "price", "tariff", "turns")
+    __slots__ = ("_base", "_from", "_next", "price", "tariff", "turns")
 
     def __init__(self, tariff: Tariff, turns: tuple[Quantity, ...] = ()) -> None:
         """Take up a bill at the turns made so far.
@@ -89,7 +89,6 @@ class Bill:
         self.price = self.tariff.price(step)
         steps = self.tariff.steps
         self._next = steps[step + 1].start if step + 1 < len(steps) else MAX_INSTANT + 1
-        self._dearest = max(later.amount for later in steps[step : step + 2])
 
     def _turn(self, total: Quantity) -> None:
         self._base += (total - self._from) * self.price.amount
@@ -118,9 +117,8 @@ class Bill:
     def affords(self, sum_: int, total: int = 0) -> Quantity:
         """The total up to which supply may run, having reached `total`, so that its due does not exceed `sum_`.
 
-        What is still to flow counts at the dearer of the price in force and the next, since it may turn meanwhile.
-        Never below `total`.
+        It holds for the price in force; ask again after a turn. Never below `total`.
         """
         reached = max(total, self._from)
         room = (sum_ + 1) * self.price.per - 1 - self._base - (reached - self._from) * self.price.amount
-        return Quantity(reached + max(0, room) // self._dearest)
+        return Quantity(reached + max(0, room) // self.price.amount)
