@@ -87,6 +87,7 @@ class Chain:
         self._offset = int(self._store.note("offset") or 0)
         self._next_timestamp: int | None = None
         self._coming: Header | None = None  # the last answer of next_header
+        self._warm: tuple[Header, Vm] | None = None  # the machine that last served calls on it
         self._pool = Pool()
         self._snapshots: list[_Snapshot] = []
         known = self._store.note("chain_id")
@@ -313,11 +314,19 @@ class Chain:
             Reverted: the contract reverted.
             TransactionFailed: it failed otherwise, or there is no such block.
         """
-        return execute.call(self._evm, self.next_header() if number is None else self.header(number), request)
+        return execute.call(self._machine(number), request)
 
     def estimate(self, request: Request, number: int | None = None) -> int:
         """The gas limit that a transaction needs. Raises as `call` does."""
-        return execute.estimate(self._evm, self.next_header() if number is None else self.header(number), request)
+        return execute.estimate(self._machine(number), request)
+
+    def _machine(self, number: int | None) -> Vm:
+        if number is not None:
+            return execute.machine(self._evm, self.header(number))
+        header = self.next_header()
+        if self._warm is None or self._warm[0] is not header:
+            self._warm = (header, execute.machine(self._evm, header))
+        return self._warm[1]
 
     # What has been mined
 

@@ -9,7 +9,7 @@ from eth_utils.exceptions import ValidationError
 
 from penstock.core.errors import TransactionFailed
 from penstock.core.identity import ZERO_ADDRESS
-from penstock.ledgers.devnet.rules import Computation, Evm, Header
+from penstock.ledgers.devnet.rules import Computation, Evm, Header, Vm
 
 CALL_GAS = 50_000_000  # what a call may burn; geth's default cap for RPC calls
 _STIPEND = 2_300  # gas that a value transfer lends to its callee
@@ -54,17 +54,25 @@ def floor_gas(data: bytes) -> int:
     return 21_000 + 10 * (zeros + 4 * (len(data) - zeros))
 
 
-def call(evm: Evm, header: Header, request: Request) -> bytes:
-    """What the call returns on the state and in the context of `header`; nobody pays for gas.
+def machine(evm: Evm, header: Header) -> Vm:
+    """What `call` and `estimate` run on: the state and the context of `header`, with free gas.
+
+    One machine serves any number of calls, and is quicker for having read the state before.
+    """
+    return evm.get_vm(header.copy(base_fee_per_gas=0))
+
+
+def call(vm: Vm, request: Request) -> bytes:
+    """What the call returns on the state of `vm` and in its block; nobody pays for gas, and nothing stays changed.
 
     Raises:
         Reverted: the contract reverted.
         TransactionFailed: it failed otherwise, or the sender cannot pay the value.
     """
-    return _checked(_run(evm, header, request, _cap(header, request)))
+    return _checked(_run(vm, request, _cap(vm, request)))
 
 
-def estimate(evm: Evm, header: Header, request: Request) -> int:
+def estimate(vm: Vm, request: Request) -> int:
     """The gas limit with which the transaction succeeds, within 2 % above the least.
 
     A transaction needs more than it uses: a call keeps back 1/64 of the gas, and refunds come last. The search is
@@ -74,8 +82,8 @@ def estimate(evm: Evm, header: Header, request: Request) -> int:
         Reverted: the contract reverted.
         TransactionFailed: it fails with any gas, or the sender cannot pay the value.
     """
-    high = _cap(header, request)
-    computation = _run(evm, header, request, high)
+    high = _cap(vm, request)
+    computation = _run(vm, request, high)
     _checked(computation)
     spent = high - computation.get_gas_remaining()  # refunds, which come last, do not lower what is needed
     low = max(spent, floor_gas(request.data)) - 1
@@ -83,7 +91,7 @@ def estimate(evm: Evm, header: Header, request: Request) -> int:
     while low + 1 < high:
         middle = guess if low < guess < high else min((low + high) // 2, low * 2)
         guess = 0
-        if _succeeds(evm, header, request, middle):
+        if _succeeds(vm, request, middle):
             high = middle
         else:
             low = middle
@@ -92,13 +100,13 @@ def estimate(evm: Evm, header: Header, request: Request) -> int:
     return high
 
 
-def _cap(header: Header, request: Request) -> int:
-    return min(int(header.gas_limit), CALL_GAS, request.gas or CALL_GAS)
+def _cap(vm: Vm, request: Request) -> int:
+    return min(int(vm.get_header().gas_limit), CALL_GAS, request.gas or CALL_GAS)
 
 
-def _succeeds(evm: Evm, header: Header, request: Request, gas: int) -> bool:
+def _succeeds(vm: Vm, request: Request, gas: int) -> bool:
     try:
-        return bool(_run(evm, header, request, gas).is_success)
+        return bool(_run(vm, request, gas).is_success)
     except TransactionFailed:
         return False
 
@@ -113,8 +121,7 @@ def _checked(computation: Computation) -> bytes:
     return bytes(computation.output)
 
 
-def _run(evm: Evm, header: Header, request: Request, gas: int) -> Computation:
-    vm = evm.get_vm(header.copy(base_fee_per_gas=0))
+def _run(vm: Vm, request: Request, gas: int) -> Computation:
     state = vm.state
     unsigned = vm.create_unsigned_transaction(
         nonce=state.get_nonce(request.sender),
@@ -129,7 +136,10 @@ def _run(evm: Evm, header: Header, request: Request, gas: int) -> Computation:
         raise TransactionFailed(f"intrinsic gas too low: {gas} is below {transaction.intrinsic_gas}")
     if state.get_balance(request.sender) < request.value:
         raise TransactionFailed("insufficient funds for transfer", "give the sender ether first")
+    before = state.snapshot()
     try:
         return state.apply_transaction(transaction)
     except ValidationError as error:
         raise TransactionFailed(str(error)) from error
+    finally:
+        state.revert(before)
