@@ -13,7 +13,7 @@ from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
-    from penstock.core.ports import ChannelState, Ledger, Mined, TokenFacts
+    from penstock.core.ports import ChannelState, Mined, TokenFacts
     from penstock.node.book import ChannelRow
     from penstock.rails.stream import VoucherNote
     from penstock.storage.sqlite import SqliteJournal
@@ -80,13 +80,10 @@ def show(
         section = _own_contract(read.ledger, row)
 
         async def ask(_asked: asyncio.Event) -> tuple[ChannelState, TokenFacts]:
-            from penstock.cli.node import open_ledger
+            from penstock.cli.node import ledger_at
 
-            ledger, token = await open_ledger(section)
-            try:
+            async with ledger_at(section) as (ledger, token):
                 return await ledger.channel(params), token
-            finally:
-                await ledger.disconnect()
 
         state, token = run(ask)
         document |= {
@@ -193,30 +190,24 @@ def _act(
     as_json: bool,
 ) -> None:
     """Send a transaction for a channel and keep what came of it."""
-    from penstock.cli.node import open_journal, open_key, open_ledger, run, settings
+    from penstock.cli.node import journal_open, ledger_at, open_key, run, settings
     from penstock.node import book, ending
 
     read = settings(config, url, contract, chain_id, key, passphrase_file)
 
     async def work(_asked: asyncio.Event) -> dict[str, Any]:
-        journal = open_journal()
-        ledger: Ledger | None = None
-        try:
+        async with journal_open() as journal:
             row = book.channel_named(journal, channel)
             signer = open_key(read.key)
-            ledger, _ = await open_ledger(_own_contract(read.ledger, row))
-            act = ending.close if what == "close" else ending.settle
-            mined, state = await act(journal, ledger, signer, row)
-            return {
-                "channel": book.name_of(row),
-                "status": state.status,
-                "closes_at": state.closes_at,
-                "transactions": _mined(mined),
-            }
-        finally:
-            await journal.close()
-            if ledger is not None:
-                await ledger.disconnect()
+            async with ledger_at(_own_contract(read.ledger, row)) as (ledger, _):
+                act = ending.close if what == "close" else ending.settle
+                mined, state = await act(journal, ledger, signer, row)
+        return {
+            "channel": book.name_of(row),
+            "status": state.status,
+            "closes_at": state.closes_at,
+            "transactions": _mined(mined),
+        }
 
     document = run(work)
     lines = [f"{one['what']}: {one['gas']:,} gas, {one['hash']}" for one in document["transactions"]]

@@ -17,7 +17,8 @@ from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
     from penstock.cli.config import Config, ConsumeSection
-    from penstock.core.ports import Ledger, TokenFacts
+    from penstock.core import session
+    from penstock.core.ports import Ledger, Link, TokenFacts
     from penstock.core.session import Session
     from penstock.node.consumer import Consumer, Wish
     from penstock.sim.line import LineMeter
@@ -64,7 +65,7 @@ def consume(
             --quantity 20000 --max-price 0.45 --budget 9 --line cable
     """
     from penstock.cli.config import over
-    from penstock.cli.node import run, settings
+    from penstock.cli.node import patient, run, settings
 
     told = Told("none" if log == "text" and not as_json and _terminal() else log)
     read = settings(config, url, contract, chain_id, key, passphrase_file)
@@ -78,8 +79,9 @@ def consume(
         deposit=deposit,
         line=line,
     )
+    waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
-    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, patience))
+    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, waits))
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
         from penstock.core.errors import PeerRefused
@@ -103,10 +105,11 @@ async def _consume(
     keep: bool,
     view: bool,
     meter_error: int,
-    patience: float,
+    waits: session.Patience,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import open_journal, open_key, open_ledger, patient
+    from penstock.cli.node import journal_open, ledger_at, open_key
+    from penstock.cli.supply import outcome
     from penstock.cli.view import SessionView
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
@@ -126,37 +129,26 @@ async def _consume(
         raise UsageError(str(error), "give --expect the supplier's address") from None
     key = open_key(config.key)
     meter = LineMeter(cable, error_ppm=meter_error)
-    ledger, token = await open_ledger(config.ledger)
-    wish = _wish(section, token, keep)
-    journal = open_journal()
     try:
-        consumer = Consumer(
-            key,
-            journal,
-            _ready(ledger),
-            meter,
-            lambda: connect(host, port, key, expect=wanted),
-            wish,
-            now,
-            told,
-            patient(patience),
-        )
-        look = SessionView(token, section.supplier or "") if view else None
-        with look or nullcontext():
-            watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
-            try:
-                session = await _buy(consumer, asked)
-            finally:
-                watching.cancel()
-                with suppress(asyncio.CancelledError):
-                    await watching
-        channel = book.channel_of(journal, book.channel_in(session.row))
+        async with ledger_at(config.ledger) as (ledger, token), journal_open() as journal:
+
+            def dial() -> Awaitable[Link]:
+                return connect(host, port, key, expect=wanted)
+
+            wish = _wish(section, token, keep)
+            consumer = Consumer(key, journal, _ready(ledger), meter, dial, wish, now, told, waits)
+            look = SessionView(token, section.supplier or "") if view else None
+            with look or nullcontext():
+                watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
+                try:
+                    session = await _buy(consumer, asked)
+                finally:
+                    watching.cancel()
+                    with suppress(asyncio.CancelledError):
+                        await watching
+            channel = book.channel_of(journal, book.channel_in(session.row))
     finally:
         meter.detach()
-        await journal.close()
-        await ledger.disconnect()
-    from penstock.cli.supply import outcome
-
     mined = channel.mined if channel else ()
     document = {
         **outcome(session),

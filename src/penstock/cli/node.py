@@ -6,7 +6,8 @@ import asyncio
 import json
 import signal
 import sys
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
@@ -116,16 +117,27 @@ def _only_key() -> str:
     raise UsageError(f"there is no key in {home().keys}", "make one: penstock key new NAME")
 
 
-def open_journal() -> SqliteJournal:
-    """The node's journal, for writing.
+@asynccontextmanager
+async def journal_open() -> AsyncIterator[SqliteJournal]:
+    """The node's journal, for writing; made where there is none.
 
     Raises:
         JournalError: another process has it, or it cannot be used.
     """
     from penstock.storage.sqlite import SqliteJournal
 
-    home().path.mkdir(mode=0o700, parents=True, exist_ok=True)
-    return SqliteJournal(home().journal)
+    where = home()
+    try:
+        where.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+    except OSError as error:
+        raise UsageError(
+            f"cannot make {where.path}: {error.strerror}", "set PENSTOCK_HOME to a directory of yours"
+        ) from None
+    journal = SqliteJournal(where.journal)
+    try:
+        yield journal
+    finally:
+        await journal.close()
 
 
 def read_journal() -> SqliteJournal:
@@ -141,7 +153,8 @@ def read_journal() -> SqliteJournal:
     return SqliteJournal.open_readonly(home().journal)
 
 
-async def open_ledger(section: LedgerSection) -> tuple[Ledger, TokenFacts]:
+@asynccontextmanager
+async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, TokenFacts]]:
     """The ledger, and how its token's sums are written.
 
     Raises:
@@ -153,7 +166,10 @@ async def open_ledger(section: LedgerSection) -> tuple[Ledger, TokenFacts]:
     url = need(section.url, "ledger", "url")
     contract = parse_address(need(section.contract, "ledger", "contract"))
     ledger = await EvmLedger.connect(url, contract, section.chain_id)
-    return ledger, await ledger.token()
+    try:
+        yield ledger, await ledger.token()
+    finally:
+        await ledger.disconnect()
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:

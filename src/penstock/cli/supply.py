@@ -15,10 +15,13 @@ from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
     from penstock.cli.config import Config, SupplySection
-    from penstock.core.ports import Mined, TokenFacts
+    from penstock.core import session
+    from penstock.core.identity import Key
+    from penstock.core.ports import Ledger, Mined, TokenFacts
     from penstock.core.session import Session
-    from penstock.node.site import Site
-    from penstock.node.supplier import Goods, Supplier
+    from penstock.node.supplier import Goods
+    from penstock.sim.line import LineSupply
+    from penstock.storage.sqlite import SqliteJournal
 
 LINGER = 15.0  # seconds that a consumer gets to ask for the channel's close, with --once
 REPORT = 0.25  # seconds between two progress events
@@ -72,7 +75,7 @@ def supply(
             --listen 127.0.0.1:7411 --price 0.40 --tick 0.001 --line cable --power-w 11000
     """
     from penstock.cli.config import over
-    from penstock.cli.node import run, settings
+    from penstock.cli.node import patient, run, settings
 
     told = Told(log)
     read = settings(config, url, contract, chain_id, key, passphrase_file)
@@ -90,62 +93,130 @@ def supply(
         power_w=power_w,
         speed=speed,
     )
-    document = run(lambda asked: _supply(read, section, told, asked, once, patience))
+    waits = patient(patience)
+    document = run(lambda asked: _supply(read, section, told, asked, once, waits))
     answer(document, [], as_json=True) if as_json else None
 
 
 async def _supply(
-    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool, patience: float
+    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool, waits: session.Patience
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import open_journal, open_key, open_ledger, patient
+    from penstock.cli.node import journal_open, ledger_at, open_key
     from penstock.core.units import Quantity
-    from penstock.node.clock import now
-    from penstock.node.site import Site
-    from penstock.node.supplier import Pole, Supplier
     from penstock.sim.line import LineSupply
-    from penstock.transports.tls import serve
 
-    host, port = endpoint(section.listen)
+    address = endpoint(section.listen)
     cable = Path(need(section.line, "supply", "line"))
     need(section.price, "supply", "price")
     need(section.tick, "supply", "tick")
     key = open_key(config.key)
-    ledger, token = await open_ledger(config.ledger)
-    goods = _goods(section, token)
-    line = LineSupply(cable, section.power_w, section.speed, package=Quantity(_step(goods)))
-    journal = open_journal()
-    sessions: list[Session] = []
-    mined: list[Mined] = []
-    try:
-        before = (await ledger.holdings(key.address)).tokens
-        site = Site(key, journal, ledger, now, told)
-        supplier = Supplier(site, Pole(section.name or "pole", line, line), goods, patient(patience), sessions.append)
-        await supplier.restore()
-        server = await serve(host, port, key, supplier.on_link)
-        told("listening", address=f"{host}:{server.port}", supplier=_hex(key.address), price=section.price)
-        beside = [asyncio.ensure_future(_report(supplier, told)), asyncio.ensure_future(_settle(site, mined, told))]
+    async with ledger_at(config.ledger) as (ledger, token):
+        goods = _goods(section, token)
+        line = LineSupply(cable, section.power_w, section.speed, package=Quantity(_step(goods)))
         try:
-            await _until(asked, sessions if once else None)
-            if once and sessions:
-                await _close_asked(site, sessions[0], asked)
+            async with journal_open() as journal:
+                shop = Shop(key, journal, ledger, line, section, goods, told, waits)
+                return await shop.sell(address, asked, once)
         finally:
-            await supplier.close()
+            line.detach()
+
+
+class Shop:
+    """One pole that is open for business, with all that it needs."""
+
+    def __init__(
+        self,
+        key: Key,
+        journal: SqliteJournal,
+        ledger: Ledger,
+        line: LineSupply,
+        section: SupplySection,
+        goods: Goods,
+        told: Told,
+        waits: session.Patience,
+    ) -> None:
+        from penstock.node.clock import now
+        from penstock.node.site import Site
+        from penstock.node.supplier import Pole, Supplier
+
+        self.sessions: list[Session] = []
+        self.mined: list[Mined] = []
+        self._ledger, self._told, self._key = ledger, told, key
+        self._site = Site(key, journal, ledger, now, told)
+        pole = Pole(section.name or "pole", line, line)
+        self._supplier = Supplier(self._site, pole, goods, waits, self.sessions.append)
+        self._price = section.price
+
+    async def sell(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
+        """Sell until asked to end, or one session; then settle what was signed off and report."""
+        from penstock.transports.tls import serve
+
+        before = (await self._ledger.holdings(self._key.address)).tokens
+        await self._supplier.restore()
+        server = await serve(*address, self._key, self._supplier.on_link)
+        self._told(
+            "listening",
+            address=f"{address[0]}:{server.port}",
+            supplier=_hex(self._key.address),
+            price=self._price,
+        )
+        beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
+        try:
+            await _until(asked, self.sessions if once else None)
+            if once and self.sessions and self.sessions[0].complete:
+                await self._signed_off(asked)
+        finally:
+            await self._supplier.close()
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await server.close()
-        mined += await site.settle()
-        after = (await ledger.holdings(key.address)).tokens
-    finally:
-        line.detach()
-        await journal.close()
-        await ledger.disconnect()
-    return {
-        "sessions": [outcome(session) for session in sessions],
-        "transactions": [{"what": one.what, "hash": _hex(one.hash), "gas": one.gas} for one in mined],
-        "balance": {"before": before, "after": after},
-    }
+        self.mined += await self._site.settle()
+        after = (await self._ledger.holdings(self._key.address)).tokens
+        return {
+            "sessions": [outcome(session) for session in self.sessions],
+            "transactions": [{"what": one.what, "hash": _hex(one.hash), "gas": one.gas} for one in self.mined],
+            "balance": {"before": before, "after": after},
+        }
+
+    async def _signed_off(self, asked: asyncio.Event) -> None:
+        """Wait for the consumer to sign its channel off."""
+        for _ in range(int(LINGER / 0.05)):
+            if self._site.unsettled or asked.is_set():
+                return
+            await asyncio.sleep(0.05)
+
+    async def _settle(self) -> None:
+        """Send signed closes to the ledger as they come; try again later where it does not answer."""
+        from penstock.core.errors import LedgerError
+
+        while True:
+            await asyncio.sleep(0.2)
+            if not self._site.unsettled:
+                continue
+            try:
+                self.mined += await self._site.settle()
+            except LedgerError as error:
+                self._told("not settled", error=error.line())
+                await asyncio.sleep(RETRY)
+
+    async def _report(self) -> None:
+        """While a session runs, say how it stands, for views and logs of programs."""
+        while self._told.form == "json":
+            await asyncio.sleep(REPORT)
+            if self._supplier.shell is not None:
+                session = self._supplier.shell.session
+                self._told(
+                    "progress",
+                    total=session.meter.total,
+                    paid=session.paid,
+                    ticks=session.ticks,
+                    exposure=session.control.exposure,
+                    max_exposure=session.control.worst,
+                    limit=session.terms.offer.credit_limit,
+                    linked=session.linked,
+                )
 
 
 def _goods(section: SupplySection, token: TokenFacts) -> Goods:
@@ -179,51 +250,6 @@ async def _until(asked: asyncio.Event, sessions: list[Session] | None) -> None:
     while not asked.is_set() and not sessions:
         with suppress(TimeoutError):
             await asyncio.wait_for(asked.wait(), 0.05 if sessions is not None else None)
-
-
-async def _close_asked(site: Site, session: Session, asked: asyncio.Event) -> None:
-    """After a complete session, wait for its consumer to sign the channel off."""
-    if not session.complete:
-        return
-    for _ in range(int(LINGER / 0.05)):
-        if site.unsettled or asked.is_set():
-            return
-        await asyncio.sleep(0.05)
-
-
-async def _settle(site: Site, mined: list[Mined], told: Told) -> None:
-    """Send signed closes to the ledger as they come; try again later where it does not answer."""
-    from penstock.core.errors import LedgerError
-
-    while True:
-        await asyncio.sleep(0.2)
-        if not site.unsettled:
-            continue
-        try:
-            mined += await site.settle()
-        except LedgerError as error:
-            told("not settled", error=error.line())
-            await asyncio.sleep(RETRY)
-
-
-async def _report(supplier: Supplier, told: Told) -> None:
-    """While a session runs, say how it stands, for views and logs of programs."""
-    if told.form != "json":
-        return
-    while True:
-        await asyncio.sleep(REPORT)
-        if supplier.shell is not None:
-            session = supplier.shell.session
-            told(
-                "progress",
-                total=session.meter.total,
-                paid=session.paid,
-                ticks=session.ticks,
-                exposure=session.control.exposure,
-                max_exposure=session.control.worst,
-                limit=session.terms.offer.credit_limit,
-                linked=session.linked,
-            )
 
 
 def outcome(session: Session) -> dict[str, Any]:

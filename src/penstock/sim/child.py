@@ -27,6 +27,8 @@ def main(work: Callable[[Facts, asyncio.Event], Awaitable[Facts]]) -> None:
     """Run `work` on the argument until it is done; its event is set by SIGTERM. An error is one line on stderr."""
     import uvloop
 
+    sys.setswitchinterval(0.0005)
+
     async def run() -> Facts:
         asked = asyncio.Event()
         loop = asyncio.get_running_loop()
