@@ -305,7 +305,7 @@ class Chain:
         return int(self._vm(number).state.get_storage(address, slot))
 
     def _vm(self, number: int | None) -> Vm:
-        return self._evm.get_vm(self.head if number is None else self.header(number))
+        return self._machine(None) if number is None else self._evm.get_vm(self.header(number))
 
     def call(self, request: Request, number: int | None = None) -> bytes:
         """What a call returns, in the block to come (None) or as it was in block `number`.
