@@ -448,7 +448,7 @@ class Session:
         return [*effects, *self.stop(reason, now)] if reason else effects
 
     def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
-        """It crossed with a Stop. Nothing is paid on it, but the supplier's bill may have turned here, and so must ours."""
+        """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
         if message.total < self.claimed:
             return []
         self.claimed = message.total
