@@ -181,9 +181,9 @@ class Shop:
         }
 
     async def _signed_off(self, asked: asyncio.Event) -> None:
-        """Wait for the consumer to sign its channel off."""
+        """Wait for the consumer to sign its channel off, or to leave without."""
         for _ in range(int(LINGER / 0.05)):
-            if self._site.unsettled or asked.is_set():
+            if self._site.unsettled or asked.is_set() or not self._supplier.visits:
                 return
             await asyncio.sleep(0.05)
 

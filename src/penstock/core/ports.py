@@ -177,6 +177,10 @@ class Ledger(Protocol):
         """What `owner` has outside channels."""
         ...
 
+    async def next_counter(self, opener: Address) -> int:
+        """The lowest counter with which `opener` can still open a channel."""
+        ...
+
     async def open(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         """Open from the contract's balance where that suffices, otherwise straight from the wallet (by permit)."""
         ...
@@ -190,7 +194,10 @@ class Ledger(Protocol):
         ...
 
     async def close(self, key: Key, params: ChannelParams, filing: Filing | None) -> list[Mined]:
-        """Begin a unilateral close, filing the best voucher received, if any."""
+        """Begin a unilateral close, filing the best voucher received, if any.
+
+        Where nobody else could file anything, the channel is settled at once.
+        """
         ...
 
     async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:

@@ -169,8 +169,8 @@ class Consumer:
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
         self._tell("accepted", session=digest.hex(), channel=book.name_of(channel))
         shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
-        talk.hand_over(shell)
         shell.begin(talk.link)
+        talk.hand_over(shell)
 
     async def _forget(self, row: SessionRow, payer: StreamPayer) -> None:
         """The supplier refused: nothing was paid, and the channel's last voucher is one without a lock again."""
@@ -248,7 +248,7 @@ class Consumer:
             partner_key=details.payee_key,
             period=max(self._wish.period, details.min_period),
             two_way=False,
-            counter=self._clock(),
+            counter=await ledger.next_counter(self._key.address),
         )
         params.check()
         return await self._open(ledger, params, Amount(max(need, self._wish.deposit or 0)))
@@ -337,8 +337,8 @@ class Consumer:
             self._abandon(shell)
             return
         shell.attach(talk.link)
-        talk.hand_over(shell)
         shell.on_message(answer)
+        talk.hand_over(shell)
         self._tell("resumed", session=shell.session.digest.hex(), paid=shell.session.paid)
 
     def _abandon(self, shell: SessionShell) -> None:
@@ -399,8 +399,10 @@ class Talk:
         link.attach(self._on_frame, self._on_lost)
 
     def hand_over(self, shell: SessionShell) -> None:
-        """From now on frames are the session's, until it is over."""
+        """From now on messages are the session's, until it is over; those too that came while we were writing."""
         self._shell = shell
+        while not self._answers.empty():
+            self._take(self._answers.get_nowait())
 
     def leave(self) -> None:
         """End the link."""
@@ -429,10 +431,19 @@ class Talk:
 
     def _on_frame(self, frame: bytes) -> None:
         try:
-            if self._shell is not None and not self._shell.over:
-                self._shell.on_frame(frame)
-            else:
-                self._answers.put_nowait(decode(frame))
+            message = decode(frame)
+        except RemoteError as error:
+            self.link.close(error.line())
+            self._on_lost(error)
+        else:
+            self._take(message)
+
+    def _take(self, message: Message) -> None:
+        if self._shell is None or self._shell.over:
+            self._answers.put_nowait(message)
+            return
+        try:
+            self._shell.on_message(message)
         except RemoteError as error:
             self.link.close(error.line())
             self._on_lost(error)

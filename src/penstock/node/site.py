@@ -171,7 +171,7 @@ class Site:
         mined: list[Mined] = []
         try:
             mined = await self._ledger.close_together(self.key, rows)
-        except TransactionFailed as error:  # some rows, or all; the ledger itself says below which
+        except TransactionFailed as error:  # for some rows, or all; the ledger itself says below for which
             self.tell("close failed", error=error.line())
         states = await asyncio.gather(*(self._ledger.channel(row.params) for row in batch))
         done: Rows = ()

@@ -76,6 +76,7 @@ class Supplier:
         self.goods = goods
         self.shell: SessionShell | None = None
         self.visit: Visit | None = None  # the one whose link the session uses
+        self.visits: set[Visit] = set()
         self.tasks = Tasks()
         self._patience = patience or Patience()
         self._on_session = on_session
@@ -104,7 +105,7 @@ class Supplier:
 
     def on_link(self, link: Link) -> None:
         """A peer has come."""
-        Visit(self, link)
+        self.visits.add(Visit(self, link))
 
     def offer(self) -> Offered:
         """Our offer as of now, signed."""
@@ -197,6 +198,7 @@ class Supplier:
 
     def left(self, visit: Visit) -> None:
         """A visit's link is gone."""
+        self.visits.discard(visit)
         if self.visit is visit:
             self.visit = None
             if self.shell is not None:

@@ -246,7 +246,7 @@ class StreamPayer:
 class StreamPayee:
     """The payee's end for one session over one direction of a channel."""
 
-    __slots__ = ("_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick")
+    __slots__ = ("_before", "_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick")
 
     def __init__(
         self,
@@ -257,17 +257,14 @@ class StreamPayee:
     ) -> None:
         """`deposit` is the payer's, final on the ledger; `row` and `ticks` are the journal's for this channel.
 
-        Raises:
-            BadTerms: the terms begin with another voucher than the one that we hold.
+        Where the terms begin with more than we hold (a last voucher was lost on its way), `secured` is below 0 until
+        the opening evidence brings it. Where they begin with less, `secured` is above 0: refuse such a session.
         """
         self._params, self._deposit, self._start = terms.params, deposit, terms.amount
         self._signer, self._tick = terms.params.opener_key, terms.tick_value
-        if row is None and (terms.nonce or terms.amount):
-            raise BadTerms("the session builds on a voucher that we do not hold")
         self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
+        self._before = terms.nonce  # vouchers up to this one are of earlier sessions
         held = self._row.note.voucher
-        if held.nonce < terms.nonce or held.amount < terms.amount:
-            raise BadTerms("the session builds on a newer voucher than the one that we hold")
         self._proof = self._proof_of(self._row.note.locks)
         if ticks is not None:
             nonce, count, preimage = _parse_tick(ticks)
@@ -325,7 +322,7 @@ class StreamPayee:
         if not 0 <= voucher.amount + voucher.locked <= self._deposit:
             raise BadVoucher(f"the voucher promises more than the channel's deposit of {self._deposit}")
         check_signed(voucher.digest(self._params), note.signature, self._signer, "the voucher")
-        self._row = EarnedRow(note, self.ticks)
+        self._row = EarnedRow(note, self.ticks if held.voucher.nonce > self._before else 0)
         self._proof = self._proof_of(locks)
         return ((EARNED_ROWS + self._params.id, encode(self._row)), (TICK_ROWS + self._params.id, None))
 
