@@ -262,6 +262,7 @@ class Visit:
     def leave(self, reason: str) -> None:
         """Cut the peer off, with a reason."""
         self.gone = True
+        self._supplier.visits.discard(self)
         self.link.close(reason)
 
     def _on_frame(self, frame: bytes) -> None:
