@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections import deque
 from typing import Any
 
 import typer
@@ -13,6 +15,8 @@ from penstock.cli.view import Facts, panel
 from penstock.core.ports import TokenFacts
 from penstock.sim.charges import Charge, power_w
 
+TICK = 1_000  # token units, as the demo sells
+AVERAGE = 1.5  # seconds
 _EURO = TokenFacts("cEUR", 6)
 
 
@@ -21,7 +25,10 @@ class Stage:
 
     def __init__(self, charge: Charge, speed: float, *, live: bool, silent: bool) -> None:
         self._charge = charge
+        self._speed = speed
         self._silent = silent
+        self._seen: deque[tuple[float, int]] = deque()
+        self._power = 0
         self._steps: list[str] = []
         self._sides: dict[str, dict[str, Any]] = {"supplier": {}, "consumer": {}}
         self._live = Live(console=Console(), refresh_per_second=10, transient=False) if live else None
@@ -45,6 +52,8 @@ class Stage:
         """One event of one process."""
         if event == "progress":
             self._sides[who] = facts
+            if who == "consumer":
+                self._measure(facts["total"])
             self._draw()
         elif event == "ready":
             self._step(f"devnet: chain {facts['chain_id']} at {facts['url']}")
@@ -57,11 +66,28 @@ class Stage:
         elif event == "accepted" and who == "consumer":
             self._step("car and pole: terms signed by both, streaming")
         elif event == "ended" and who == "supplier":
+            self._finish(facts["total"], facts["paid"])
             self._step(f"pole: valve closed, {facts['reason']}, receipt signed by both")
         elif event == "close taken":
             self._step("pole: took the channel's cooperative close, settling it on the chain")
         elif event in ("resumed", "restored", "link lost"):
             self._step(f"{who}: {event}")
+
+    def _measure(self, total: int) -> None:
+        """The power of the last second or so, on the line's own clock: the valve throttles faster than one can see."""
+        now = time.monotonic()
+        self._seen.append((now, total))
+        while now - self._seen[0][0] > AVERAGE:
+            self._seen.popleft()
+        since, before = self._seen[0]
+        if now > since:
+            self._power = int((total - before) * 3600 / ((now - since) * self._speed))
+
+    def _finish(self, total: int, paid: int) -> None:
+        for facts in self._sides.values():
+            if facts:
+                facts |= {"total": total, "paid": paid, "ticks": paid // TICK, "exposure": 0}
+        self._power = 0
 
     def _step(self, text: str) -> None:
         self._steps.append(text)
@@ -80,7 +106,7 @@ class Stage:
             self._live.update(steps)
             return
         facts = Facts(
-            power=consumer["power"],
+            power=self._power,
             supplier_total=supplier["total"],
             consumer_total=consumer["total"],
             target=self._charge.energy_wh,
@@ -89,6 +115,6 @@ class Stage:
             paid=supplier["paid"],
             exposure={"supplier": supplier["exposure"], "consumer": consumer["exposure"]},
             limit=supplier["limit"],
-            state="streaming" if supplier["linked"] else "waiting for the link",
+            state=f"{self._speed:g} times as fast" if supplier["linked"] else "waiting for the link",
         )
         self._live.update(Group(steps, panel("a car buys from a pole", facts, _EURO)))
