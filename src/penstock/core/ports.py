@@ -190,7 +190,10 @@ class Ledger(Protocol):
         ...
 
     async def close_together(self, key: Key, rows: list[SignedClose]) -> list[Mined]:
-        """Close channels that both sides have signed for; many go into one transaction."""
+        """Close channels that both sides have signed for; many go into one transaction.
+
+        A row that the contract does not take is skipped; `channel` tells which. A single row alone raises instead.
+        """
         ...
 
     async def close(self, key: Key, params: ChannelParams, filing: Filing | None) -> list[Mined]:

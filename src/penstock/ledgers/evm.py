@@ -43,20 +43,6 @@ class Closed(NamedTuple):
     skipped: dict[bytes, str]
 
 
-class RowsSkipped(TransactionFailed):
-    """Some rows of a batch were not good; the others are closed. `closed` says which and why."""
-
-    def __init__(self, closed: Closed) -> None:
-        channel, reason = next(iter(closed.skipped.items()))
-        count = len(closed.skipped)
-        super().__init__(
-            f"{count} of the closes {'was' if count == 1 else 'were'} skipped; the first, {to_hex(channel)}: {reason}",
-            "the others are closed; look at each skipped channel's state",
-            reason,
-        )
-        self.closed = closed
-
-
 class EvmLedger:
     """A channel contract behind a JSON-RPC node. Made by `connect`; close it when done."""
 
@@ -210,15 +196,7 @@ class EvmLedger:
     # Ending
 
     async def close_together(self, key: Key, rows: list[SignedClose]) -> list[Mined]:
-        """As the port says.
-
-        Raises:
-            RowsSkipped: some rows were not good; the others are closed.
-        """
-        closed = await self.close_many(key, rows)
-        if closed.skipped:
-            raise RowsSkipped(closed)
-        return closed.mined
+        return (await self.close_many(key, rows)).mined
 
     async def close_many(self, key: Key, rows: Sequence[SignedClose]) -> Closed:
         """Close channels that both sides have signed for, in transactions of a bounded size; bad rows are skipped."""

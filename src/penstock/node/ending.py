@@ -22,7 +22,8 @@ async def close(journal: Journal, ledger: Ledger, key: Key, row: ChannelRow) -> 
     _check_party(row, key)
     state = await ledger.channel(row.params)
     filing = book.filing_of(journal, row)
-    if state.status == "open" and row.close and row.opener_signature and row.partner_signature:
+    signed_off = row.close is not None and row.opener_signature and row.partner_signature
+    if row.close is not None and signed_off and state.status == "open" and await ledger.now() <= row.close.expiry:
         signed = SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
         mined = await ledger.close_together(key, [signed])
     elif state.status == "open":

@@ -11,14 +11,14 @@ import msgspec
 from penstock.core.channel import Close, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadSignature, BadTerms, LedgerError, PeerRefused, TransactionFailed
+from penstock.core.errors import BadSignature, BadTerms, PeerRefused, TransactionFailed
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
-from penstock.core.ports import Journal, Ledger, Mined, SignedClose
+from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
 from penstock.core.session import Role, SessionRow
-from penstock.core.units import Amount, Instant
+from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
 from penstock.node.tasks import durable
@@ -150,6 +150,9 @@ class Site:
     async def settle(self) -> list[Mined]:
         """Send every signed close to the ledger, many in one transaction.
 
+        A close that the contract does not take (it has expired, or its opener has added to the channel since) is no
+        loss: we close that channel alone, with the voucher that we hold.
+
         Raises:
             LedgerError: the ledger did not take them; they stay for the next time.
         """
@@ -171,24 +174,23 @@ class Site:
         mined: list[Mined] = []
         try:
             mined = await self._ledger.close_together(self.key, rows)
-        except TransactionFailed as error:  # for some rows, or all; the ledger itself says below for which
+        except TransactionFailed as error:  # where there is one row alone; it is closed like a skipped one
             self.tell("close failed", error=error.line())
         states = await asyncio.gather(*(self._ledger.channel(row.params) for row in batch))
         done: Rows = ()
         for row, state in zip(batch, states, strict=True):
+            own = mined
             if state.status not in ("settled", "absent"):
-                self.tell("not settled", channel=book.name_of(row), status=state.status)
-                continue
-            done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *mined)).rows()
+                own = await self._end_alone(row, state)
+                mined = mined + own
+            done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *own)).rows()
         await durable(self.journal, done)
-        if len(done) < len(batch):
-            raise LedgerError(
-                f"{len(batch) - len(done)} of {len(batch)} closes were refused by the contract",
-                "`penstock channel close` closes them unilaterally",
-            )
         return mined
 
-    def earned(self, terms: Terms) -> Amount:
-        """What the channel of these terms has earned us in all."""
-        record = book.channel_of(self.journal, decode_terms(terms.rail_terms).params.id)
-        return book.worth_of(book.filing_of(self.journal, record)) if record else Amount(0)
+    async def _end_alone(self, row: ChannelRow, state: ChannelState) -> list[Mined]:
+        """Be paid with our voucher where the signed close was not taken."""
+        self.tell("closing alone", channel=book.name_of(row), status=state.status)
+        filing = book.filing_of(self.journal, row)
+        if state.status == "open":
+            return await self._ledger.close(self.key, row.params, filing)
+        return await self._ledger.file(self.key, row.params, filing) if filing else []
