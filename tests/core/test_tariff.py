@@ -51,6 +51,13 @@ def test_a_step_takes_effect_at_the_first_reading_at_or_after_its_start() -> Non
     assert not bill.turn(Quantity(30), Instant(10**9)), "the last step has no successor"
 
 
+def test_what_is_due_behind_a_turn_is_due_at_the_price_of_then() -> None:
+    bill = Bill(tariff(1_000, 2_000, 500))
+    bill.turn(Quantity(20), Instant(1_000))
+    bill.turn(Quantity(30), Instant(2_000))
+    assert [bill.due(total) for total in (0, 19, 20, 21, 30, 32)] == [0, 19, 20, 22, 40, 41]
+
+
 def test_several_steps_may_take_effect_at_once() -> None:
     bill = Bill(tariff(1_000, 5_000, 3_000))
     bill.turn(Quantity(10), Instant(2_000))

@@ -277,7 +277,7 @@ def mutations() -> list[tuple[str, bytes, type[RemoteError]]]:
         ("the payee's own key", note(key=SUPPLIER), BadSignature),
         ("another channel", b"\x02" + encode(foreign), BadSignature),
         ("another form of signature", b"\x02" + encode(high_s), BadSignature),
-        ("the signature of the last", b"\x02" + encode(VoucherNote(good.voucher, held.signature, good.locks)), BadSignature),
+        ("the last signature", b"\x02" + encode(VoucherNote(good.voucher, held.signature, (lock,))), BadSignature),
     ]  # fmt: skip
 
 
@@ -319,9 +319,9 @@ def test_the_last_voucher_must_be_worth_the_bill_exactly(amount: int) -> None:
     note = VoucherNote(voucher, CONSUMER.sign(voucher.digest(PARAMS)), ())
     with pytest.raises(BadVoucher):
         ends.payee.take(b"\x02" + encode(note), least=100)
+    locked = Voucher.over(2, 100, (Lock(bytes(32), TICK, 5),))
+    note = VoucherNote(locked, CONSUMER.sign(locked.digest(PARAMS)), (Lock(bytes(32), TICK, 5),))
     with pytest.raises(BadVoucher):
-        locked = Voucher.over(2, 100, (Lock(bytes(32), TICK, 5),))
-        note = VoucherNote(locked, CONSUMER.sign(locked.digest(PARAMS)), (Lock(bytes(32), TICK, 5),))
         ends.payee.take(b"\x02" + encode(note), least=100)
 
 
