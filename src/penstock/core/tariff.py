@@ -112,6 +112,8 @@ class Bill:
 
     def due(self, total: int) -> Amount:
         """Token units due for `total`, at the prices in force so far; rounded down."""
+        if total < self._from:  # another meter's, behind the last turn
+            return Bill(self.tariff, tuple(turn for turn in self.turns if turn <= total)).due(total)
         return Amount((self._base + (total - self._from) * self.price.amount) // self.price.per)
 
     def affords(self, sum_: int, total: int = 0) -> Quantity:
