@@ -51,6 +51,9 @@ def agreed(pair: Pair) -> None:
         check_signed(rows[0].receipt.digest(), row.supplier_signature, SUPPLIER.address, "the receipt")
     assert pair.supplier.payee_in_journal().secured == rows[0].receipt.paid
     assert pair.supplier.row.reason == rows[0].receipt.reason == pair.consumer.row.reason
+    if rows[0].receipt.reason != Reason.METERS_DISAGREE:
+        due = pair.supplier.session.bill.due(rows[0].receipt.supplier_total)
+        assert rows[0].receipt.paid + rows[0].receipt.unpaid == due
 
 
 def turning(*prices: int, every: int = 2_000) -> Tariff:
@@ -321,9 +324,9 @@ def test_a_turn_announced_while_the_consumer_stops_reaches_its_bill() -> None:
     pair.stream(30)
     pair.stop(pair.consumer, Reason.OPERATOR)
     pair.now = Instant(pair.now + 3_000)
-    pair.flow()  # announced at the new step's time, before the Stop arrives
-    pair.flow()
-    assert pair.supplier.row.turns
+    pair.flow(5)  # announced at the new step's time, before the Stop arrives
+    assert pair.supplier.row.turns == (pair.supplier.flowed,)
+    assert pair.flow(), "and more flows at the new price"
     pair.stream()
     agreed(pair)
     assert pair.consumer.row.turns[: len(pair.supplier.row.turns)] == pair.supplier.row.turns
@@ -400,7 +403,7 @@ def test_a_register_that_goes_back_is_refused_and_changes_nothing() -> None:
 
 def test_the_exposure_on_record_survives_a_crash_and_is_not_made_up_by_it() -> None:
     pair = Pair(make_terms(quantity_limit=2_000))
-    pair.stream(1_200)
+    pair.stream(600)
     for side in pair.sides:
         pair.crash(side)
         pair.relink()
