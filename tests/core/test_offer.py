@@ -64,7 +64,7 @@ BAD_TERMS: dict[str, Any] = {
 def test_terms_that_do_not_fit_their_offer_are_refused(field: str, value: object) -> None:
     make_terms().check()
     with pytest.raises(BadTerms):
-        make_terms(**{field: value}).check()
+        make_terms(None, **{field: value}).check()
 
 
 def test_the_least_credit_covers_a_tick_and_a_unit_at_the_dearest_price() -> None:

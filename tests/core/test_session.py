@@ -33,7 +33,7 @@ from penstock.core.messages import (
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.session import Role, Session, State
 from penstock.core.tariff import Step, Tariff
-from penstock.core.units import Instant, Price, Quantity
+from penstock.core.units import Amount, Instant, Price, Quantity
 
 from .pair import CONSUMER, DEPOSIT, START, SUPPLIER, Pair, Side, make_offer, make_terms
 
@@ -96,7 +96,7 @@ def test_a_supplier_that_must_wait_announces_what_flowed() -> None:
     assert not [m for m in pair.supplier.sent if isinstance(m, Metered)], "less than a tick is no news"
     pair.draws = 10
     assert pair.flow()
-    assert pair.supplier.sent[-1] == Metered(Quantity(3), START, 0)
+    assert pair.supplier.sent[-1] == Metered(Quantity(3), START, Amount(0))
 
 
 def test_a_supplier_is_heard_about_once_a_second() -> None:
@@ -330,6 +330,16 @@ def test_a_turn_announced_while_the_consumer_stops_reaches_its_bill() -> None:
     pair.stream()
     agreed(pair)
     assert pair.consumer.row.turns[: len(pair.supplier.row.turns)] == pair.supplier.row.turns
+
+
+def test_an_announcement_that_falls_while_the_consumer_stops_turns_nothing() -> None:
+    pair = Pair(make_terms(make_offer(tariff=turning(400_000, 100_000))))
+    pair.stream(20)
+    pair.stop(pair.consumer, Reason.OPERATOR)
+    late = Metered(Quantity(1), Instant(START + 5_000), Amount(0))
+    assert pair.consumer.session.on_message(late, pair.now) == []
+    assert pair.consumer.session.bill.turns == ()
+    assert pair.consumer.session.reason is Reason.OPERATOR
 
 
 @pytest.mark.parametrize("role", list(Role))
