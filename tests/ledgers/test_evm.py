@@ -15,7 +15,7 @@ from eth_account import Account
 from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
 from penstock.core.errors import LedgerUnreachable, OutOfFunds, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
-from penstock.core.ports import Filing, Ledger, SignedClose, TokenFacts
+from penstock.core.ports import ChannelState, Filing, Ledger, SignedClose, TokenFacts
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
@@ -28,8 +28,11 @@ FOREVER = 2**40
 
 
 @contextlib.asynccontextmanager
-async def ledger_of(manifest: Manifest, name: str = "CryptoEuroChannel") -> AsyncIterator[EvmLedger]:
-    ledger = await EvmLedger.connect(manifest.url, parse_address(manifest.contracts[name]), manifest.chain_id)
+async def ledger_of(
+    manifest: Manifest, name: str = "CryptoEuroChannel", confirmations: int = 0
+) -> AsyncIterator[EvmLedger]:
+    contract = parse_address(manifest.contracts[name])
+    ledger = await EvmLedger.connect(manifest.url, contract, manifest.chain_id, confirmations)
     try:
         yield ledger
     finally:
@@ -411,3 +414,21 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
     with pytest.raises((UsageError, LedgerUnreachable)) as raised:
         await EvmLedger.connect(url, Address(b"\x11" * 20))
     assert raised.value.advice
+
+
+@pytest.mark.asyncio
+async def test_an_opening_and_a_deposit_count_once_they_are_deep_enough(devnet: Manifest) -> None:
+    opener = dev_key(26)
+    async with ledger_of(devnet, confirmations=2) as ledger, ledger_of(devnet) as hasty:
+        params = channel_of(ledger, opener)
+        await ledger.open(opener, params, Amount(500))
+        assert (await hasty.channel(params)).status == "open"
+        assert (await ledger.channel(params)).status == "absent"
+        await ledger._node.ask("evm_mine")
+        await ledger._node.ask("evm_mine")
+        assert await ledger.channel(params) == ChannelState("open", Amount(500))
+        await ledger.add(opener, params, Amount(70))
+        assert (await hasty.channel(params)).opener_deposit == 570
+        assert (await ledger.channel(params)).opener_deposit == 500
+        await ledger.close(opener, params, None)
+        assert (await ledger.channel(params)).status == "closing"

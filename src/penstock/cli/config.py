@@ -4,7 +4,7 @@
     url = "http://127.0.0.1:8545"             name = "pole"
     contract = "0x..."                        passphrase_file = "pole.pass"
     chain_id = 31337
-    confirmations = 2
+    confirmations = 5
 
     [supply]                                  [consume]
     listen = "127.0.0.1:7411"                 supplier = "127.0.0.1:7411"
@@ -62,7 +62,7 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class LedgerSection(_Section, frozen=True):
-    """`[ledger]`: the chain's JSON-RPC address, the channel contract on it, and how deep a final block is."""
+    """`[ledger]`: the node's JSON-RPC address, the channel contract, and how many blocks above make one final."""
 
     url: (
         Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
@@ -70,7 +70,7 @@ class LedgerSection(_Section, frozen=True):
     ) = None
     contract: Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")] | None = None
     chain_id: Count | None = None
-    confirmations: Annotated[int, Meta(ge=0, le=10_000, description="a whole number of blocks in 0..10000")] = 2
+    confirmations: Annotated[int, Meta(ge=0, le=10_000, description="a whole number of blocks in 0..10000")] = 0
 
 
 class KeySection(_Section, frozen=True):

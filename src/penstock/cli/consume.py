@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.money import shown
-from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Patience, Told, Url
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, LogForm, Patience, Told, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -32,6 +32,7 @@ def consume(
     url: Url = None,
     contract: Contract = None,
     chain_id: ChainId = None,
+    confirmations: Confirmations = None,
     key: KeyName = None,
     passphrase_file: PassphraseFile = None,
     medium: Annotated[str | None, typer.Option(help="What is bought.", show_default=False)] = None,
@@ -68,7 +69,7 @@ def consume(
     from penstock.cli.node import patient, run, settings
 
     told = Told("none" if log == "text" and not as_json and _terminal() else log)
-    read = settings(config, url, contract, chain_id, key, passphrase_file)
+    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
     section = over(
         read.consume,
         supplier=supplier,

@@ -30,6 +30,9 @@ ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; fl
 Url = Annotated[str | None, typer.Option(help="JSON-RPC address of the ledger's node.", show_default=False)]
 Contract = Annotated[str | None, typer.Option(help="Address of the channel contract.", show_default=False)]
 ChainId = Annotated[int | None, typer.Option(help="Refuse any other chain than this.", show_default=False)]
+Confirmations = Annotated[
+    int | None, typer.Option(help="Blocks above a channel's opening that make it count.", show_default=False)
+]
 KeyName = Annotated[str | None, typer.Option("--key", help="Name of the key that signs.", show_default=False)]
 Patience = Annotated[
     float, typer.Option(help="Seconds to wait for the other side's next move; twelve times that for its return.")
@@ -76,7 +79,13 @@ class Account(NamedTuple):
 
 
 def settings(
-    config: Path | None, url: str | None, contract: str | None, chain_id: int | None, key: str | None, file: Path | None
+    config: Path | None,
+    url: str | None,
+    contract: str | None,
+    chain_id: int | None,
+    key: str | None,
+    file: Path | None,
+    confirmations: int | None = None,
 ) -> Config:
     """The configuration with the common flags over it.
 
@@ -88,7 +97,7 @@ def settings(
     read = load(config)
     return msgspec.structs.replace(
         read,
-        ledger=over(read.ledger, url=url, contract=contract, chain_id=chain_id),
+        ledger=over(read.ledger, url=url, contract=contract, chain_id=chain_id, confirmations=confirmations),
         key=over(read.key, name=key, passphrase_file=str(file) if file else None),
     )
 
@@ -165,7 +174,7 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
 
     url = need(section.url, "ledger", "url")
     contract = parse_address(need(section.contract, "ledger", "contract"))
-    ledger = await EvmLedger.connect(url, contract, section.chain_id)
+    ledger = await EvmLedger.connect(url, contract, section.chain_id, section.confirmations)
     try:
         yield ledger, await ledger.token()
     finally:

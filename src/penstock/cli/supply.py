@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, LogForm, Patience, Told, Url
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, LogForm, Patience, Told, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -33,6 +33,7 @@ def supply(
     url: Url = None,
     contract: Contract = None,
     chain_id: ChainId = None,
+    confirmations: Confirmations = None,
     key: KeyName = None,
     passphrase_file: PassphraseFile = None,
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to sell at.", show_default=False)] = None,
@@ -78,7 +79,7 @@ def supply(
     from penstock.cli.node import patient, run, settings
 
     told = Told(log)
-    read = settings(config, url, contract, chain_id, key, passphrase_file)
+    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
     section = over(
         read.supply,
         listen=listen,

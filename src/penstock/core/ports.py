@@ -170,7 +170,7 @@ class Ledger(Protocol):
         ...
 
     async def channel(self, params: ChannelParams) -> ChannelState:
-        """The channel's state at the newest block."""
+        """The channel's state now; an opening or a deposit counts once it is deep enough to be final."""
         ...
 
     async def holdings(self, owner: Address) -> Holdings:

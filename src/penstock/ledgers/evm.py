@@ -46,16 +46,21 @@ class Closed(NamedTuple):
 class EvmLedger:
     """A channel contract behind a JSON-RPC node. Made by `connect`; close it when done."""
 
-    def __init__(self, node: Node, sender: Sender, domain: Domain) -> None:
+    def __init__(self, node: Node, sender: Sender, domain: Domain, confirmations: int) -> None:
         self.domain = domain
+        self._depth = confirmations
         self._node = node
         self._sender = sender
         self._token = Token(sender, domain.token, domain.chain_id)
         self._contract = Interface(load("Channel")["abi"])
 
     @classmethod
-    async def connect(cls, url: str, contract: Address, expect_chain_id: int | None = None) -> EvmLedger:
+    async def connect(
+        cls, url: str, contract: Address, expect_chain_id: int | None = None, confirmations: int = 0
+    ) -> EvmLedger:
         """The ledger at `url` (http or https) with its channels in `contract`.
+
+        A channel counts as open once its opening, and a deposit once it, has so many `confirmations`: blocks above it.
 
         Raises:
             UsageError: `url` is no HTTP URL.
@@ -92,7 +97,7 @@ class EvmLedger:
         except BaseException:
             await node.close()
             raise
-        return cls(node, sender, domain)
+        return cls(node, sender, domain, confirmations)
 
     async def disconnect(self) -> None:
         """Drop the connections to the node."""
@@ -108,8 +113,24 @@ class EvmLedger:
         return self._node.number("eth_getBlockByNumber", (block or {}).get("timestamp"))
 
     async def channel(self, params: ChannelParams) -> ChannelState:
+        state = await self._channel(params, 0)
+        if state.status != "open" or not self._depth:
+            return state
+        try:
+            deep = await self._channel(params, self._depth)
+        except WrongLedger:  # the contract itself is younger than that
+            return ChannelState("absent")
+        if deep.status != "open":
+            return deep
+        return ChannelState(
+            "open",
+            min(state.opener_deposit, deep.opener_deposit),
+            min(state.partner_deposit, deep.partner_deposit),
+        )
+
+    async def _channel(self, params: ChannelParams, depth: int) -> ChannelState:
         self._check(params)
-        status, opener, partner, closes_at = await self._read("channel", _params(params))
+        status, opener, partner, closes_at = await self._read("channel", _params(params), depth=depth)
         if status >= len(_STATUS):
             raise WrongLedger(f"the contract reports status {status}", "use a channel contract of this version")
         return ChannelState(_STATUS[status], Amount(opener), Amount(partner), closes_at)  # type: ignore[arg-type]  # one of the four words
@@ -271,9 +292,9 @@ class EvmLedger:
     async def _balance(self, owner: Address) -> int:
         return int((await self._read("balance_of", to_hex(owner)))[0])
 
-    async def _read(self, name: str, *values: object) -> tuple[Any, ...]:
+    async def _read(self, name: str, *values: object, depth: int = 0) -> tuple[Any, ...]:
         data = self._contract.encode(name, *values)
-        return self._contract.decode(name, await self._sender.call(self.domain.contract, data))
+        return self._contract.decode(name, await self._sender.call(self.domain.contract, data, depth))
 
     async def _send(self, key: Key, name: str, *values: object, limits: dict[str, int] | None = None) -> Mined:
         data = self._contract.encode(name, *values)

@@ -40,15 +40,16 @@ class Sender:
         self._fees_at = 0.0
         self._fees_lock = asyncio.Lock()
 
-    async def call(self, to: Address, data: bytes) -> bytes:
-        """What a contract returns at the newest block.
+    async def call(self, to: Address, data: bytes, depth: int = 0) -> bytes:
+        """What a contract returns at the newest block, or so many blocks below it.
 
         Raises:
             TransactionFailed: it reverted.
             WrongLedger: nothing answers there.
         """
+        block = hex(max(0, await self._node.quantity("eth_blockNumber") - depth)) if depth else "latest"
         try:
-            returned = await self._node.data("eth_call", {"to": to_hex(to), "data": "0x" + data.hex()}, "latest")
+            returned = await self._node.data("eth_call", {"to": to_hex(to), "data": "0x" + data.hex()}, block)
         except NodeRefused as error:
             raise _failure("a call", error) from error
         if not returned:

@@ -49,6 +49,7 @@ from penstock.node.tasks import Tasks, durable
 from penstock.rails.stream import NAME, StreamPayer, StreamTerms, decode_offer, decode_terms
 
 ANSWER = 60.0  # seconds for an answer that may need the peer's ledger
+CONFIRMING = 900  # seconds that an opening may take to be deep enough
 CLOSE_LIFE = 86_400  # seconds that a cooperative close is good for
 BEAT = 1.0
 
@@ -267,10 +268,19 @@ class Consumer:
         await durable(self._journal, row.rows())
         self._tell("opening", channel=book.name_of(row), deposit=deposit)
         mined = await ledger.open(self._key, params, deposit)
+        await self._deep_enough(ledger, params)
         row = msgspec.structs.replace(row, deposit=deposit, mined=tuple(mined))
         await durable(self._journal, row.rows())
         self._tell("opened", channel=book.name_of(row), gas=sum(one.gas for one in mined))
         return row
+
+    async def _deep_enough(self, ledger: Ledger, params: ChannelParams) -> None:
+        """Wait until the opening counts: the supplier looks at the same chain, and would refuse it before."""
+        for _ in range(int(CONFIRMING)):
+            if (await ledger.channel(params)).status == "open":
+                return
+            self._tell("waiting for confirmations", channel=params.id.hex())
+            await asyncio.sleep(1)
 
     async def _add(self, row: ChannelRow, missing: int) -> ChannelRow:
         ledger = await self._ledger()
