@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -164,7 +163,7 @@ class Shop:
         )
         beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
         try:
-            await _until(asked, self.sessions if once else None)
+            await _until(asked, self._supplier.failed, self.sessions if once else None)
             if once and self.sessions and self.sessions[0].complete:
                 await self._signed_off(asked)
         finally:
@@ -173,6 +172,8 @@ class Shop:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await server.close()
+        if self._supplier.fault is not None:
+            raise self._supplier.fault
         self.mined += await self._site.settle()
         after = (await self._ledger.holdings(self._key.address)).tokens
         return {
@@ -190,7 +191,7 @@ class Shop:
 
     async def _settle(self) -> None:
         """Send signed closes to the ledger as they come; try again later where it does not answer."""
-        from penstock.core.errors import LedgerError
+        from penstock.core.errors import JournalError, LedgerError
 
         while True:
             await asyncio.sleep(0.2)
@@ -201,6 +202,9 @@ class Shop:
             except LedgerError as error:
                 self._told("not settled", error=error.line())
                 await asyncio.sleep(RETRY)
+            except JournalError as error:
+                self._supplier.fail(error)
+                return
 
     async def _report(self) -> None:
         """While a session runs, say how it stands, for views and logs of programs."""
@@ -246,11 +250,18 @@ def _step(goods: Goods) -> int:
     return max(1, goods.tariff.price(0).affords(goods.tick_value))
 
 
-async def _until(asked: asyncio.Event, sessions: list[Session] | None) -> None:
-    """Wait to be asked to end, or until there is a session in the list, if one is given."""
-    while not asked.is_set() and not sessions:
-        with suppress(TimeoutError):
-            await asyncio.wait_for(asked.wait(), 0.05 if sessions is not None else None)
+async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[Session] | None) -> None:
+    """Wait to be asked to end, for our own failure, or until there is a session in the list, if one is given."""
+    waiting = [asyncio.ensure_future(event.wait()) for event in (asked, failed)]
+    try:
+        while not sessions:
+            pause = None if sessions is None else 0.05
+            done, _ = await asyncio.wait(waiting, timeout=pause, return_when=asyncio.FIRST_COMPLETED)
+            if done:
+                return
+    finally:
+        for task in waiting:
+            task.cancel()
 
 
 def outcome(session: Session) -> dict[str, Any]:

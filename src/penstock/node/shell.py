@@ -12,12 +12,12 @@ from collections.abc import Callable
 
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Effect, Ended, Persist, Send, ShutValve
-from penstock.core.errors import DeviceError, JournalError, PenstockError
+from penstock.core.errors import DeviceError, JournalError
 from penstock.core.messages import Message, Reason
 from penstock.core.meter import Reading
 from penstock.core.ports import Journal, Link, Meter, Valve
 from penstock.core.session import Session, State
-from penstock.core.units import Instant
+from penstock.core.units import Instant, Quantity
 
 
 class SessionShell:
@@ -44,7 +44,7 @@ class SessionShell:
         meter: Meter,
         valve: Valve | None,
         clock: Callable[[], Instant],
-        on_end: Callable[[PenstockError | None], None],
+        on_end: Callable[[JournalError | None], None],
     ) -> None:
         self.session = session
         self.over = False
@@ -163,8 +163,7 @@ class SessionShell:
                     self._waiting = True
                     self._journal.write(effect.rows, self._durable)  # type: ignore[union-attr]
                 elif kind is Allow:
-                    assert self._valve is not None, "a consumer has no valve"
-                    self._valve.allow(effect.total)  # type: ignore[union-attr]
+                    self._open_valve(effect.total)  # type: ignore[union-attr]
                 elif kind is Ended:
                     self._end(None)
         finally:
@@ -180,12 +179,25 @@ class SessionShell:
         # Nothing that waited was acknowledged. The session can only be taken up from the journal.
         self._queue.clear()
         if self._valve is not None:
-            self._valve.close()
+            self._close_valve()
         self._end(error)
 
-    def _shut(self) -> None:
+    def _open_valve(self, total: Quantity) -> None:
         assert self._valve is not None, "a consumer has no valve"
-        self._valve.close()
+        try:
+            self._valve.allow(total)
+        except DeviceError as error:
+            self._failed_device(error)
+
+    def _close_valve(self) -> None:
+        assert self._valve is not None, "a consumer has no valve"
+        try:
+            self._valve.close()
+        except DeviceError as error:  # the session ends with what the meter says, and says why
+            self.session.fault = self.session.fault or error.line()
+
+    def _shut(self) -> None:
+        self._close_valve()
         if any(type(effect) is Allow for effect in self._queue):
             self._queue = deque(effect for effect in self._queue if type(effect) is not Allow)
 
@@ -199,7 +211,7 @@ class SessionShell:
             self.run(effects)
 
     def _failed_device(self, error: DeviceError) -> None:
-        """The meter cannot be trusted any more: stop, and bill what it said last."""
+        """Meter or valve cannot be trusted any more: stop, and bill what the meter said last."""
         session = self.session
         session.fault = session.fault or error.line()
         if session.state is State.STREAMING:
@@ -208,7 +220,7 @@ class SessionShell:
             last = Reading(session.row.base.total + session.meter.total, session.meter.at)  # type: ignore[arg-type]
             self.run(session.valve_shut(last, self._clock()))
 
-    def _end(self, error: PenstockError | None) -> None:
+    def _end(self, error: JournalError | None) -> None:
         if not self.over:
             self.over = True
             self._on_end(error)

@@ -80,6 +80,11 @@ class Site:
             check_terms(self._offer, stream, state.opener_deposit, terms.offer.tick_value)
             row, ticks = book.earned_of(self.journal, params.id)
             payee = StreamPayee(stream, state.opener_deposit, row, ticks)
+            if payee.capacity < terms.offer.least_credit:
+                raise BadTerms(
+                    f"the channel has {payee.capacity} token units left, too little for a first package",
+                    f"add to it, or open one with at least {terms.offer.least_credit}",
+                )
             if payee.secured > 0:
                 raise BadTerms(
                     "the session builds on an older voucher than the one that we hold", "finish the last session first"
@@ -116,18 +121,22 @@ class Site:
             raise PeerRefused("no such channel here")
         if ask.channel in self._in_use:
             raise PeerRefused("the channel is paying a session")
-        if record.close == ask.close:
-            return
-        self._check_close(record, ask.close)
         try:
             check_signed(ask.close.digest(record.params), ask.signature, record.params.opener_key, "the close")
         except BadSignature as error:
             raise PeerRefused(str(error)) from None
+        if record.close == ask.close:
+            return
+        self._check_close(record, ask.close)
         ours = self.key.sign(ask.close.digest(record.params))
         record = msgspec.structs.replace(
             record, close=ask.close, opener_signature=ask.signature, partner_signature=ours
         )
-        await durable(self.journal, record.rows())
+        self._in_use.add(ask.channel)  # while we write, neither a session nor another close may come in between
+        try:
+            await durable(self.journal, record.rows())
+        finally:
+            self._in_use.discard(ask.channel)
         self._signed.append(ask.channel)
         self.tell("close taken", channel=book.name_of(record), pays=ask.close.partner_balance)
 

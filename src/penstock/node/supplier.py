@@ -3,13 +3,23 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Coroutine
+from typing import Any, NamedTuple
 
 import msgspec
 
 from penstock.core.codec import decode, encode
-from penstock.core.errors import BadMessage, BadTerms, LedgerError, PeerRefused, PenstockError, RemoteError
+from penstock.core.effects import Rows
+from penstock.core.errors import (
+    BadMessage,
+    BadTerms,
+    DeviceError,
+    JournalError,
+    LedgerError,
+    PeerRefused,
+    PenstockError,
+    RemoteError,
+)
 from penstock.core.identity import check_signed
 from penstock.core.messages import (
     Accepted,
@@ -78,6 +88,8 @@ class Supplier:
         self.visit: Visit | None = None  # the one whose link the session uses
         self.visits: set[Visit] = set()
         self.tasks = Tasks()
+        self.fault: JournalError | None = None
+        self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
         self._patience = patience or Patience()
         self._on_session = on_session
         self._admitting = False
@@ -100,7 +112,7 @@ class Supplier:
                 if self.shell is None:
                     break
                 await asyncio.sleep(0.05)
-        self.pole.valve.close()
+        self._shut_valve()
         await self.tasks.cancel()
 
     def on_link(self, link: Link) -> None:
@@ -132,32 +144,44 @@ class Supplier:
         Raises:
             RemoteError: the terms are not what we offered, or would not be paid. Nothing has changed.
         """
+        terms = propose.terms
+        self._check_free()
+        self._check(terms, propose.signature, visit.link)
+        payee, rows = await self.site.admit(terms, propose.evidence)
+        try:
+            self._check_free()  # whoever is still being looked at keeps nobody out
+            self._admitting = True
+            try:
+                row = await self._keep(visit, propose, rows)
+            finally:
+                self._admitting = False
+        except BaseException:
+            self.site.release(terms)
+            raise
+        session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
+        shell = self._take(session)
+        self.visit = visit
+        visit.send(Accepted(row.accepted))
+        self.site.tell("accepted", session=session.digest.hex(), consumer="0x" + terms.consumer.hex())
+        shell.begin(visit.link)
+
+    async def _keep(self, visit: Visit, propose: Propose, rows: Rows) -> SessionRow:
+        """Make the session durable, with the rail's rows."""
+        digest = propose.terms.digest()
+        accepted = self.site.key.sign(accept_digest(digest))
+        row = SessionRow(Role.SUPPLIER, propose.terms, propose.signature, accepted, self.pole.meter.read())
+        await durable(self.site.journal, (*rows, (SESSION_ROWS + digest, encode(row))))
+        if visit.gone:
+            ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
+            await durable(self.site.journal, ((SESSION_ROWS + digest, encode(ended)),))
+            raise PeerRefused("the peer went away before its session began")
+        return row
+
+    def _check_free(self) -> None:
+        if self.fault is not None:
+            raise PeerRefused("the supplier has a fault")
         if self.shell is not None or self._admitting:
             raise PeerRefused("the pole is busy with another session")
-        self._admitting = True
-        try:
-            terms = propose.terms
-            self._check(terms, propose.signature, visit.link)
-            payee, rows = await self.site.admit(terms, propose.evidence)
-            try:
-                digest = terms.digest()
-                accepted = self.site.key.sign(accept_digest(digest))
-                base = self.pole.meter.read()
-                row = SessionRow(Role.SUPPLIER, terms, propose.signature, accepted, base)
-                await durable(self.site.journal, (*rows, (SESSION_ROWS + digest, encode(row))))
-                if visit.gone:
-                    raise PeerRefused("the peer went away before its session began")
-            except BaseException:
-                self.site.release(terms)
-                raise
-            session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
-            shell = self._take(session)
-            self.visit = visit
-            visit.send(Accepted(accepted))
-            self.site.tell("accepted", session=digest.hex(), consumer="0x" + terms.consumer.hex())
-            shell.begin(visit.link)
-        finally:
-            self._admitting = False
 
     def _check(self, terms: Terms, signature: bytes, link: Link) -> None:
         terms.check()
@@ -169,6 +193,8 @@ class Supplier:
             raise BadTerms("the offer has expired, or your clock is wrong", "ask for the offer again")
         if terms.consumer != link.peer:
             raise BadTerms("the terms name another consumer than the one on this link")
+        if terms.budget < ours.least_credit:
+            raise BadTerms(f"a budget of {terms.budget} does not pay a first package", f"at least {ours.least_credit}")
         check_signed(propose_digest(terms.digest()), signature, terms.consumer, "the proposal")
         if book.session_of(self.site.journal, terms.digest()) is not None:
             raise BadTerms("a session under these very terms has been", "propose with a fresh nonce")
@@ -192,6 +218,8 @@ class Supplier:
         row = book.session_of(self.site.journal, resume.terms)
         if row is None or row.terms.consumer != visit.link.peer:
             raise PeerRefused("no such session here")
+        if row.state is not State.ENDED:
+            raise PeerRefused(f"that session is at {row.terms.offer.name!r}, not here")
         if not row.supplier_signature:
             raise PeerRefused(f"that session is over: {row.reason}")
         visit.send(Receipted(row.supplier_signature))
@@ -210,14 +238,14 @@ class Supplier:
         self.shell = shell
         return shell
 
-    def _ended(self, error: PenstockError | None) -> None:
+    def _ended(self, error: JournalError | None) -> None:
         shell, self.shell = self.shell, None
         assert shell is not None
         session = shell.session
-        self.pole.valve.close()
+        self._shut_valve()
         self.site.release(session.terms)
         if error is not None:
-            self.site.tell("journal failed", error=error.line())
+            self.fail(error)
             if self.visit is not None:
                 self.visit.leave("the supplier's journal failed")
         self.visit = None
@@ -231,6 +259,19 @@ class Supplier:
             fault=session.fault,
         )
         self._on_session(session)
+
+    def fail(self, error: JournalError) -> None:
+        """The journal failed: what cannot be written must not be sold."""
+        if self.fault is None:
+            self.fault = error
+            self.failed.set()
+            self.site.tell("journal failed", error=error.line())
+
+    def _shut_valve(self) -> None:
+        try:
+            self.pole.valve.close()
+        except DeviceError as error:
+            self.site.tell("valve failed", error=error.line())
 
     def _on_reading(self, reading: object) -> None:
         if self.shell is not None:
@@ -267,16 +308,15 @@ class Visit:
 
     def _on_frame(self, frame: bytes) -> None:
         supplier = self._supplier
-        if supplier.visit is self and supplier.shell is not None:
-            try:
-                supplier.shell.on_frame(frame)
-            except RemoteError as error:
-                self._cut(error)
-            return
         try:
-            self._asked(decode(frame))
+            if supplier.visit is self and supplier.shell is not None:
+                supplier.shell.on_frame(frame)
+            else:
+                self._asked(decode(frame))
         except RemoteError as error:
             self._cut(error)
+        except PenstockError as error:  # ours: the peer need not know more
+            self._cut(error, "the supplier has a fault")
 
     def _asked(self, message: Message) -> None:
         if self._busy:
@@ -292,10 +332,10 @@ class Visit:
                     self.send(Refused(str(error)))
             case Propose():
                 self._busy = True
-                supplier.tasks.start(self._answer(supplier.admit(self, message)))
+                supplier.tasks.start(self._answer(lambda: supplier.admit(self, message)))
             case AskClose():
                 self._busy = True
-                supplier.tasks.start(self._answer(self._close(message)))
+                supplier.tasks.start(self._answer(lambda: self._close(message)))
             case _:
                 state = State.ENDED if supplier.shell is None else "busy"
                 raise BadMessage(f"{type(message).__name__} does not belong where no session is ({state})")
@@ -304,23 +344,25 @@ class Visit:
         await self._supplier.site.take_close(message)
         self.send(Closing(message.channel))
 
-    async def _answer(self, work: object) -> None:
+    async def _answer(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
         try:
-            await work  # type: ignore[misc]  # one of the two coroutines above
+            await work()
         except LedgerError as error:
             self._supplier.site.tell("ledger", error=error.line())
             self.send(Refused("the supplier cannot reach its ledger now"))
         except RemoteError as error:
             self.send(Refused(error.line()))
         except PenstockError as error:
+            if isinstance(error, JournalError):
+                self._supplier.fail(error)
             self._supplier.site.tell("refused", error=error.line())
             self.send(Refused("the supplier has a fault"))
         finally:
             self._busy = False
 
-    def _cut(self, error: RemoteError) -> None:
+    def _cut(self, error: PenstockError, reason: str = "") -> None:
         self._supplier.site.tell("cut off", peer="0x" + self.link.peer.hex(), error=error.line())
-        self.leave(error.line())
+        self.leave(reason or error.line())
         self._supplier.left(self)
 
     def _on_lost(self, error: PenstockError) -> None:
