@@ -248,6 +248,8 @@ def _document(journal: SqliteJournal, row: ChannelRow) -> dict[str, Any]:
         status = "settled"
     elif row.close is not None:
         status = "signed off"
+    elif row.closing:
+        status = "closing"
     else:
         status = "open" if row.deposit else "opening"
     peer = row.params.partner if row.role is Role.CONSUMER else row.params.opener

@@ -50,6 +50,8 @@ class Reason(StrEnum):
     PEER_GONE = "peer gone"
     PEER_CHEATED = "peer cheated"
     DEVICE_FAILED = "device failed"
+    CHANNEL_CLOSING = "channel closing on the ledger"
+    LEDGER_UNSEEN = "ledger not seen for too long"
     GRID = "grid says so"
     OPERATOR = "stopped by its operator"
 

@@ -44,7 +44,8 @@ class ChannelRow(msgspec.Struct, frozen=True):
     """A channel that we have a part in. `role` is ours: a consumer opened it and pays, a supplier is paid.
 
     `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
-    channel takes no more sessions. `mined` lists our own transactions on it.
+    channel takes no more sessions. `closing` says that the ledger has it in its challenge period. `mined` lists our own
+    transactions on it.
     """
 
     params: ChannelParams
@@ -55,6 +56,12 @@ class ChannelRow(msgspec.Struct, frozen=True):
     partner_signature: bytes = b""
     settled: bool = False
     mined: tuple[Mined, ...] = ()
+    closing: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the channel takes no more sessions."""
+        return self.close is not None or self.closing or self.settled
 
     def rows(self) -> Rows:
         """The journal rows that keep this record."""

@@ -54,8 +54,8 @@ async def _keep(
     journal: Journal, ledger: Ledger, row: ChannelRow, mined: list[Mined]
 ) -> tuple[list[Mined], ChannelState]:
     state = await ledger.channel(row.params)
-    settled = state.status in ("settled", "absent")
-    kept = msgspec.structs.replace(row, settled=settled, mined=(*row.mined, *mined))
+    settled, closing = state.status in ("settled", "absent"), state.status == "closing"
+    kept = msgspec.structs.replace(row, settled=settled, closing=closing, mined=(*row.mined, *mined))
     await durable(journal, kept.rows())
     return mined, state
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import Any
 
 import msgspec
 
@@ -13,7 +12,7 @@ from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadSignature, BadTerms, PeerRefused, TransactionFailed
 from penstock.core.identity import Key, check_signed
-from penstock.core.messages import AskClose
+from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
@@ -21,11 +20,10 @@ from penstock.core.session import Role, SessionRow
 from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
+from penstock.node.lookout import answer, look_out
 from penstock.node.tasks import durable
+from penstock.node.tell import Tell
 from penstock.rails.stream import NAME, StreamOffer, StreamPayee, check_terms, decode_terms
-
-Tell = Callable[..., Any]
-"""Told what happens, for logs and views: `tell("event", fact=value, ...)`."""
 
 CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
 BATCH = 50  # closes in one transaction
@@ -109,6 +107,18 @@ class Site:
     def release(self, terms: Terms) -> None:
         """The session under these terms is over: its channel may pay another."""
         self._in_use.discard(decode_terms(terms.rail_terms).params.id)
+
+    async def look_out(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
+        """Watch the session's channel on the ledger while it streams."""
+        params = decode_terms(terms.rail_terms).params
+        await look_out(self._ledger, params, self.clock, stop, self.tell)
+
+    async def answer(self, terms: Terms) -> None:
+        """The session's channel is closing: file what we hold."""
+        record = book.channel_of(self.journal, decode_terms(terms.rail_terms).params.id)
+        filing = book.filing_of(self.journal, record) if record else None
+        if record is not None and filing is not None:
+            await answer(self._ledger, self.key, record.params, filing, self.tell)
 
     async def take_close(self, ask: AskClose) -> None:
         """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.

@@ -93,6 +93,7 @@ class Supplier:
         self._patience = patience or Patience()
         self._on_session = on_session
         self._admitting = False
+        self._lookout: asyncio.Task[None] | None = None
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
@@ -236,6 +237,7 @@ class Supplier:
     def _take(self, session: Session) -> SessionShell:
         shell = SessionShell(session, self.site.journal, self.pole.meter, self.pole.valve, self.site.clock, self._ended)
         self.shell = shell
+        self._lookout = self.tasks.start(self.site.look_out(session.terms, shell.stop))
         return shell
 
     def _ended(self, error: JournalError | None) -> None:
@@ -244,6 +246,10 @@ class Supplier:
         session = shell.session
         self._shut_valve()
         self.site.release(session.terms)
+        if self._lookout is not None:
+            self._lookout.cancel()
+        if session.reason is Reason.CHANNEL_CLOSING:
+            self.tasks.start(self.site.answer(session.terms))
         if error is not None:
             self.fail(error)
             if self.visit is not None:

@@ -1,0 +1,154 @@
+"""A consumer's channels: which one pays a supplier, opened or raised where needed, and signed off at the end."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import msgspec
+
+from penstock.core.channel import ChannelParams, Close
+from penstock.core.errors import BadTerms, LedgerError, WrongLedger
+from penstock.core.identity import Key
+from penstock.core.messages import AskClose
+from penstock.core.ports import ChannelState, Journal, Ledger
+from penstock.core.session import Role
+from penstock.core.units import Amount
+from penstock.node import book
+from penstock.node.book import ChannelRow
+from penstock.node.tasks import durable
+from penstock.node.tell import Tell
+from penstock.rails.stream import StreamOffer
+
+CONFIRMING = 900  # seconds that an opening may take to be deep enough
+
+
+class Purse:
+    """The channels that a key pays through. `ledger` is called only where one has to be asked or changed."""
+
+    def __init__(self, key: Key, journal: Journal, ledger: Callable[[], Awaitable[Ledger]], tell: Tell) -> None:
+        self._key = key
+        self._journal = journal
+        self._ledger = ledger
+        self._tell = tell
+
+    async def channel(self, details: StreamOffer, need: int, deposit: int, period: int) -> ChannelRow:
+        """An open channel to the payee of `details` that can still pay `need` token units: one that we have, or a new
+        one with at least `deposit` in it and a challenge period of `period` seconds.
+
+        Raises:
+            BadTerms: the payee wants a longer period. WrongLedger: it is on another one than we are.
+            LedgerError: the ledger does not take it. OutOfFunds: our wallet does not have it.
+        """
+        if details.min_period > period:
+            raise BadTerms(
+                f"the supplier may hold our deposit for {details.min_period} s, {period} s are allowed",
+                "look for another supplier",
+            )
+        for row in book.channels(self._journal):
+            params, paid = row.params, book.paid_of(self._journal, row.params.id)
+            if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks):
+                continue
+            if (params.domain, params.partner, params.partner_key) != (
+                details.domain,
+                details.payee,
+                details.payee_key,
+            ):
+                continue
+            if params.opener_key != self._key.address or params.period < details.min_period:
+                continue
+            spent = paid.note.voucher.amount if paid else 0
+            if row.deposit and row.deposit - spent >= need:
+                return row
+            if (found := await self._raised(row, spent + need)) is not None:
+                return found
+        return await self._fresh(details, Amount(max(need, deposit)), period)
+
+    async def retire(self, row: ChannelRow) -> bool:
+        """Whether the ledger says that the channel is closing or closed; it is used no more then."""
+        try:
+            state = await (await self._ledger()).channel(row.params)
+        except LedgerError:
+            return False
+        return await self._retired(row, state)
+
+    async def sign_off(self, channel: bytes, expiry: int) -> AskClose:
+        """Sign the cooperative close of a channel at its last voucher; it takes no more sessions from now on."""
+        row = book.channel_of(self._journal, channel)
+        assert row is not None, "a session's channel is in the journal"
+        if row.close is not None:
+            return AskClose(channel, row.close, row.opener_signature)
+        paid = book.paid_of(self._journal, channel)
+        amount = paid.note.voucher.amount if paid else 0
+        close = Close(row.deposit - amount, amount, expiry)
+        signature = self._key.sign(close.digest(row.params))
+        await durable(self._journal, msgspec.structs.replace(row, close=close, opener_signature=signature).rows())
+        return AskClose(channel, close, signature)
+
+    async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:
+        """Open a channel. Its parameters are kept before the money moves: without them nobody could ever close it."""
+        ledger = await self._ledger()
+        if ledger.domain != details.domain:
+            raise WrongLedger(
+                f"the supplier wants chain {details.domain.chain_id}, contract 0x{details.domain.contract.hex()}; "
+                f"ours is chain {ledger.domain.chain_id}, contract 0x{ledger.domain.contract.hex()}",
+                "use the ledger that the supplier is on",
+            )
+        params = ChannelParams(
+            domain=details.domain,
+            opener=self._key.address,
+            partner=details.payee,
+            opener_key=self._key.address,
+            partner_key=details.payee_key,
+            period=period,
+            two_way=False,
+            counter=await ledger.next_counter(self._key.address),
+        )
+        params.check()
+        row = ChannelRow(params, Role.CONSUMER, Amount(0))
+        await durable(self._journal, row.rows())
+        self._tell("opening", channel=book.name_of(row), deposit=deposit)
+        mined = await ledger.open(self._key, params, deposit)
+        await self._deep_enough(ledger, params, deposit)
+        row = msgspec.structs.replace(row, deposit=deposit, mined=tuple(mined))
+        await durable(self._journal, row.rows())
+        self._tell("opened", channel=book.name_of(row), gas=sum(one.gas for one in mined))
+        return row
+
+    async def _raised(self, row: ChannelRow, deposit: int) -> ChannelRow | None:
+        """The channel with at least `deposit` in it; None where the ledger does not have it open.
+
+        Its deposit is not known while we add to it, nor where a crash came before its opening was seen mined.
+        """
+        ledger = await self._ledger()
+        state = await ledger.channel(row.params)
+        if state.status != "open":
+            await self._retired(row, state)
+            return None
+        mined = row.mined
+        if state.opener_deposit < deposit:
+            await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
+            missing = Amount(deposit - state.opener_deposit)
+            self._tell("adding", channel=book.name_of(row), amount=missing)
+            mined = (*mined, *await ledger.add(self._key, row.params, missing))
+            await self._deep_enough(ledger, row.params, deposit)
+        held = Amount(max(deposit, state.opener_deposit))
+        row = msgspec.structs.replace(row, deposit=held, mined=mined)
+        await durable(self._journal, row.rows())
+        return row
+
+    async def _retired(self, row: ChannelRow, state: ChannelState) -> bool:
+        if state.status == "open" or (state.status == "absent" and not row.deposit):
+            return False
+        closing = state.status == "closing"
+        await durable(self._journal, msgspec.structs.replace(row, closing=closing, settled=not closing).rows())
+        return True
+
+    async def _deep_enough(self, ledger: Ledger, params: ChannelParams, deposit: int) -> None:
+        """Wait until the deposit counts: the supplier looks at the same chain, and would refuse it before."""
+        for _ in range(CONFIRMING):
+            state = await ledger.channel(params)
+            if state.status == "open" and state.opener_deposit >= deposit:
+                return
+            self._tell("waiting for confirmations", channel="0x" + params.id.hex())
+            await asyncio.sleep(1)
