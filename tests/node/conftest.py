@@ -12,6 +12,7 @@ import pytest
 from penstock.core.identity import Key
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.devnet.server import serve
+from penstock.node import consumer, supplier
 
 from .world import Street, street
 
@@ -59,6 +60,13 @@ _keys = itertools.count()
 def fresh_key(devnet: Manifest) -> Callable[[], Key]:
     """Funded keys that no test has used."""
     return lambda: dev_key(next(_keys))
+
+
+@pytest.fixture(autouse=True)
+def _quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patience is looked at often, so that it can be short."""
+    monkeypatch.setattr(consumer, "BEAT", 0.05)
+    monkeypatch.setattr(supplier, "BEAT", 0.05)
 
 
 @pytest.fixture

@@ -47,7 +47,7 @@ HOST = "127.0.0.1"
 PRICE, TICK, PACKAGE, LIMIT = 400_000, 1_000, 3, 2_000
 SPEED = 600.0  # at 6,600 W: 1,100 Wh a second
 SOON = 10.0  # seconds in which anything must have happened
-SHORT = Patience(Duration(1_000), Duration(2_000))
+SHORT = Patience(Duration(500), Duration(700))
 
 _T = TypeVar("_T")
 
@@ -229,6 +229,14 @@ class Street:
 
     def car(self, key: Key | None = None, name: str = "car", **changes: Any) -> Car:
         return Car(self, key or self.fresh_key(), name, **changes)
+
+    async def until_accepted(self) -> None:
+        """Wait for a session, not a turn of the event loop longer: its consumer has yet to hear of it."""
+        for _ in range(1_000_000):
+            if self.supplier.shell is not None:
+                return
+            await asyncio.sleep(0)
+        raise AssertionError("no session")
 
     async def serves(self) -> None:
         """The pole sells to the next honest car."""
