@@ -5,18 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from pathlib import Path
 
 import pytest
 
-from penstock.core.channel import Voucher
 from penstock.core.messages import Reason
-from penstock.core.ports import Filing
 from penstock.core.session import Patience
-from penstock.core.units import Amount, Duration
+from penstock.core.units import Duration, Instant
 from penstock.ledgers.evm import EvmLedger
-from penstock.node import lookout
+from penstock.node import book, lookout
 from penstock.node.clock import now
-from penstock.node.lookout import answer, look_out
+from penstock.node.lookout import Lookout
+from penstock.storage.sqlite import SqliteJournal
 
 from .world import Street, Told, until
 
@@ -33,37 +33,51 @@ def _often(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_close_behind_the_suppliers_back_ends_the_session_and_is_answered(open_street: OpenStreet) -> None:
     async with open_street(patience=Patience(Duration(1_000), Duration(1_000))) as it:
         thief, _propose, payer = await it.robs()
-        params = payer._params
-        await it.ledger.close(it.last_key, params, None)
+        await it.ledger.close(it.last_key, payer._params, None)
         await until(lambda: it.told.of("channel closing"))
         thief.leave()
         await until(lambda: it.supplier.shell is None, "the session goes on")
         assert it.sessions[-1].reason is Reason.CHANNEL_CLOSING
-        await until(lambda: it.told.of("filed"), "nothing was filed")
 
 
 @pytest.mark.asyncio
-async def test_an_answer_brings_what_the_voucher_is_worth(open_street: OpenStreet) -> None:
+async def test_a_kept_channel_is_answered_long_after_its_session(open_street: OpenStreet) -> None:
     async with open_street() as it:
-        key = it.fresh_key()
-        params = await it.channel(key, period=60)
-        voucher = Voucher.over(1, 5_000)
-        filing = Filing(voucher, key.sign(voucher.digest(params)))
-        told = Told()
-        await answer(it.ledger, it.key, params, filing, told)
-        assert told.of("filed") == [], "nobody had begun to close"
-        await it.ledger.close(key, params, None)
-        await answer(it.ledger, it.key, params, filing, told)
-        assert len(told.of("filed")) == 1
+        async with it.car() as car:
+            bought = await car.buy(quantity=30, keep=True)
+        paid = bought.paid
+        (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
         before = (await it.ledger.holdings(it.key.address)).balance
-        await it.ledger._node.ask("evm_increaseTime", 61)
+        await it.ledger.close(car.key, row.params, None)
+        await until(lambda: it.told.of("filed"), "nothing was filed")
+        assert it.told.of("filed")[-1]["worth"] == paid
+        await it.ledger._node.ask("evm_increaseTime", row.params.period + 1)
         await it.ledger._node.ask("evm_mine")
-        await it.ledger.settle(key, params)
-        assert (await it.ledger.holdings(it.key.address)).balance == Amount(before + 5_000)
+        await until(lambda: it.told.of("settled elsewhere"), "it was not settled")
+        assert it.told.of("settled elsewhere")[-1]["lost"] == 0
+        assert (await it.ledger.holdings(it.key.address)).balance == before + paid
+        (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+        assert row.settled
 
 
 @pytest.mark.asyncio
-async def test_a_ledger_that_is_not_seen_for_half_a_challenge_period_ends_the_session(open_street: OpenStreet) -> None:
+async def test_a_close_that_is_signed_but_overtaken_is_not_called_settled(open_street: OpenStreet) -> None:
+    async with open_street() as it:
+        async with it.car() as car:
+            bought = await car.buy(quantity=30)
+        assert it.site.unsettled == 2, "this car's, and the first one's"
+        (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+        await it.ledger.close(car.key, row.params, None)
+        await it.site.settle()
+        assert it.told.of("not open any more")[-1]["channel"] == book.name_of(row)
+        await until(lambda: it.told.of("filed"), "nothing was filed")
+        assert it.told.of("filed")[-1]["worth"] == bought.paid
+
+
+@pytest.mark.asyncio
+async def test_a_ledger_that_is_not_seen_for_half_a_challenge_period_ends_the_session(
+    open_street: OpenStreet, tmp_path: Path
+) -> None:
     async with open_street() as it:
         params = await it.channel(it.fresh_key(), period=60)
         port = int(it.manifest.url.rpartition(":")[2])
@@ -71,9 +85,13 @@ async def test_a_ledger_that_is_not_seen_for_half_a_challenge_period_ends_the_se
         relay = await asyncio.start_server(lambda *end: _relay(port, ends, *end), "127.0.0.1", 0)
         ours = relay.sockets[0].getsockname()[1]
         ledger = await EvmLedger.connect(f"http://127.0.0.1:{ours}", it.ledger.domain.contract)
+        journal = SqliteJournal(tmp_path / "lookout.db")
         stops: list[Reason] = []
         told, skew = Told(), 0
-        looking = asyncio.ensure_future(look_out(ledger, params, lambda: now() + skew, stops.append, told))  # type: ignore[arg-type,return-value]  # an instant
+        looking = Lookout(ledger, it.key, journal, lambda: Instant(now() + skew), told)
+        looking.watch(params)
+        looking.stream(params.id, stops.append)
+        running = asyncio.ensure_future(looking.run())
         relay.close()
         for end in ends:
             end.close()
@@ -81,9 +99,11 @@ async def test_a_ledger_that_is_not_seen_for_half_a_challenge_period_ends_the_se
         assert stops == []
         skew = 31_000
         await until(lambda: stops, "it leans on an old view")
-        assert stops == [Reason.LEDGER_UNSEEN]
-        await looking
+        assert stops[0] is Reason.LEDGER_UNSEEN
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
         await ledger.disconnect()
+        await journal.close()
 
 
 async def _relay(

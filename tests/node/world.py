@@ -150,6 +150,7 @@ class Street:
 
     async def close(self) -> None:
         await self.supplier.close()
+        await self.site.close()
         await self.server.close()
         self.line.detach()
         await self.journal.close()
@@ -157,6 +158,7 @@ class Street:
     async def crash(self) -> None:
         """End the pole as kill -9 would, as far as one process can: nothing more is written or said."""
         await self.supplier.tasks.cancel()
+        await self.site.close()
         self.supplier.shell = None
         await self.server.close()
         self.line.detach()

@@ -172,6 +172,7 @@ class Shop:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await server.close()
+            await self._site.close()
         if self._supplier.fault is not None:
             raise self._supplier.fault
         self.mined += await self._site.settle()

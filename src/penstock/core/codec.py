@@ -1,7 +1,8 @@
 """Messages as bytes: one JSON array a frame, `[tag, field, ...]`.
 
-JSON, because sums are uint96 and binary codecs end at 64 bits, because anybody can read it, and because msgspec is as
-fast with it. Bytes are base64 text. Unknown tags, missing, extra or mistyped fields are refused.
+JSON, because sums are uint96 and binary codecs end at 64 bits, because anybody can read it, and because it costs only
+a fraction of a microsecond more a message. Bytes are base64 text. Unknown tags, missing, extra or mistyped fields are
+refused.
 """
 
 from __future__ import annotations

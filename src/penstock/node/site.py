@@ -12,7 +12,7 @@ from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadSignature, BadTerms, PeerRefused, TransactionFailed
 from penstock.core.identity import Key, check_signed
-from penstock.core.messages import AskClose, Reason
+from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
@@ -20,8 +20,8 @@ from penstock.core.session import Role, SessionRow
 from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
-from penstock.node.lookout import answer, look_out
-from penstock.node.tasks import durable
+from penstock.node.lookout import Lookout
+from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import NAME, StreamOffer, StreamPayee, check_terms, decode_terms
 
@@ -48,8 +48,22 @@ class Site:
         self.tell = tell
         self._ledger = ledger
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
+        self.lookout = Lookout(ledger, key, journal, clock, tell)
+        self._tasks = Tasks()
+        self._looking = False
         self._in_use: set[bytes] = set()
         self._signed = [row.params.id for row in book.channels(journal) if row.close and not row.settled]
+
+    def start(self) -> None:
+        """Look after the channels that pay us, from now on. Once is enough."""
+        if not self._looking:
+            self._looking = True
+            self._tasks.start(self.lookout.run())
+
+    async def close(self) -> None:
+        """Look no more."""
+        await self._tasks.cancel()
+        self._looking = False
 
     def rails(self) -> dict[str, bytes]:
         """The rails on offer, with what each needs to know."""
@@ -93,6 +107,7 @@ class Site:
             raise
         record = known or ChannelRow(params, Role.SUPPLIER, state.opener_deposit)
         record = msgspec.structs.replace(record, deposit=state.opener_deposit)
+        self.lookout.watch(params)
         return payee, rows + record.rows()
 
     def restore(self, row: SessionRow) -> PayeeEnd:
@@ -106,19 +121,9 @@ class Site:
 
     def release(self, terms: Terms) -> None:
         """The session under these terms is over: its channel may pay another."""
-        self._in_use.discard(decode_terms(terms.rail_terms).params.id)
-
-    async def look_out(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
-        """Watch the session's channel on the ledger while it streams."""
-        params = decode_terms(terms.rail_terms).params
-        await look_out(self._ledger, params, self.clock, stop, self.tell)
-
-    async def answer(self, terms: Terms) -> None:
-        """The session's channel is closing: file what we hold."""
-        record = book.channel_of(self.journal, decode_terms(terms.rail_terms).params.id)
-        filing = book.filing_of(self.journal, record) if record else None
-        if record is not None and filing is not None:
-            await answer(self._ledger, self.key, record.params, filing, self.tell)
+        channel = decode_terms(terms.rail_terms).params.id
+        self._in_use.discard(channel)
+        self.lookout.rest(channel)
 
     async def take_close(self, ask: AskClose) -> None:
         """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.
@@ -185,31 +190,34 @@ class Site:
         return mined
 
     async def _settle(self, batch: list[ChannelRow]) -> list[Mined]:
-        rows = [
-            SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
-            for row in batch
-            if row.close is not None
-        ]
-        mined: list[Mined] = []
-        try:
-            mined = await self._ledger.close_together(self.key, rows)
-        except TransactionFailed as error:  # where there is one row alone; it is closed like a skipped one
-            self.tell("close failed", error=error.line())
-        states = await asyncio.gather(*(self._ledger.channel(row.params) for row in batch))
+        ready = [row for row, state in zip(batch, await self._states(batch), strict=True) if state.status == "open"]
+        for row in batch:
+            if row not in ready:
+                self.tell("not open any more", channel=book.name_of(row))  # the lookout answers
+        mined = await self._close_together(ready) if ready else []
         done: Rows = ()
-        for row, state in zip(batch, states, strict=True):
+        for row, state in zip(ready, await self._states(ready), strict=True):
             own = mined
-            if state.status not in ("settled", "absent"):
-                own = await self._end_alone(row, state)
+            if state.status == "open":
+                self.tell("closing alone", channel=book.name_of(row))
+                own = await self._ledger.close(self.key, row.params, book.filing_of(self.journal, row))
                 mined = mined + own
             done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *own)).rows()
+            self.lookout.forget(row.params.id)
         await durable(self.journal, done)
         return mined
 
-    async def _end_alone(self, row: ChannelRow, state: ChannelState) -> list[Mined]:
-        """Be paid with our voucher where the signed close was not taken."""
-        self.tell("closing alone", channel=book.name_of(row), status=state.status)
-        filing = book.filing_of(self.journal, row)
-        if state.status == "open":
-            return await self._ledger.close(self.key, row.params, filing)
-        return await self._ledger.file(self.key, row.params, filing) if filing else []
+    async def _states(self, rows: list[ChannelRow]) -> list[ChannelState]:
+        return await asyncio.gather(*(self._ledger.channel(row.params) for row in rows))
+
+    async def _close_together(self, rows: list[ChannelRow]) -> list[Mined]:
+        signed = [
+            SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
+            for row in rows
+            if row.close is not None
+        ]
+        try:
+            return await self._ledger.close_together(self.key, signed)
+        except TransactionFailed as error:  # one row alone, that a batch would have skipped
+            self.tell("close failed", error=error.line())
+            return []

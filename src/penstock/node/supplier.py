@@ -93,7 +93,6 @@ class Supplier:
         self._patience = patience or Patience()
         self._on_session = on_session
         self._admitting = False
-        self._lookout: asyncio.Task[None] | None = None
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
@@ -104,6 +103,7 @@ class Supplier:
                 self._take(session)
                 self.site.tell("restored", session=session.digest.hex(), secured=session.paid)
         self.tasks.start(self._beat())
+        self.site.start()
 
     async def close(self) -> None:
         """Stop a running session for good, with the operator as the reason, and let go."""
@@ -237,7 +237,7 @@ class Supplier:
     def _take(self, session: Session) -> SessionShell:
         shell = SessionShell(session, self.site.journal, self.pole.meter, self.pole.valve, self.site.clock, self._ended)
         self.shell = shell
-        self._lookout = self.tasks.start(self.site.look_out(session.terms, shell.stop))
+        self.site.lookout.stream(book.channel_in(session.row), shell.stop)
         return shell
 
     def _ended(self, error: JournalError | None) -> None:
@@ -246,10 +246,6 @@ class Supplier:
         session = shell.session
         self._shut_valve()
         self.site.release(session.terms)
-        if self._lookout is not None:
-            self._lookout.cancel()
-        if session.reason is Reason.CHANNEL_CLOSING:
-            self.tasks.start(self.site.answer(session.terms))
         if error is not None:
             self.fail(error)
             if self.visit is not None:

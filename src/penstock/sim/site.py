@@ -87,6 +87,7 @@ async def run_site(facts: Facts, asked: asyncio.Event) -> Facts:
         await asked.wait()
         for station in stations.values():
             await station.close()
+        await site.close()
         tell("settling", channels=site.unsettled)
         site.tell = tell
         mined = await site.settle()
