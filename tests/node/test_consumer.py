@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
+from functools import partial
 from typing import Any
 
 import pytest
@@ -166,7 +167,7 @@ async def test_a_flood_before_the_agreement_ends_the_link(open_street: Open) -> 
 
 async def test_a_refusal_or_a_false_acceptance_leaves_the_channel_free(open_street: Open) -> None:
     """Nothing was paid, and the next session uses the same channel."""
-    answers = [Refused("not\x07 today"), Accepted(bytes(65)), Accepted(b""), Closing(b"")]
+    answers: list[Any] = [Refused("not\x07 today"), Accepted(bytes(65)), Accepted(b""), Closing(b"")]
 
     async def script(liar: Liar, peer: Thief) -> None:
         if len(liar.proposals) == len(answers):
@@ -436,11 +437,15 @@ async def test_a_car_whose_clock_is_wrong_by_an_hour(open_street: Open, skew: in
         assert unspent(car)
 
 
+def _streams(it: Street, car: Car, links: int) -> bool:
+    return len(car.links) >= links and it.supplier.shell is not None and it.supplier.visit is not None
+
+
 async def test_a_link_that_is_cut_again_and_again_costs_nothing(open_street: Open) -> None:
     async with open_street(speed=SPEED) as it, it.car() as car:
         buying = asyncio.ensure_future(car.buy(quantity=2_000))
         for cuts in range(1, 6):
-            await until(lambda cuts=cuts: len(car.links) >= cuts and it.supplier.shell and it.supplier.visit)
+            await until(partial(_streams, it, car, cuts))
             await asyncio.sleep(0.1)
             transport = car.links[-1]._transport
             assert transport is not None
