@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from penstock.core.identity import to_hex
+from penstock.ledgers.devnet.manifest import dev_key
 from penstock.storage import keystore
 
 
@@ -134,3 +135,9 @@ def test_a_malformed_key_file_is_told_by_the_list(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert "pole.json is no key file" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_devnets_key_is_taken_by_its_number(tmp_path: Path, words: str) -> None:
+    done = key("new", "trial", "--devnet", "3", "--passphrase-file", words, "--json", home=tmp_path)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["address"] == to_hex(dev_key(3).address)

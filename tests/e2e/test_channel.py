@@ -103,6 +103,21 @@ def test_a_consumer_that_closes_alone_leaves_the_supplier_time_to_file(streamed:
     assert asyncio.run(balance(streamed, "car")) == 1_000_000 - 500 * 400
 
 
+def test_what_a_channel_brought_is_withdrawn_to_the_wallet(streamed: World) -> None:
+    name = channel(streamed, "pole")["channel"]
+    common = streamed.common("pole")
+    streamed.command("pole", "channel", "close", name, *common)
+    too_much = streamed.command("pole", "channel", "withdraw", "5", *common)
+    assert too_much.returncode == 1
+    assert "0.2 cEUR" in too_much.stderr
+    some = json.loads(streamed.command("pole", "channel", "withdraw", "0.05", *common, "--json").stdout)
+    assert (some["withdrawn"], some["balance"]) == (50_000, 150_000)
+    rest = json.loads(streamed.command("pole", "channel", "withdraw", *common, "--json").stdout)
+    assert (rest["withdrawn"], rest["balance"]) == (150_000, 0)
+    assert rest["wallet"] == 100_000 * 10**6 + 200_000
+    assert streamed.command("pole", "channel", "withdraw", *common).returncode == 1
+
+
 async def pass_time(world: World, until: int) -> None:
     from web3 import AsyncHTTPProvider, AsyncWeb3
     from web3.types import RPCEndpoint

@@ -178,6 +178,47 @@ def settle(
     _act(channel, "settle", config, url, contract, chain_id, key, passphrase_file, as_json)
 
 
+@app.command()
+def withdraw(
+    amount: Annotated[
+        str | None, typer.Argument(help="How much, in whole tokens; left out: everything.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    contract: Contract = None,
+    chain_id: ChainId = None,
+    key: KeyName = None,
+    passphrase_file: PassphraseFile = None,
+    as_json: AsJson = False,
+) -> None:
+    """Move what settled channels have brought from the contract's balance to the key's wallet.
+
+    \b
+    Example:
+        penstock channel withdraw --key pole --url http://127.0.0.1:8545 --contract 0x...
+    """
+    from penstock.cli.money import shown, sum_of
+    from penstock.cli.node import ledger_at, open_key, run, settings
+    from penstock.core.errors import OutOfFunds
+
+    read = settings(config, url, contract, chain_id, key, passphrase_file)
+
+    async def work(_asked: asyncio.Event) -> tuple[dict[str, Any], list[str]]:
+        signer = open_key(read.key)
+        async with ledger_at(read.ledger) as (ledger, token):
+            held = (await ledger.holdings(signer.address)).balance
+            wanted = sum_of(amount, token, "AMOUNT") if amount is not None else held
+            if wanted > held or held == 0:
+                raise OutOfFunds(f"the contract holds {shown(held, token)} for this key", "channels bring more")
+            mined = await ledger.withdraw(signer, wanted)
+            left = await ledger.holdings(signer.address)
+        document = {"withdrawn": wanted, "wallet": left.wallet, "balance": left.balance, "transactions": _mined(mined)}
+        return document, [f"withdrew {shown(wanted, token)}; the wallet has {shown(left.wallet, token)} now"]
+
+    document, lines = run(work)
+    answer(document, lines, as_json=as_json)
+
+
 def _act(
     channel: str,
     what: str,

@@ -18,6 +18,12 @@ app = typer.Typer(help="Make and list the keys that sign for this machine.", ric
 def new(
     name: Annotated[str, typer.Argument(help="What to call the key: letters, digits, - and _.", show_default=False)],
     passphrase_file: PassphraseFile = None,
+    devnet: Annotated[
+        int | None,
+        typer.Option(
+            help="Take a devnet's funded key of this number, which everybody knows.", show_default=False, min=0
+        ),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Make a key and keep it in an encrypted file.
@@ -29,6 +35,7 @@ def new(
     Example:
         penstock key new pole
         penstock key new pole --passphrase-file pole.pass --json
+        penstock key new trial --devnet 0
     """
     from penstock.core.identity import GROUP_ORDER, Key, to_hex
     from penstock.storage import keystore
@@ -36,7 +43,12 @@ def new(
     keys = home().keys
     keystore.free(keys, name)
     words = passphrase(name, passphrase_file, confirm=True)
-    secret = (1 + secrets.randbelow(GROUP_ORDER - 1)).to_bytes(32, "big")
+    if devnet is None:
+        secret = (1 + secrets.randbelow(GROUP_ORDER - 1)).to_bytes(32, "big")
+    else:
+        from penstock.ledgers.devnet.manifest import dev_key
+
+        secret = dev_key(devnet).secret
     path = keystore.create(keys, name, words, secret)
     address = to_hex(Key(secret).address)
     answer(
