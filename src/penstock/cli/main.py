@@ -26,7 +26,7 @@ import typer
 
 import penstock
 from penstock.cli import channel, consume, demo, devnet, key, replay, supply
-from penstock.cli.output import printable
+from penstock.cli.output import open_missing, printable, say
 from penstock.core.errors import PenstockError, UsageError
 
 app = typer.Typer(
@@ -76,6 +76,7 @@ def penstock_(
 
 def run() -> NoReturn:
     """The console entry: run the command line and exit with its code."""
+    open_missing()
     logging.basicConfig(stream=sys.stderr, level=logging.WARNING, format="penstock: %(levelname)s: %(message)s")
     sys.exit(_code(sys.argv[1:]))
 
@@ -129,7 +130,7 @@ def _failed(error: BaseException, code: int, as_json: bool) -> int:
         kind, message = "InternalError", f"internal error: {type(error).__name__}: {error}"
         advice = "please report it; rerun with PENSTOCK_TRACE=1 for the traceback"
     message, advice = printable(message), printable(advice)
-    print(f"penstock: {message}: {advice}" if advice else f"penstock: {message}", file=sys.stderr)
+    say(f"penstock: {message}: {advice}" if advice else f"penstock: {message}")
     if as_json:
         print(json.dumps({"error": {"kind": kind, "message": message, "advice": advice}}))
     return code

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import signal
-import sys
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 import typer
 
 from penstock.cli.config import Config, KeySection, LedgerSection, home, load, need, over
-from penstock.cli.output import printable
+from penstock.cli.output import printable, say
 from penstock.cli.passphrase import passphrase
 from penstock.core.errors import UsageError
 
@@ -64,10 +64,10 @@ class Told:
 
     def __call__(self, event: str, **facts: Any) -> None:
         if self.form == "json":
-            print(json.dumps({"event": event, **facts}), file=sys.stderr, flush=True)
+            say(json.dumps({"event": event, **facts}))
         elif self.form == "text":
             words = " ".join(f"{name}={value}" for name, value in facts.items() if value not in ("", None))
-            print(printable(f"penstock: {event} {words}".rstrip()), file=sys.stderr, flush=True)
+            say(printable(f"penstock: {event} {words}".rstrip()))
 
 
 class Account(NamedTuple):
@@ -181,6 +181,15 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
         await ledger.disconnect()
 
 
+def _fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """A fault of ours that nobody awaits: one line, and the traceback where it is asked for."""
+    error = context.get("exception")
+    what = f"{type(error).__name__}: {error}" if error is not None else context.get("message")
+    say(printable(f"penstock: internal error: {what}: please report it; PENSTOCK_TRACE=1 adds the traceback"))
+    if os.environ.get("PENSTOCK_TRACE") == "1":
+        loop.default_exception_handler(context)
+
+
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
     """Run a command's coroutine. It is given an event that the first Ctrl-C or SIGTERM sets; the second ends it.
 
@@ -198,8 +207,10 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
                 doing.cancel()
             asked.set()
 
+        loop = asyncio.get_running_loop()
+        loop.set_exception_handler(_fault)
         for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stop)
+            loop.add_signal_handler(number, stop)
         return await doing
 
     try:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -17,6 +19,26 @@ def answer(document: dict[str, object], lines: list[str], *, as_json: bool) -> N
     """Print `document` as one line of JSON, or `lines` for people."""
     for line in [json.dumps(document)] if as_json else lines:
         typer.echo(printable(line))
+
+
+def say(line: str) -> None:
+    """Print a line on stderr. Once nobody reads it any more, lines go nowhere: a log that was left stops no supply."""
+    try:
+        print(line, file=sys.stderr, flush=True)
+    except OSError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+
+
+def open_missing() -> None:
+    """Open stdin, stdout and stderr where we were started without: the next file opened would be in their place."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # takes the lowest number that is free
+    sys.stdin = sys.stdin or os.fdopen(0, closefd=False)
+    sys.stdout = sys.stdout or os.fdopen(1, "w", closefd=False)
+    sys.stderr = sys.stderr or os.fdopen(2, "w", closefd=False)
 
 
 def make_new(directory: Path) -> None:

@@ -254,7 +254,7 @@ class Supplier:
         self.site.tell(
             "ended",
             session=session.digest.hex(),
-            reason=str(session.reason),
+            reason=str(session.reason or ""),
             total=session.meter.total,
             paid=session.paid,
             complete=session.complete,
