@@ -134,7 +134,7 @@ class Street:
         self.last_key = self.key  # of the last thief whose session was accepted
         self.supplier: Supplier
         self.server: Server
-        self.cleanups: list[Callable[[], Any]] = []
+        self.thieves: list[Thief] = []
 
     # ---- the pole
 
@@ -171,7 +171,7 @@ class Street:
 
     async def thief(self, key: Key) -> Thief:
         thief = Thief(await connect(HOST, self.server.port, key))
-        self.cleanups.append(thief.leave)
+        self.thieves.append(thief)
         return thief
 
     async def offered(self, thief: Thief) -> Offer:
@@ -322,14 +322,14 @@ async def street(
         if serves:
             await until(lambda: made.supplier.shell is None, "the pole is still busy")
             await made.serves()
-        for cleanup in made.cleanups:
-            cleanup()
+        for thief in made.thieves:
+            thief.leave()
         await until(lambda: not made.supplier.visits, "visits stay")
         await until(lambda: len(asyncio.all_tasks()) <= tasks, "tasks stay")
         await until(lambda: descriptors(node) <= files, "descriptors stay")
     finally:
-        for cleanup in made.cleanups:
-            cleanup()
+        for thief in made.thieves:
+            thief.leave()
         await made.close()
         await ledger.disconnect()
     assert made.faults == []

@@ -124,7 +124,9 @@ class SessionShell:
                 self.run(effects)
 
     def run(self, effects: list[Effect]) -> None:
-        """Queue effects and run what need not wait."""
+        """Queue effects and run what need not wait. Nothing once the session is over."""
+        if self.over:
+            return
         shut = False
         for effect in effects:
             if type(effect) is ShutValve:
