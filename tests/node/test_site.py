@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from typing import Any
@@ -11,14 +12,14 @@ import msgspec
 import pytest
 
 from penstock.core.channel import ChannelParams, Close
-from penstock.core.errors import BadTerms, PeerRefused
+from penstock.core.errors import BadTerms, OutOfFunds, PeerRefused
 from penstock.core.identity import Key
 from penstock.core.messages import Accepted, AskClose, Closing, Refused
 from penstock.core.units import MAX_INSTANT, Amount
-from penstock.node import book, clock
+from penstock.node import book, clock, lookout
 from penstock.node.site import CLOSE_MARGIN
 
-from .world import PRICE, SHORT, Street
+from .world import PRICE, SHORT, Street, until
 
 Open = Callable[..., AbstractAsyncContextManager[Street]]
 pytestmark = pytest.mark.asyncio
@@ -177,6 +178,21 @@ async def test_settling_skips_a_bad_row_and_pays_all(open_street: Open) -> None:
         assert it.site.unsettled == 0
         assert (await it.ledger.holdings(it.key.address)).tokens - before == 3 * HELD
         assert all(row.settled for row in book.channels(it.journal) if row.close)
+
+
+async def test_a_pole_without_ether_goes_on_looking_and_selling(
+    open_street: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(lookout, "SHORTEST", 0.1)
+    monkeypatch.setattr(lookout, "LONGEST", 0.1)
+    async with open_street(key=Key(os.urandom(32))) as it:
+        key, params = await paid(it)
+        with pytest.raises(OutOfFunds, match="gas"):
+            await it.site.settle()
+        assert it.site.unsettled == 1
+        await it.ledger.close(key, params, None)
+        await until(lambda: len(it.told.of("not answered")) > 2, "it looks no more")
+        assert "ether" in it.told.of("not answered")[0]["error"]
 
 
 async def test_a_restarted_site_settles_what_was_signed(open_street: Open) -> None:

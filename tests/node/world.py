@@ -124,13 +124,15 @@ class Thief:
 class Street:
     """One pole that sells, and what a test needs around it."""
 
-    def __init__(self, directory: Path, manifest: Manifest, ledger: EvmLedger, fresh_key: Callable[[], Key]) -> None:
+    def __init__(
+        self, directory: Path, manifest: Manifest, ledger: EvmLedger, fresh_key: Callable[[], Key], key: Key | None
+    ) -> None:
         self.directory, self.manifest, self.ledger, self.fresh_key = directory, manifest, ledger, fresh_key
         self.told = Told()
         self.sessions: list[Session] = []
         self.faults: list[dict[str, Any]] = []
         self.skew = 0  # ms that the pole's clock is ahead
-        self.key = fresh_key()
+        self.key = key or fresh_key()
         self.last_key = self.key  # of the last thief whose session was accepted
         self.supplier: Supplier
         self.server: Server
@@ -305,11 +307,17 @@ def descriptors(apart_from: int) -> int:
 
 @asynccontextmanager
 async def street(
-    directory: Path, manifest: Manifest, fresh_key: Callable[[], Key], *, serves: bool = True, **pole: Any
+    directory: Path,
+    manifest: Manifest,
+    fresh_key: Callable[[], Key],
+    *,
+    serves: bool = True,
+    key: Key | None = None,
+    **pole: Any,
 ) -> AsyncIterator[Street]:
     """A street that must be left as it was found: no task, descriptor or fault stays, and the pole still sells."""
     ledger = await EvmLedger.connect(manifest.url, parse_address(manifest.contracts["CryptoEuroChannel"]))
-    made = Street(directory, manifest, ledger, fresh_key)
+    made = Street(directory, manifest, ledger, fresh_key, key)
     asyncio.get_running_loop().set_exception_handler(lambda _, context: made.faults.append(context))
     try:
         await made.open(**pole)
@@ -320,6 +328,8 @@ async def street(
         tasks, files = len(asyncio.all_tasks()), descriptors(node)
         yield made
         if serves:
+            if made.supplier.shell is not None:  # its patience is what other tests wait for
+                made.supplier.shell.abandon()
             await until(lambda: made.supplier.shell is None, "the pole is still busy")
             await made.serves()
         for thief in made.thieves:

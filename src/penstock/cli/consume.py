@@ -120,7 +120,9 @@ async def _consume(
     from penstock.sim.line import LineMeter
     from penstock.transports.tls import connect
 
-    host, port = endpoint(need(section.supplier, "consume", "supplier"))
+    if section.supplier is None:
+        raise UsageError("no supplier is named", "give its HOST:PORT, or write supplier under [consume] in config.toml")
+    host, port = endpoint(section.supplier)
     cable = Path(need(section.line, "consume", "line"))
     need(section.max_price, "consume", "max_price")
     need(section.budget, "consume", "budget")

@@ -192,7 +192,7 @@ class Shop:
 
     async def _settle(self) -> None:
         """Send signed closes to the ledger as they come; try again later where it does not answer."""
-        from penstock.core.errors import JournalError, LedgerError
+        from penstock.core.errors import JournalError, LedgerError, OutOfFunds
 
         while True:
             await asyncio.sleep(0.2)
@@ -200,7 +200,7 @@ class Shop:
                 continue
             try:
                 self.mined += await self._site.settle()
-            except LedgerError as error:
+            except (LedgerError, OutOfFunds) as error:
                 self._told("not settled", error=error.line())
                 await asyncio.sleep(RETRY)
             except JournalError as error:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 import msgspec
 
 from penstock.core.channel import ChannelParams
-from penstock.core.errors import LedgerError
+from penstock.core.errors import LedgerError, PenstockError
 from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Reason
 from penstock.core.ports import ChannelState, Journal, Ledger
@@ -75,6 +75,8 @@ class Lookout:
                     await self._look(watched)
                 except LedgerError as error:
                     self._unseen(watched, error)
+                except PenstockError as error:  # no ether for the answer: somebody may send some before it is too late
+                    self._tell("not answered", channel=to_hex(watched.params.id), error=error.line())
 
     def _pause(self) -> float:
         shortest = min((watched.params.period for watched in self._channels.values()), default=3_600)

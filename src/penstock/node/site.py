@@ -200,7 +200,11 @@ class Site:
             own = mined
             if state.status == "open":
                 self.tell("closing alone", channel=book.name_of(row))
-                own = await self._ledger.close(self.key, row.params, book.filing_of(self.journal, row))
+                try:
+                    own = await self._ledger.close(self.key, row.params, book.filing_of(self.journal, row))
+                except TransactionFailed as error:  # it must not keep the others waiting; the next start tries again
+                    self.tell("not closed", channel=book.name_of(row), error=error.line())
+                    continue
                 mined = mined + own
             done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *own)).rows()
             self.lookout.forget(row.params.id)
