@@ -429,3 +429,23 @@ async def test_a_journal_that_fails_shuts_the_valve_and_closes_the_business(open
         assert it.supplier.fault is not None
         assert it.line.power() == 0
         assert taken(it) <= LIMIT
+
+
+@pytest.mark.asyncio
+async def test_a_channel_whose_last_session_left_owing_gets_no_more_credit(open_street: Open) -> None:
+    async with open_street(patience=SHORT) as it:
+        thief, _propose, payer = await it.robs()
+        await until(lambda: it.supplier.shell is None, "the thief still draws")
+        assert it.sessions[-1].control.exposure > 0
+        thief.leave()
+        again = await it.thief(it.last_key)
+        stream = (payer._row.note.voucher.nonce, 0)
+        once_more, _ = it.proposal(it.last_key, await it.offered(again), payer._params, stream=stream)
+        refused = await again.ask(once_more, Refused)
+        assert "not paid in full" in refused.why
+        await it.crash()
+        await it.open()
+        again = await it.thief(it.last_key)
+        once_more, _ = it.proposal(it.last_key, await it.offered(again), payer._params, stream=stream)
+        refused = await again.ask(once_more, Refused)
+        assert "not paid in full" in refused.why

@@ -17,9 +17,9 @@ from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
 from penstock.core.session import Role, SessionRow
-from penstock.core.units import Instant
+from penstock.core.units import Amount, Instant
 from penstock.node import book
-from penstock.node.book import ChannelRow
+from penstock.node.book import OWING_ROWS, ChannelRow
 from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
@@ -52,6 +52,7 @@ class Site:
         self._tasks = Tasks()
         self._looking = False
         self._in_use: set[bytes] = set()
+        self._owing = {key.removeprefix(OWING_ROWS) for key, _ in journal.load(OWING_ROWS)}
         self._signed = [row.params.id for row in book.channels(journal) if row.close and not row.settled]
 
     def start(self) -> None:
@@ -79,6 +80,8 @@ class Site:
         stream = decode_terms(terms.rail_terms)
         params = stream.params
         check_terms(self._offer, stream, deposit=stream.amount, tick_value=terms.offer.tick_value)
+        if params.id in self._owing:
+            raise BadTerms("the last session in this channel was not paid in full", "open another channel")
         if params.id in self._in_use:
             raise BadTerms("the channel is paying another session", "wait for its end, or open another channel")
         self._in_use.add(params.id)
@@ -118,6 +121,12 @@ class Site:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
         self._in_use.add(stream.params.id)
         return StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id))
+
+    def left_owing(self, terms: Terms, exposure: Amount) -> None:
+        """A session ended with so much unpaid: the channel gets no more credit. Another one costs its opener gas."""
+        channel = decode_terms(terms.rail_terms).params.id
+        self._owing.add(channel)
+        self.journal.write(((OWING_ROWS + channel, encode(exposure)),), lambda _error: None)
 
     def release(self, terms: Terms) -> None:
         """The session under these terms is over: its channel may pay another."""

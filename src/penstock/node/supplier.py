@@ -245,6 +245,8 @@ class Supplier:
         assert shell is not None
         session = shell.session
         self._shut_valve()
+        if not session.complete and session.control.exposure:
+            self.site.left_owing(session.terms, session.control.exposure)
         self.site.release(session.terms)
         if error is not None:
             self.fail(error)
