@@ -22,7 +22,7 @@ lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/run ## replay the month and print rates
+bench: $(VENV)/run ## replay 100 real sessions and print rates against bare hashing and fsync
 	@$(BIN)/python -m bench
 
 diagrams: | $(BIN)/python ## draw the pictures of ARCHITECTURE.md from their texts
@@ -44,7 +44,9 @@ $(BIN)/python:
 # The editable install compiles the contracts, so it is renewed when one of them changes.
 $(VENV)/run: requirements/run.lock $(BUILD) | $(BIN)/python
 	@echo "setting up $(VENV) (once; about a minute)"
+	@echo "  packages, each checked against its hash ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/run.lock
+	@echo "  penstock itself, and its contracts ..."
 	@$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 	@touch $@
 

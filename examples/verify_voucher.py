@@ -11,6 +11,8 @@ from hashlib import sha256
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
+if len(sys.argv) != 2:
+    sys.exit("usage: verify_voucher.py VOUCHER.json")
 with open(sys.argv[1]) as file:
     voucher = json.load(file)
 

@@ -37,8 +37,8 @@ def list_(as_json: AsJson = False) -> None:
     journal = read_journal()
     documents = [_document(journal, row) for row in book.channels(journal)]
     lines = [
-        f"{one['channel'][:18]}...  {one['role']:8}  deposit {one['deposit']:>12,}  "
-        f"vouchers {one['worth']:>12,}  {one['status']}"
+        f"{one['channel'][:14]}...  {one['role']:8}  deposit {one['deposit']:>11,}  "
+        f"vouchers {one['worth']:>11,}  {one['status']}"
         for one in documents
     ]
     answer({"channels": documents}, lines or ["no channels yet"], as_json=as_json)

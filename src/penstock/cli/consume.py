@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from penstock.sim.line import LineMeter
 
 REPORT = 0.25  # seconds between two looks
+_FAILURES = ("meters disagree", "peer cheated", "device failed", "supply stalled", "payment stalled")
 
 
 def consume(
@@ -43,7 +44,9 @@ def consume(
         str | None, typer.Option(help="Most to pay per kWh, m3, ..., in whole tokens.", show_default=False)
     ] = None,
     budget: Annotated[str | None, typer.Option(help="Most to pay in all, in whole tokens.", show_default=False)] = None,
-    deposit: Annotated[str | None, typer.Option(help="Open a new channel with this much.", show_default=False)] = None,
+    deposit: Annotated[
+        str | None, typer.Option(help="Open a new channel with at least this much.", show_default=False)
+    ] = None,
     expect: Annotated[str | None, typer.Option(help="Buy from this address and no other.", show_default=False)] = None,
     line: Annotated[
         str | None, typer.Option(help="File of the simulated line that our meter is on.", show_default=False)
@@ -89,8 +92,12 @@ def consume(
 
         raise PeerRefused(
             f"the session ended without a receipt: {document['reason']}{_because(document)}",
-            "`penstock channel list` shows what the channel holds",
+            "`penstock channel list` shows what the channel holds; ticks that no voucher has folded yet come on top",
         )
+    if document["reason"] in _FAILURES:
+        from penstock.core.errors import RemoteError
+
+        raise RemoteError(f"{document['reason']}{_because(document)}", "both sides signed what was paid until then")
 
 
 def _because(document: dict[str, Any]) -> str:
@@ -149,6 +156,8 @@ async def _consume(
                     watching.cancel()
                     with suppress(asyncio.CancelledError):
                         await watching
+                if look is not None:
+                    look.show(session, 0)
             channel = book.channel_of(journal, book.channel_in(session.row))
     finally:
         meter.detach()

@@ -86,7 +86,7 @@ class Stage:
     def _finish(self, total: int, paid: int) -> None:
         for facts in self._sides.values():
             if facts:
-                facts |= {"total": total, "paid": paid, "ticks": paid // TICK, "exposure": 0}
+                facts |= {"total": total, "supplier_total": total, "paid": paid, "ticks": paid // TICK, "exposure": 0}
         self._power = 0
 
     def _step(self, text: str) -> None:
@@ -107,7 +107,7 @@ class Stage:
             return
         facts = Facts(
             power=self._power,
-            supplier_total=supplier["total"],
+            supplier_total=consumer.get("supplier_total", consumer["total"]),  # both read at the same instant
             consumer_total=consumer["total"],
             target=self._charge.energy_wh,
             unit="Wh",

@@ -78,6 +78,6 @@ class SessionView:
                 "consumer": session.control.exposure,
             },
             limit=terms.offer.credit_limit,
-            state=str(session.state) if session.linked else "waiting for the link",
+            state=str(session.state) if session.linked or session.complete else "waiting for the link",
         )
         self._live.update(panel(self._title, facts, self._token))

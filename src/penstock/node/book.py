@@ -87,7 +87,7 @@ def channel_named(journal: Rowed, name: str) -> ChannelRow:
     Raises:
         UsageError: none, or several.
     """
-    wanted = name.lower().removeprefix("0x")
+    wanted = name.lower().removeprefix("0x").rstrip(".")  # as `channel list` shortens it
     found = [row for row in channels(journal) if row.params.id.hex().startswith(wanted)] if wanted else []
     if len(found) == 1:
         return found[0]

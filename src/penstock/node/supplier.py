@@ -146,11 +146,11 @@ class Supplier:
             RemoteError: the terms are not what we offered, or would not be paid. Nothing has changed.
         """
         terms = propose.terms
-        self._check_free()
+        self.check_free()
         self._check(terms, propose.signature, visit.link)
         payee, rows = await self.site.admit(terms, propose.evidence)
         try:
-            self._check_free()  # whoever is still being looked at keeps nobody out
+            self.check_free()  # whoever is still being looked at keeps nobody out
             self._admitting = True
             try:
                 row = await self._keep(visit, propose, rows)
@@ -178,11 +178,16 @@ class Supplier:
             raise PeerRefused("the peer went away before its session began")
         return row
 
-    def _check_free(self) -> None:
+    def check_free(self) -> None:
+        """Pass where a session could begin now.
+
+        Raises:
+            PeerRefused: one is under way, or we have a fault.
+        """
         if self.fault is not None:
             raise PeerRefused("the supplier has a fault")
         if self.shell is not None or self._admitting:
-            raise PeerRefused("the pole is busy with another session")
+            raise PeerRefused("the pole is busy with another session; try again when it has ended")
 
     def _check(self, terms: Terms, signature: bytes, link: Link) -> None:
         terms.check()
@@ -328,7 +333,12 @@ class Visit:
         supplier = self._supplier
         match message:
             case AskOffer():
-                self.send(supplier.offer())
+                try:
+                    supplier.check_free()  # before anybody opens a channel for it
+                except PeerRefused as error:
+                    self.send(Refused(str(error)))
+                else:
+                    self.send(supplier.offer())
             case Resume():
                 try:
                     supplier.resume(self, message)
