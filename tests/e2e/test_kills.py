@@ -34,7 +34,7 @@ ROUNDS: list[tuple[str, str, float, str]] = [
     ("pole", "accepted", 0.02, "pole"),
     ("pole", "accepted", 0.6, "pole car"),
     ("pole", "progress", 0.3, "car"),
-    ("pole", "ended", 0.02, "car"),
+    ("pole", "ended", 0.0, "car"),
     ("car", "accepted", 0.6, "pole"),
     ("pole", "close taken", 0.25, "pole"),
 ]

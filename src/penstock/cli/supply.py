@@ -184,9 +184,10 @@ class Shop:
         }
 
     async def _signed_off(self, asked: asyncio.Event) -> None:
-        """Wait for the consumer to sign its channel off, or to leave without."""
+        """Wait for the consumer to sign its channel off, to leave without, or to come back from a crash."""
         for _ in range(int(LINGER / 0.05)):
-            if self._site.unsettled or asked.is_set() or not self._supplier.visits:
+            left = self._supplier.parted and not self._supplier.visits
+            if self._site.unsettled or asked.is_set() or left:
                 return
             await asyncio.sleep(0.05)
 

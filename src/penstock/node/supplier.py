@@ -87,6 +87,7 @@ class Supplier:
         self.shell: SessionShell | None = None
         self.visit: Visit | None = None  # the one whose link the session uses
         self.visits: set[Visit] = set()
+        self.parted = False  # whether the last visit left in order; one that was cut short may come back
         self.tasks = Tasks()
         self.fault: JournalError | None = None
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
@@ -381,4 +382,5 @@ class Visit:
 
     def _on_lost(self, error: PenstockError) -> None:
         self.gone = True
+        self._supplier.parted = isinstance(error, PeerRefused)
         self._supplier.left(self)
