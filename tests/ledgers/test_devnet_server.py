@@ -343,7 +343,7 @@ async def test_time_passes_on_the_chain_when_nobody_sends(monkeypatch: pytest.Mo
 @pytest.mark.asyncio
 async def test_an_internal_failure_shows_no_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
     def broken(self: Rpc) -> str:
-        raise RuntimeError("secret path /root")
+        raise RuntimeError("secret path /home/somebody")
 
     monkeypatch.setattr(Rpc, "eth_gasPrice", broken)
     async with own_server() as (url, _):
