@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from penstock.core.identity import Key
 from penstock.core.messages import Reason
+from penstock.core.ports import Mined, SignedClose
 from penstock.core.session import Patience
-from penstock.core.units import Duration, Instant
+from penstock.core.units import Amount, Duration, Instant
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, lookout
 from penstock.node.clock import now
@@ -70,6 +72,31 @@ async def test_a_close_that_is_signed_but_overtaken_is_not_called_settled(open_s
         await it.ledger.close(car.key, row.params, None)
         await it.site.settle()
         assert it.told.of("not open any more")[-1]["channel"] == book.name_of(row)
+        await until(lambda: it.told.of("filed"), "nothing was filed")
+        assert it.told.of("filed")[-1]["worth"] == bought.paid
+
+
+@pytest.mark.asyncio
+async def test_an_opener_quicker_than_the_signed_close_is_answered(
+    open_street: OpenStreet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It adds a unit, so that the signed balances are not the pot, and begins to close alone."""
+    async with open_street() as it:
+        await it.site.settle()
+        async with it.car() as car:
+            bought = await car.buy(quantity=30)
+        (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+        together = it.ledger.close_together
+
+        async def overtaken(key: Key, rows: list[SignedClose]) -> list[Mined]:
+            await it.ledger.add(car.key, row.params, Amount(1))
+            await it.ledger.close(car.key, row.params, None)
+            return await together(key, rows)
+
+        monkeypatch.setattr(it.ledger, "close_together", overtaken)
+        await it.site.settle()
+        (kept,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+        assert not kept.settled
         await until(lambda: it.told.of("filed"), "nothing was filed")
         assert it.told.of("filed")[-1]["worth"] == bought.paid
 

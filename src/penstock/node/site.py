@@ -203,6 +203,17 @@ class Site:
         for row in batch:
             if row not in ready:
                 self.tell("not open any more", channel=book.name_of(row))  # the lookout answers
+        for row in ready:
+            self.lookout.forget(row.params.id)  # what settles now is settled by us
+        try:
+            return await self._settle_open(ready)
+        finally:
+            for row in ready:
+                record = book.channel_of(self.journal, row.params.id)
+                if record is not None and not record.settled:
+                    self.lookout.watch(row.params)
+
+    async def _settle_open(self, ready: list[ChannelRow]) -> list[Mined]:
         mined = await self._close_together(ready) if ready else []
         done: Rows = ()
         for row, state in zip(ready, await self._states(ready), strict=True):
@@ -215,8 +226,10 @@ class Site:
                     self.tell("not closed", channel=book.name_of(row), error=error.line())
                     continue
                 mined = mined + own
+            elif state.status != "settled":  # its opener was quicker than our transaction: the lookout answers
+                self.tell("not open any more", channel=book.name_of(row))
+                continue
             done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *own)).rows()
-            self.lookout.forget(row.params.id)
         await durable(self.journal, done)
         return mined
 

@@ -54,11 +54,6 @@ class Pool:
         if not waiting:
             del self._by_sender[transaction.sender]
 
-    def forget_mined(self, sender: bytes, nonce: int) -> None:
-        """Forget what `sender` has waiting below its next `nonce`."""
-        for transaction in [t for n, t in self._by_sender.get(sender, {}).items() if n < nonce]:
-            self.remove(transaction)
-
     def next_nonce(self, sender: bytes, nonce: int) -> int:
         """The first nonce from `nonce` on that `sender` has not used here."""
         waiting = self._by_sender.get(sender, {})
