@@ -47,6 +47,7 @@ from penstock.node.tasks import Tasks, durable
 
 OFFER_LIFE = Duration(60_000)  # how long a consumer may think about an offer
 BEAT = 1.0  # seconds between two looks at the clock
+BUSY = "the pole is busy with another session; try again when it has ended"
 GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 
 
@@ -185,10 +186,20 @@ class Supplier:
         Raises:
             PeerRefused: one is under way, or we have a fault.
         """
+        self.check_idle()
+        if self._admitting:
+            raise PeerRefused(BUSY)
+
+    def check_idle(self) -> None:
+        """Pass where no session is under way; whoever is still being looked at keeps nobody from an offer.
+
+        Raises:
+            PeerRefused: one is under way, or we have a fault.
+        """
         if self.fault is not None:
             raise PeerRefused("the supplier has a fault")
-        if self.shell is not None or self._admitting:
-            raise PeerRefused("the pole is busy with another session; try again when it has ended")
+        if self.shell is not None:
+            raise PeerRefused(BUSY)
 
     def _check(self, terms: Terms, signature: bytes, link: Link) -> None:
         terms.check()
@@ -335,7 +346,7 @@ class Visit:
         match message:
             case AskOffer():
                 try:
-                    supplier.check_free()  # before anybody opens a channel for it
+                    supplier.check_idle()  # before anybody opens a channel for it
                 except PeerRefused as error:
                     self.send(Refused(str(error)))
                 else:
