@@ -12,7 +12,7 @@ from penstock.core.channel import ChannelParams, Lock
 from penstock.ledgers.devnet.execute import Reverted
 
 from .model import Forbidden, Model
-from .world import PERIOD, START, Chainlet, World, abi_lock, abi_params
+from .world import PERIOD, START, Chainlet, World
 
 NEAR = Chainlet(5, 2, seed=b"near")
 SOON = Chainlet(4, 3, expiry=START + PERIOD + 500, seed=b"soon")
@@ -51,7 +51,7 @@ class Life:
         self.others = self.total - sum(world.balances())
         self.trees: list[list[Lock]] = [[], []]
         self.params: ChannelParams = world.params(two_way)
-        self.both(lambda m: m.open(deposit), lambda w: w.send(w.opener, "open", self.params, deposit))
+        self.both(lambda m: m.open(deposit), lambda w: w.open_by(w.opener, "open_with_keys", self.params, deposit))
 
     def both(self, model: Callable[[Model], None], contract: Callable[[World], Any]) -> bool:
         """Do the same in both; they agree on whether it is allowed, and on every balance afterwards."""
@@ -86,7 +86,7 @@ class Life:
             filing = self.world.filing(params, self.parties[who], amount, locks)
             if self.both(
                 lambda m: m.file(who, amount, tuple(locks), now),
-                lambda w: send(self.parties[who], "file", params, *filing),
+                lambda w: w.file(self.parties[who], params, *filing),
             ):
                 self.trees[who] = locks
         elif act == "prove":
@@ -94,8 +94,10 @@ class Life:
         elif act == "expire":
             who, at = args
             if at < len(self.trees[who]):
-                lock, payee = abi_lock(self.trees[who], at), self.parties[who].address
-                self.both(lambda m: m.expire(who, at, now), lambda w: send(w.stranger, "expire", params, payee, lock))
+                words = self.world.claims(self.trees[who], [(at, 0, b"")])
+                self.both(
+                    lambda m: m.expire(who, at, now), lambda w: send(w.stranger, "prove", params, who == 1, words)
+                )
         elif act == "settle":
             self.both(lambda m: m.settle(now), lambda w: send(w.stranger, "settle", params))
         elif act == "finish":
@@ -115,7 +117,7 @@ class Life:
         claims = self.world.claims(locks, [(at, count, preimage)])
         self.both(
             lambda m: m.prove(who, at, count, now),
-            lambda w: w.send(self.parties[who], "prove", self.params, claims),
+            lambda w: w.send(self.parties[who], "prove", self.params, who == 1, claims),
         )
 
     def leave(self, who: int) -> None:
@@ -126,7 +128,7 @@ class Life:
         if self.model.status != "settled":
             self.step("settle")
         assert self.model.status == "settled"
-        assert self.world.channel.call("channel", abi_params(self.params)) == (3, 0, 0, 0)
+        assert self.world.state(self.params) == (3, 0, 0, 0)
 
 
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
