@@ -37,7 +37,7 @@ def test_a_stale_close_is_answered(world: World) -> None:
     world.send(world.opener, "close", params)
     receipt = world.file(world.partner, params, *world.filing(params, world.partner, 7 * EURO, nonce=3))
     event = world.channel.events(receipt, "Filed")[0]
-    assert event["filing"] == 7 * EURO | 3 << 96 | 1 << 160
+    assert event["filing"] == 7 * EURO | 3 << 96 | 1 << 160 | (world.chain.now() + PERIOD) << 161
     _settle(world, params)
     assert world.gains(before) == (-7 * EURO, 7 * EURO)
 

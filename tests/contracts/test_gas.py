@@ -25,11 +25,11 @@ def test_gas_of_opening_and_adding(world: World) -> None:
     gas = world.channel.send(world.opener, "open_with_keys", *world.opening(world.params(), 5 * EURO)).gas
     _report("open from balance, other keys", gas, 55_000)
     apart = world.params(counter=APART + 1, **plain)
-    gas = world.channel.send(world.opener, "open_from_token", *world.opening(apart, EURO)).gas
+    gas = world.channel.send(world.opener, "open_from_token", *abi_place(apart, EURO)).gas
     _report("open from token", gas, 74_500)
     world.token.send(world.opener, "approve", world.channel.address, 5 * EURO)
     apart = world.params(counter=APART + 2, **plain)
-    gas = world.channel.send(world.opener, "open_from_token", *world.opening(apart, 5 * EURO)).gas
+    gas = world.channel.send(world.opener, "open_from_token", *abi_place(apart, 5 * EURO)).gas
     _report("open from token, allowance used up", gas, 73_000)
     apart = world.params(counter=APART + 3, **plain)
     gas = world.channel.send(

@@ -59,7 +59,7 @@ def test_opening_needs_the_balance(world: World) -> None:
 
 def test_opening_from_the_wallet_leaves_the_balance_alone(world: World) -> None:
     balance, wallet, params = world.balance(world.opener), world.wallet(world.opener), world.params()
-    world.open_by(world.opener, "open_from_token", params, 5 * EURO)
+    world.open_by(world.opener, "open_from_token_with_keys", params, 5 * EURO)
     assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
     assert (world.balance(world.opener), world.wallet(world.opener)) == (balance, wallet - 5 * EURO)
 
@@ -151,7 +151,7 @@ def test_only_the_opener_opens_with_its_own_money(world: World) -> None:
     before = world.balance(world.opener), world.wallet(world.opener)
     params, (deadline, signature) = world.params(), world.permit(EURO)
     world.open_by(world.stranger, "open_with_keys", params, 1)
-    for name, *args in (("open_from_token",), ("open_with_permit", deadline, signature)):
+    for name, *args in (("open_from_token_with_keys",), ("open_with_permit", deadline, signature)):
         with pytest.raises(Reverted, match="token: allowance too low"):
             world.open_by(world.stranger, str(name), world.params(), EURO, *args)
     assert world.state(params)[0] == ABSENT
@@ -161,7 +161,7 @@ def test_only_the_opener_opens_with_its_own_money(world: World) -> None:
 def test_no_party_is_zero(world: World) -> None:
     params = world.params(partner=ZERO)
     for name, args in (("open", abi_place(params, 1)), ("open_with_keys", world.opening(params, 1))):
-        with pytest.raises(Reverted, match="channel: zero address"):
+        with pytest.raises(Reverted, match="channel: no address"):
             world.channel.send(world.opener, name, *args)
 
 
@@ -171,7 +171,7 @@ def test_a_key_that_is_left_out_is_the_account(world: World) -> None:
     world.open_by(world.opener, "open_with_keys", params, 1)
     full = tuple(map(word, (params.opener, params.partner, params.opener_key, params.partner_key)))
     for given in (abi_params(params), (*full, params.terms), (*full[:3], 0, params.terms)):
-        assert world.channel.call("channel", given)[:2] == (OPEN, 1)
+        assert world.channel.call("channel", given)[0] & (2**96 - 1) == 1
 
 
 @pytest.mark.parametrize("place", range(4))
@@ -219,7 +219,11 @@ def test_a_closed_channel_never_opens_again(world: World) -> None:
     params = world.open(5 * EURO)
     world.channel.send(world.stranger, "close_together", world.consent(params, 5 * EURO, 0))
     assert world.state(params) == (SETTLED, 0, 0, 0)
-    for name, *args in (("open_with_keys",), ("open_from_token",), ("open_with_permit", *world.permit(5 * EURO))):
+    for name, *args in (
+        ("open_with_keys",),
+        ("open_from_token_with_keys",),
+        ("open_with_permit", *world.permit(5 * EURO)),
+    ):
         with pytest.raises(Reverted, match="channel: counter used"):
             world.open_by(world.opener, str(name), params, 5 * EURO, *args)
     with pytest.raises(Reverted, match="channel: counter used"):
@@ -240,19 +244,38 @@ def test_a_plain_opening_uses_its_counter_too(world: World) -> None:
         world.channel.send(world.opener, "open", *abi_place(world.params(), world.balance(world.opener) + 1))
 
 
+def test_a_plain_opening_from_the_wallet_takes_a_counter_apart_once(world: World) -> None:
+    params = world.params(counter=APART + 1, **world.plain)
+    wallet = world.wallet(world.opener)
+    world.channel.send(world.opener, "open_from_token", *abi_place(params, 5 * EURO))
+    assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
+    assert world.wallet(world.opener) == wallet - 5 * EURO
+    world.channel.send(world.opener, "close_together", world.consent(params, 5 * EURO, 0))
+    for used in (params, world.params(**world.plain)):
+        with pytest.raises(Reverted, match="channel: counter used"):
+            world.channel.send(world.opener, "open_from_token", *abi_place(used, 1))
+    for params, reason in (
+        (world.params(counter=APART, partner=ZERO), "no address"),
+        (world.params(counter=APART, partner=world.opener.address), "both parties are the same"),
+        (world.params(counter=APART, period=59), "period out of bounds"),
+    ):
+        with pytest.raises(Reverted, match=f"channel: {reason}"):
+            world.channel.send(world.opener, "open_from_token", *abi_place(params, 1))
+
+
 @pytest.mark.parametrize("counter", [APART, 2**64 - 1])
 def test_a_counter_apart_works_once_and_leaves_the_account_alone(world: World, counter: int) -> None:
     lowest = world.channel.call("account", world.opener.address)[1]
     params = world.params(counter=counter)
     for _ in range(2):
         assert world.state(params) == (ABSENT, 0, 0, 0)
-        world.open_by(world.opener, "open_from_token", params, 5 * EURO)
+        world.open_by(world.opener, "open_from_token_with_keys", params, 5 * EURO)
         assert world.state(params) == (OPEN, 5 * EURO, 0, 0)
         with pytest.raises(Reverted, match="channel: counter used"):
             world.open_by(world.opener, "open_with_keys", params, EURO)
         world.channel.send(world.stranger, "close_together", world.consent(params, 5 * EURO, 0))
         assert world.state(params)[0] == SETTLED
-        for name in ("open_from_token", "open_with_keys"):
+        for name in ("open_from_token_with_keys", "open_with_keys"):
             with pytest.raises(Reverted, match="channel: counter used"):
                 world.open_by(world.opener, name, params, EURO)
         params = world.params(counter=counter, period=PERIOD + 1)  # another channel
@@ -266,7 +289,7 @@ def test_each_side_of_a_two_way_channel_adds_to_its_own(world: World) -> None:
     world.send(world.partner, "add", params, 3)
     receipt = world.send(world.partner, "add_from_token", params, 6)
     assert world.state(params) == (OPEN, 11, 9, 0)
-    assert world.channel.events(receipt, "Added")[0]["deposits"] == 11 | 9 << 96
+    assert world.channel.events(receipt, "Added")[0]["channel"] == params.id
 
 
 def test_only_the_opener_adds_to_a_one_way_channel(world: World) -> None:
@@ -327,4 +350,4 @@ def test_a_cancelled_authorization_opens_nothing(world: World) -> None:
     world.token.send(world.stranger, "cancelAuthorization", world.opener.address, nonce, v, r, s)
     with pytest.raises(Reverted, match="token: authorization used"):
         world.send(world.stranger, "open_with_authorization", params, *world.authorization(params, EURO))
-    assert world.channel.call("channel", abi_params(params))[0] == ABSENT
+    assert world.state(params)[0] == ABSENT

@@ -385,13 +385,17 @@ class World:
 
     def state(self, params: ChannelParams) -> tuple[int, int, int, int]:
         """(status, opener deposit, partner deposit, closes_at) of a channel."""
-        status, opener, partner, closes_at, *_ = self.channel.call("channel", abi_params(params))
-        return status, opener, partner, closes_at
+        word, _, lowest = self.channel.call("channel", abi_params(params))
+        if not word >> 232 & 1:
+            return 3 if word or params.counter < lowest else 0, 0, 0, 0
+        closes_at = word >> 192 & (2**40 - 1)
+        partner = word >> 96 & (2**96 - 1) if params.two_way else 0
+        return 2 if closes_at else 1, word & (2**96 - 1), partner, closes_at
 
     def drawn(self, params: ChannelParams) -> tuple[int, int]:
         """What opener and partner have been paid from a channel so far."""
-        *_, opener, partner = self.channel.call("channel", abi_params(params))
-        return opener, partner
+        drawn = self.channel.call("channel", abi_params(params))[1]
+        return drawn & (2**96 - 1), drawn >> 96
 
     def filed(self, params: ChannelParams, payee: Key) -> tuple[int, int, int, bytes]:
         """(amount, locked, locked until, tree) filed in a party's favour."""

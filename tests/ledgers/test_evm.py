@@ -169,7 +169,7 @@ async def test_a_token_without_permits_is_approved_first(devnet: Manifest) -> No
         params = channel_of(ledger, opener, two_way=True)
         assert [mined.what for mined in await ledger.open(opener, params, Amount(3_000))] == [
             "approve",
-            "open from token",
+            "open from token with keys",
         ]
         assert [mined.what for mined in await ledger.add(opener, params, Amount(2_000))] == [
             "approve",

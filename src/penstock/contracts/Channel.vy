@@ -193,9 +193,9 @@ event Opened:
     terms: uint256
 
 
+# The channel's word has the sums.
 event Added:
     channel: indexed(bytes32)
-    deposits: uint256  # the opener's (96 bits) | the partner's (96), after it
 
 
 event Claimed:
@@ -220,7 +220,7 @@ event Closing:
     closes_at: uint256
 
 
-# `filing`: amount (96 bits) | nonce (64) | whether the payee is the partner (1)
+# `filing`: amount (96 bits) | nonce (64) | whether the payee is the partner (1) | when the challenge ends (the rest)
 event Filed:
     channel: indexed(bytes32)
     filing: uint256
@@ -240,10 +240,10 @@ event Expired:
     freed: uint256
 
 
+# `release`: amount (96 bits) | nonce (64) | whether the payee is the partner (1) | when the challenge ends (the rest)
 event Released:
     channel: indexed(bytes32)
-    nonce: uint256
-    amount: uint256
+    release: uint256
 
 
 # What was credited now, the opener's (96 bits) | the partner's (96) | whether open locks still hold a rest (1).
@@ -307,23 +307,35 @@ def open(place: uint256, terms: uint256):
     """
     @notice Open a channel from the caller's balance, with the two accounts as voucher keys.
     @dev The cheapest way in: two words of calldata, which hold all that the id commits to, and an empty anonymous log by
-         which a node finds the transaction.
+         which a node finds the transaction. What is computed twice is cheaper so than kept.
     @param place The partner (160 bits) | the deposit (96, token units; may be 0).
     @param terms Counter, which must be ordinary, direction and period.
     """
     partner: uint256 = place & UINT160
-    sender: uint256 = convert(msg.sender, uint256)
-    if partner == 0 or partner == sender or unsafe_sub(terms >> PERIOD_SHIFT, MIN_PERIOD) > MAX_PERIOD - MIN_PERIOD:
-        self._check_terms(sender, partner, sender, partner, terms)
+    # A sum of truths costs less than `or`, which jumps.
+    if (
+        convert(partner == 0, uint256)
+        | convert(partner == convert(msg.sender, uint256), uint256)
+        | convert(unsafe_sub(terms >> PERIOD_SHIFT, MIN_PERIOD) > MAX_PERIOD - MIN_PERIOD, uint256)
+    ) != 0:
+        self._check_terms(convert(msg.sender, uint256), partner, convert(msg.sender, uint256), partner, terms)
     counter: uint256 = terms & UINT64
-    account: uint256 = self.accounts[sender]
-    if counter < account & UINT64 or counter >= APART:
+    account: uint256 = self.accounts[convert(msg.sender, uint256)]
+    if convert(counter < account & UINT64, uint256) | convert(counter >= APART, uint256) != 0:
         self._refuse("counter used")
     if account >> 64 < place >> 160:
         self._refuse("balance too low")
-    self.accounts[sender] = unsafe_add(unsafe_sub(account >> 64, place >> 160) << 64, unsafe_add(counter, 1))
+    self.accounts[convert(msg.sender, uint256)] = unsafe_add(
+        unsafe_sub(account >> 64, place >> 160) << 64, unsafe_add(counter, 1)
+    )
     # The slot is free: no two channels of an opener have the same counter.
-    self.channels[keccak256(abi_encode(SEED, sender, partner, sender, partner, terms))] = (place >> 160) | (1 << EXISTS)
+    self.channels[
+        keccak256(
+            abi_encode(
+                SEED, convert(msg.sender, uint256), partner, convert(msg.sender, uint256), partner, terms
+            )
+        )
+    ] = (place >> 160) | (1 << EXISTS)
     raw_log([], b"")
 
 
@@ -342,9 +354,34 @@ def open_with_keys(place: uint256, terms: uint256, opener_key: uint256, partner_
 
 @external
 @nonreentrant
-def open_from_token(place: uint256, terms: uint256, opener_key: uint256, partner_key: uint256):
+def open_from_token(place: uint256, terms: uint256):
     """
-    @notice Open a channel straight from the caller's wallet. Needs an allowance. Cheapest with a counter apart.
+    @notice Open a channel straight from the caller's wallet, with the two accounts as voucher keys. Needs an allowance.
+            The token's own log of the transfer leads to the transaction.
+    @param place The partner (160 bits) | the deposit (96, token units).
+    @param terms Counter, which must be apart, direction and period.
+    """
+    partner: uint256 = place & UINT160
+    if (
+        convert(partner == 0, uint256)
+        | convert(partner == convert(msg.sender, uint256), uint256)
+        | convert(unsafe_sub(terms >> PERIOD_SHIFT, MIN_PERIOD) > MAX_PERIOD - MIN_PERIOD, uint256)
+    ) != 0:
+        self._check_terms(convert(msg.sender, uint256), partner, convert(msg.sender, uint256), partner, terms)
+    self._pull(convert(msg.sender, uint256), place >> 160)
+    id: bytes32 = keccak256(
+        abi_encode(SEED, convert(msg.sender, uint256), partner, convert(msg.sender, uint256), partner, terms)
+    )
+    if convert(terms & APART == 0, uint256) | self.channels[id] != 0:
+        self._refuse("counter used")
+    self.channels[id] = (place >> 160) | (1 << EXISTS)
+
+
+@external
+@nonreentrant
+def open_from_token_with_keys(place: uint256, terms: uint256, opener_key: uint256, partner_key: uint256):
+    """
+    @notice Open a channel straight from the caller's wallet, with any counter and voucher keys. Needs an allowance.
     @param place The partner (160 bits) | the deposit (96, token units).
     @param terms Counter, direction and period.
     @param opener_key The plain key that signs the caller's vouchers; zero: its account.
@@ -542,8 +579,7 @@ def withdraw_together(consent: Consent):
         word = (word & ~(UINT96 << 96)) | (totals ^ kept)
     self.paid[id] = kept
     self.channels[id] = word | (1 << PAID)
-    self._credit(consent.params.opener, (totals - drawn) & UINT96)
-    self._credit(consent.params.partner, (totals - drawn) >> 96)
+    self._share(consent.params, totals - drawn)
     log WithdrawnTogether(channel=id, totals=totals)
 
 
@@ -597,7 +633,9 @@ def close(params: Params):
     @param params The channel; the caller is a party to it.
     """
     id: bytes32 = self._id(params)
-    self.channels[id] = self._begin(id, params)
+    word: uint256 = self._begin(id, params)
+    self.channels[id] = word
+    log Closing(channel=id, closes_at=self._closes_at(word))
 
 
 @external
@@ -684,6 +722,8 @@ def release(
     id: bytes32 = self._id(params)
     word: uint256 = self._challenged(id)
     self._check_direction(params, partner)
+    if amount > UINT96 or nonce > UINT64:
+        self._refuse("voucher too large")
     content: bytes32 = keccak256(abi_encode(RELEASE_TYPE, id, nonce, amount))
     if not self._signed(self._digest(content), signature[0], signature[1], self._key_of(params, partner)):
         self._refuse("payee has not signed")
@@ -700,13 +740,12 @@ def release(
         self.held[id][partner] &= UINT24 << 136
         self.trees[id][partner] = empty(bytes32)
         if not self._has(word, RESTARTED, partner):
-            word = self._reschedule(id, self._mark(word, RESTARTED, partner), params.terms)
-    # Signed by a careless payee, it might not fit.
-    filed = max(filed, min(amount, UINT96))
+            word = self._reschedule(self._mark(word, RESTARTED, partner), params.terms)
+    filed = max(filed, amount)
     self.channels[id] = self._write(
         id, self._mark(self._mark(word, FILED, partner), RELEASED, partner), params.terms, partner, filed
     )
-    log Released(channel=id, nonce=nonce, amount=amount)
+    log Released(channel=id, release=self._told(word, partner, amount, nonce))
 
 
 @external
@@ -770,7 +809,9 @@ def settle(params: Params):
     credit: uint256 = (word & UINT96) + to_opener
     # The opener's total if every open lock goes against it, and if every one goes its way. What lies between is held.
     least: uint256 = self._within(self._balance(credit, to_partner + self._live(id, word, True), pot), drawn, pot)
-    most: uint256 = self._within(self._balance(credit + self._live(id, word, False), to_partner, pot), drawn, pot)
+    most: uint256 = least
+    if word >> LOCKED != 0:
+        most = self._within(self._balance(credit + self._live(id, word, False), to_partner, pot), drawn, pot)
     amounts: uint256 = (least | ((pot - most) << 96)) - drawn
     if least == most:
         self._clear(id, params.terms, word)
@@ -819,24 +860,17 @@ def account(owner: address) -> (uint256, uint256):
 
 @external
 @view
-def channel(params: Params) -> (uint256, uint256, uint256, uint256, uint256, uint256):
+def channel(params: Params) -> (uint256, uint256, uint256):
     """
-    @notice Where a channel stands.
+    @notice Where a channel stands, packed as it is kept.
     @param params A channel.
-    @return Status (0 absent, 1 open, 2 closing, 3 settled: it will never open again), the opener's deposit, the
-            partner's deposit, when the challenge ends (seconds; 0 while it is open), and what opener and partner have
-            been paid from it so far.
+    @return Its word (see `channels`; 0 where it was never opened or has ended), what the opener (96 bits) and the partner
+            (96) have been paid from it so far, and the lowest ordinary counter that the opener has left: below it, or with
+            a tombstone, the channel has ended.
     """
     id: bytes32 = self._id(params)
     word: uint256 = self.channels[id]
-    if not self._has(word, EXISTS, False):
-        over: bool = word != 0 or (params.terms & UINT64) < (self.accounts[params.opener] & UINT64)
-        return 3 if over else 0, 0, 0, 0, 0, 0
-    two_way: bool = params.terms & TWO_WAY != 0
-    closes_at: uint256 = self._closes_at(word)
-    drawn: uint256 = self._drawn(id, word, two_way)
-    deposit: uint256 = word & UINT96
-    return 1 if closes_at == 0 else 2, deposit, self._pot(word, two_way) - deposit, closes_at, drawn & UINT96, drawn >> 96
+    return word, self._drawn(id, word, params.terms & TWO_WAY != 0), self.accounts[params.opener] & UINT64
 
 
 @external
@@ -909,9 +943,7 @@ def _check_terms(opener: uint256, partner: uint256, opener_key: uint256, partner
     """
     @dev Pass where a channel can have these parties, keys and terms.
     """
-    if opener == 0 or partner == 0:
-        self._refuse("zero address")
-    if opener | partner | opener_key | partner_key > UINT160:
+    if opener == 0 or partner == 0 or opener | partner | opener_key | partner_key > UINT160:
         self._refuse("no address")
     if opener == partner:
         self._refuse("both parties are the same")
@@ -933,7 +965,7 @@ def _add(params: Params, owner: uint256, amount: uint256):
     self._check_direction(params, not partner)
     word += amount << 96 if partner else amount
     self.channels[id] = word
-    log Added(channel=id, deposits=word & (2**192 - 1))
+    log Added(channel=id)
 
 
 # -- claiming and ending, inside --
@@ -969,10 +1001,15 @@ def _take(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS], closing: b
             content = keccak256(
                 abi_encode(VOUCHER_TYPE, id, row[1] >> 128, total, empty(uint256), empty(uint256), empty(uint256))
             )
-        if plain and self._signed(self._digest(content), row[2], row[3], opener):
+        s: uint256 = row[3] & (2**255 - 1)
+        digest: bytes32 = keccak256(concat(b"\x19\x01", SEPARATOR, content))
+        # An opener is never zero, as what ecrecover finds where there is nothing to find: `_check_terms` saw to that.
+        signer: address = ecrecover(digest, 27 + (row[3] >> 255), row[2], s)
+        if plain and convert(signer, uint256) == opener and s <= HALF_ORDER:
             if closing:
                 self.channels[id] = TOMBSTONE if terms & APART != 0 else 0
-                self._credit(opener, unsafe_sub(deposit, total))
+                if deposit != total:
+                    self.accounts[opener] += unsafe_sub(deposit, total) << 64
             else:
                 self.channels[id] = unsafe_add(word, unsafe_sub(total, before) << 96)
             gains = unsafe_add(gains, unsafe_sub(total, before))
@@ -980,17 +1017,22 @@ def _take(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS], closing: b
         params: Params = Params(opener=opener, partner=sender, opener_key=opener, partner_key=key, terms=terms)
         flaw: String[32] = ""
         if closing:
-            split: uint256 = (self._pot(word, terms & TWO_WAY != 0) - total) | (total << 96) | ((row[1] >> 128) << 192)
-            consent: Consent = empty(Consent)
-            consent.params = params
-            consent.split = split
-            consent.opener_signature = [row[2], row[3]]
-            flaw = self._close_together(consent)
+            rest: uint256 = unsafe_sub(self._pot(word, terms & TWO_WAY != 0), total) & UINT96
+            flaw = self._close_together(
+                Consent(
+                    params=params,
+                    split=rest | (total << 96) | ((row[1] >> 128) << 192),
+                    opener_signature=[row[2], row[3]],
+                    partner_signature=[0, 0],
+                )
+            )
         else:
-            voucher: Voucher = empty(Voucher)
-            voucher.nonce = row[1] >> 128
-            voucher.amount = total
-            flaw = self._claim(id, params, voucher, [row[2], row[3]])
+            flaw = self._claim(
+                id,
+                params,
+                Voucher(nonce=row[1] >> 128, amount=total, locked=0, locked_until=0, locks_root=empty(bytes32)),
+                [row[2], row[3]],
+            )
         if len(flaw) != 0:
             log Skipped(channel=id, reason=flaw)
     self._credit(sender, gains)
@@ -1058,14 +1100,15 @@ def _consented(id: bytes32, consent: Consent, word: uint256, closing: bool) -> (
     partner_total: uint256 = (consent.split >> 96) & UINT96
     two_way: bool = params.terms & TWO_WAY != 0
     pot: uint256 = self._pot(word, two_way)
-    if opener_total + partner_total > pot or (closing and opener_total + partner_total != pot):
+    total: uint256 = opener_total + partner_total
+    if total > pot or (closing and total != pot):
         return 0, "balances are not the pot"
     drawn: uint256 = self._drawn(id, word, two_way)
     if opener_total < drawn & UINT96 or partner_total < drawn >> 96:
         return 0, "more was drawn"
     purpose: bytes32 = CLOSE_TYPE if closing else WITHDRAWAL_TYPE
     digest: bytes32 = self._digest(keccak256(abi_encode(purpose, id, opener_total, partner_total, expiry)))
-    sender: uint256 = self._sender()
+    sender: uint256 = convert(msg.sender, uint256)
     if sender != params.opener and not self._signed(digest, consent.opener_signature[0], consent.opener_signature[1], self._opener_key(params)):
         return 0, "opener has not signed"
     if sender != params.partner and not self._signed(digest, consent.partner_signature[0], consent.partner_signature[1], self._partner_key(params)):
@@ -1085,16 +1128,16 @@ def _begin(id: bytes32, params: Params) -> uint256:
         # The field is free for the filing.
         self.paid[id] |= claimed
         word = (word & ~claimed) | (1 << PAID)
-    return self._reschedule(id, word, params.terms)
+    return self._reschedule(word, params.terms)
 
 
 @internal
-def _reschedule(id: bytes32, word: uint256, terms: uint256) -> uint256:
+@view
+def _reschedule(word: uint256, terms: uint256) -> uint256:
     """
-    @dev Let the challenge last one period from now. Returns the channel's word.
+    @dev Let the challenge last one period from now. Returns the channel's word; an event of the caller tells of it.
     """
     closes_at: uint256 = block.timestamp + (terms >> PERIOD_SHIFT)
-    log Closing(channel=id, closes_at=closes_at)
     return (word & ~(UINT40 << CLOSES_AT)) | (closes_at << CLOSES_AT)
 
 
@@ -1109,7 +1152,7 @@ def _file(
     word: uint256 = self._mark(self._mark(before, FILED, partner), itself, partner)
     if voucher.locked != 0 or self._has(before, LOCKED, partner):
         word = self._hold(id, params.terms, word, partner, voucher)
-    log Filed(channel=id, filing=voucher.amount | (voucher.nonce << 96) | (convert(partner, uint256) << 160))
+    log Filed(channel=id, filing=self._told(word, partner, voucher.amount, voucher.nonce))
     return self._write(id, word, params.terms, partner, voucher.amount)
 
 
@@ -1127,7 +1170,7 @@ def _hold(id: bytes32, terms: uint256, before: uint256, partner: bool, voucher: 
             if not self._has(word, RELEASED, partner):
                 self._refuse("too late for locks")
         elif block.timestamp + (terms >> (PERIOD_SHIFT + 1)) > self._closes_at(word):
-            word = self._reschedule(id, self._mark(word, LATE, partner), terms)
+            word = self._reschedule(self._mark(word, LATE, partner), terms)
     # The serial would wrap after 2**24 filings; then old marks of proven ticks count against the payee that made them.
     serial: uint256 = ((self.held[id][partner] >> 136) + 1) & UINT24
     self.held[id][partner] = (
@@ -1410,10 +1453,19 @@ def _clear(id: bytes32, terms: uint256, word: uint256):
             self.paid[id] = 0
         if terms & TWO_WAY != 0:
             self.filings[id] = 0
-        for partner: bool in [False, True]:
-            if self._has(word, LOCKED, partner):
+        if word >> LOCKED != 0:
+            for partner: bool in [False, True]:
                 self.held[id][partner] = 0
                 self.trees[id][partner] = empty(bytes32)
+
+
+@internal
+def _share(params: Params, amounts: uint256):
+    """
+    @dev Credit both sides: the opener's (96 bits) | the partner's (96).
+    """
+    self._credit(params.opener, amounts & UINT96)
+    self._credit(params.partner, (amounts >> 96) & UINT96)
 
 
 @internal
@@ -1421,8 +1473,7 @@ def _pay(id: bytes32, params: Params, amounts: uint256):
     """
     @dev Credit both sides with the last of a channel: the opener's (96 bits) | the partner's (96).
     """
-    self._credit(params.opener, amounts & UINT96)
-    self._credit(params.partner, (amounts >> 96) & UINT96)
+    self._share(params, amounts)
     log Settled(channel=id, amounts=amounts)
 
 
@@ -1494,6 +1545,15 @@ def _mark(word: uint256, bit: uint256, partner: bool) -> uint256:
     @dev A channel's word with a flag set.
     """
     return word | (1 << (bit + convert(partner, uint256)))
+
+
+@internal
+@pure
+def _told(word: uint256, partner: bool, amount: uint256, nonce: uint256) -> uint256:
+    """
+    @dev What the events of filings and releases tell.
+    """
+    return amount | (nonce << 96) | (convert(partner, uint256) << 160) | (self._closes_at(word) << 161)
 
 
 @internal

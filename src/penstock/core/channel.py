@@ -9,9 +9,9 @@ The forms are the contract's (`contracts/Channel.vy`): EIP-712 under the domain
     leaf = keccak(0x00 || uint256 index || root || uint256 tick_value || uint256 ticks || uint256 expiry)
     node = keccak(0x01 || left || right)
 
-A counter below `APART` is ordinary: the contract keeps the lowest free one beside the opener's balance. One from `APART`
-up is the opener's own affair, and may be used once with each partner and terms; it makes an opening that is not paid from
-the balance cheaper.
+A counter below `APART` is ordinary: the contract keeps the lowest free one beside the opener's balance. One from
+`APART` up is the opener's own affair, and may be used once with each partner and terms; it makes an opening that is not
+paid from the balance cheaper.
 
 A tree of locks is padded to a power of two with leaves of 32 zero bytes; no lock at all has the root 0.
 """
@@ -322,7 +322,10 @@ class SignedOpening(msgspec.Struct, frozen=True, array_like=True):
 
 
 class SignedAddition(msgspec.Struct, frozen=True, array_like=True):
-    """Raise the signer's deposit to `total` from its balance; anybody may send it for `fee`, until `expiry` (seconds)."""
+    """Raise the signer's deposit to `total` from its balance; anybody may send it for `fee`, until `expiry` (seconds).
+
+    A total works once, because the deposit then has it.
+    """
 
     total: int
     fee: int

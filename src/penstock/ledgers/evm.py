@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 from penstock.core.channel import APART, ChannelParams, Domain, compact, proof_words
@@ -25,7 +26,8 @@ CLOSES_PER_TRANSACTION = 50  # of the contract's 64 rows: below a million gas
 PROOF_WORDS = 104  # in one transaction; the contract's bound
 PERMIT_LIFE = 3_600  # seconds
 _OPEN_ROOM = 2  # an opening into a balance that was zero costs up to this many times one that was not
-_STATUS = ("absent", "open", "closing", "settled")
+_EXISTS = 1 << 232  # in a channel's word
+_UINT96 = 2**96 - 1
 _SPARED = (0, 0)  # the signature of who sends a close itself
 
 
@@ -124,10 +126,8 @@ class EvmLedger:
 
     async def channel(self, params: ChannelParams) -> ChannelState:
         self._check(params)
-        status, opener, partner, closes_at, *_ = await self._read("channel", _params(params))
-        if status >= len(_STATUS):
-            raise WrongLedger(f"the contract reports status {status}", "use a channel contract of this version")
-        return ChannelState(_STATUS[status], Amount(opener), Amount(partner), closes_at)  # type: ignore[arg-type]  # one of the four words
+        word, _, lowest = await self._read("channel", _params(params))
+        return _state(params, word, lowest)
 
     async def holdings(self, owner: Address) -> Holdings:
         wallet, balance, ether = await asyncio.gather(
@@ -177,9 +177,9 @@ class EvmLedger:
             raise UsageError(f"{to_hex(key.address)} is not the opener of this channel", "open with the opener's key")
         balance, wallet = await asyncio.gather(self._balance(key.address), self._token.balance(key.address))
         place = _place(params, deposit)
+        plain = place[2:] == (0, 0)
         if balance >= deposit:
-            plain = place[2:] == (0, 0) and params.counter < APART
-            name, call = ("open", place[:2]) if plain else ("open_with_keys", place)
+            name, call = ("open", place[:2]) if plain and params.counter < APART else ("open_with_keys", place)
             return [await self._send(key, name, *call, limits=limits)]
         mined = await self._to_wallet(key, wallet, balance, deposit)
         deadline = await self.now() + PERMIT_LIFE
@@ -188,7 +188,9 @@ class EvmLedger:
             signature = compact(permit)
             return [*mined, await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)]
         mined += await self._approve(key, deposit)
-        return [*mined, await self._send(key, "open_from_token", *place, limits=limits)]
+        short = plain and params.counter >= APART
+        name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
+        return [*mined, await self._send(key, name, *call, limits=limits)]
 
     async def add(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         self._check(params)
@@ -241,11 +243,9 @@ class EvmLedger:
         for voucher_key in sorted({row.params.partner_key for row in mine}):
             own = [row for row in mine if row.params.partner_key == voucher_key]
             resolved = 0 if voucher_key == key.address else _word(voucher_key)
-            await self._close_batches(
-                key, own, closed, lambda batch: ("close_mine", resolved, [_row(r) for r in batch])
-            )
+            await self._close_batches(key, own, closed, "close_mine", (resolved,), _row)
         others = [row for row in rows if not _is_mine(key, row)]
-        await self._close_batches(key, others, closed, lambda batch: ("close_many", [_close(key, r) for r in batch]))
+        await self._close_batches(key, others, closed, "close_many", (), partial(_close, key))
         return closed
 
     async def _close_batches(
@@ -253,11 +253,13 @@ class EvmLedger:
         key: Key,
         rows: Sequence[SignedClose],
         closed: Closed,
-        call: Callable[[Sequence[SignedClose]], tuple[Any, ...]],
+        name: str,
+        before: tuple[int, ...],
+        form: Callable[[SignedClose], tuple[object, ...]],
     ) -> None:
         for first in range(0, len(rows), CLOSES_PER_TRANSACTION):
             batch = rows[first : first + CLOSES_PER_TRANSACTION]
-            data = self._contract.encode(*call(batch))
+            data = self._contract.encode(name, *before, [form(row) for row in batch])
             mined, receipt = await self._sender.send(key, self.domain.contract, data, f"close of {len(batch)} channels")
             closed.mined.append(mined)
             closed.skipped.update(self._skipped(receipt))
@@ -332,6 +334,19 @@ class EvmLedger:
                 limits[name] = _OPEN_ROOM * estimate
             gas = limits[name]
         return (await self._sender.send(key, self.domain.contract, data, what, gas))[0]
+
+
+def _state(params: ChannelParams, word: int, lowest: int) -> ChannelState:
+    """A channel from its word: opener deposit (96 bits) | partner deposit (96) | closes_at (40) | flags.
+
+    A one-way channel has no partner deposit; the contract keeps other things in its place.
+    """
+    if not word & _EXISTS:
+        ended = word or params.counter < lowest
+        return ChannelState("settled" if ended else "absent")
+    closes_at = word >> 192 & (2**40 - 1)
+    partner = word >> 96 & _UINT96 if params.two_way else 0
+    return ChannelState("closing" if closes_at else "open", Amount(word & _UINT96), Amount(partner), closes_at)
 
 
 def _word(address: bytes) -> int:
