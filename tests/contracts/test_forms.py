@@ -4,10 +4,21 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from eth_account.messages import encode_typed_data
 
-from penstock.core.channel import APART, ChannelParams, Close, Voucher
+from penstock.core.channel import (
+    APART,
+    Answer,
+    ChannelParams,
+    Close,
+    Release,
+    SignedAddition,
+    SignedOpening,
+    Voucher,
+    Withdrawal,
+)
 from penstock.core.identity import keccak
 
 from .world import World
@@ -89,6 +100,32 @@ def test_a_close_has_the_digest_of_any_eip_712_library(world: World) -> None:
     fields = {"channel": "bytes32", "openerBalance": "uint96", "partnerBalance": "uint96", "expiry": "uint64"}
     message = {"openerBalance": 3, "partnerBalance": 2**96 - 1, "expiry": 9}
     assert Close(3, 2**96 - 1, 9).digest(params) == _typed(params, "Close", fields, message)
+
+
+@pytest.mark.parametrize(
+    ("what", "fields"),
+    [
+        (Withdrawal(3, 2**96 - 1, 9), ("openerTotal uint96", "partnerTotal uint96", "expiry uint64")),
+        (Release(2**64 - 1, 5), ("nonce uint64", "amount uint96")),
+        (Answer(b"\x07" * 32, 8), ("content bytes32", "sequence uint64")),
+        (SignedOpening(3, 4, 9), ("deposit uint96", "fee uint96", "expiry uint64")),
+        (SignedAddition(3, 4, 9), ("total uint96", "fee uint96", "expiry uint64")),
+    ],
+)
+def test_every_other_signed_thing_has_the_digest_of_any_eip_712_library(
+    world: World, what: Withdrawal | Release | Answer | SignedOpening | SignedAddition, fields: tuple[str, ...]
+) -> None:
+    params = world.params()
+    purpose = {"SignedOpening": "Open", "SignedAddition": "Add"}.get(type(what).__name__, type(what).__name__)
+    kinds = {"channel": "bytes32", **dict(field.split() for field in fields)}
+    message = dict(zip(list(kinds)[1:], msgspec.structs.astuple(what), strict=True))
+    assert what.digest(params) == _typed(params, purpose, kinds, message)
+
+
+def test_an_answer_names_the_struct_hash_of_what_it_files(world: World) -> None:
+    params = world.params()
+    for what in (Voucher(1, 5, 0, 0, bytes(32)), Release(1, 5)):
+        assert what.digest(params) == keccak(b"\x19\x01" + params.domain.separator + what.content(params))
 
 
 def test_a_voucher_and_a_close_never_share_a_digest(world: World) -> None:
