@@ -736,6 +736,7 @@ def release(
     filed: uint256 = self._filed(id, word, params.terms, partner)
     if self._has(word, LOCKED, partner) and self.held[id][partner] >> 160 < nonce:
         filed = 0
+        word &= ~(1 << (ITSELF + convert(partner, uint256)))
         # Only the serial stays: proofs under the fallen voucher count under no other.
         self.held[id][partner] &= UINT24 << 136
         self.trees[id][partner] = empty(bytes32)
