@@ -145,14 +145,11 @@ class Model:
         self.file(party, filed, now)
         side.itself, side.sequence = False, sequence + 1
 
-    def release(self, party: int, nonce: int, amount: int, now: int, sequence: int | None = None) -> None:
-        """Of `party`, the payee; sent by the payer, or with the payer's answer of this sequence."""
-        payer, side = self.sides[1 - party], self.sides[party]
+    def release(self, party: int, nonce: int, amount: int, now: int) -> None:
+        """Of `party`, the payee; sent by the payer, or with its answer."""
+        side = self.sides[party]
         _require(self.challenged(now) and (party == 1 or self.two_way))
-        _require(side.floor is None or nonce > side.floor)
-        _require(sequence is None or sequence >= payer.sequence)
-        if sequence is not None:
-            payer.sequence = sequence + 1
+        _require(nonce > (side.floor or 0))
         worth = side.filed.least() if side.filed else 0
         if side.had_locks and (side.filed is None or side.filed.nonce < nonce):
             worth, side.itself = 0, False

@@ -47,7 +47,7 @@ steps = st.lists(
         file_step,
         file_step,
         st.tuples(st.just("answer"), party, money, trees, small, small),
-        st.tuples(st.just("release"), party, small, money, st.one_of(st.none(), small)),
+        st.tuples(st.just("release"), party, small, money, st.booleans()),
         st.tuples(st.just("prove"), party, st.integers(0, 2), st.integers(1, 5)),
         st.tuples(st.just("prove"), party, st.integers(0, 2), st.integers(1, 5)),
         st.tuples(st.just("expire"), party, st.integers(0, 2)),
@@ -159,16 +159,16 @@ class Life:
         ):
             self.trees[who] = locks
 
-    def _release(self, who: int, nonce: int, amount: int, sequence: int | None) -> None:
+    def _release(self, who: int, nonce: int, amount: int, answered: bool) -> None:
         release, now, params = Release(nonce, amount), self._now(), self.params
         signature = compact(self.world.key_of(params, who == 1).sign(release.digest(params)))
         consent, sender = NO_SIGNATURE, self.parties[1 - who]
-        if sequence is not None:
-            answer = Answer(release.content(params), sequence).digest(params)
+        if answered:
+            answer = Answer(release.content(params), 0).digest(params)
             consent, sender = compact(self.world.key_of(params, who == 0).sign(answer)), self.world.stranger
-        arguments = (who == 1, nonce, amount, signature, sequence or 0, consent)
+        arguments = (who == 1, nonce, amount, signature, consent)
         self.both(
-            lambda m: m.release(who, nonce, amount, now, sequence),
+            lambda m: m.release(who, nonce, amount, now),
             lambda w: w.send(sender, "release", params, *arguments),
         )
 

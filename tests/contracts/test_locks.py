@@ -361,13 +361,21 @@ def test_a_part_paid_channel_is_neither_filed_nor_closed_nor_added_to(world: Wor
 
 def test_finishing_pays_the_ticks_proven_with_it(world: World) -> None:
     before = world.balances()
-    chains = [Chainlet(100, 1_000), Chainlet(10, 7, expiry=LATE, seed=b"hop")]
+    chains = [Chainlet(100, 1_000), Chainlet(10, 7, seed=b"second")]
     locks = [chain.lock for chain in chains]
     params = world.open(10 * EURO, two_way=False)
     claims = [(0, 37, chains[0].preimage(37)), (1, 10, chains[1].preimage(10))]
     world.send(world.partner, "finish", params, *world.filing(params, world.partner, EURO, locks, claims))
     assert world.gains(before) == (-EURO - 37_070, EURO + 37_070)
     assert world.state(params)[0] == SETTLED
+
+
+def test_rule_9_a_hop_lock_is_not_finished_before_the_payer_could_show_a_release(world: World) -> None:
+    hop, params = Chainlet(10, 7, expiry=LATE), world.open(10 * EURO, two_way=False)
+    filing = world.filing(params, world.partner, EURO, [hop.lock], [(0, 10, hop.preimage(10))])
+    with pytest.raises(Reverted, match="channel: lock needs a challenge"):
+        world.send(world.partner, "finish", params, *filing)
+    world.file(world.partner, params, *filing, begin=True)
 
 
 def test_finishing_counts_each_lock_once(world: World) -> None:

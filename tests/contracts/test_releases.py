@@ -30,16 +30,16 @@ def _answer(
 
 
 def _release(
-    world: World, params: ChannelParams, nonce: int, amount: int, partner: bool = True, answer: int | None = None
+    world: World, params: ChannelParams, nonce: int, amount: int, partner: bool = True, answered: bool = False
 ) -> tuple[Any, ...]:
     """What a payer sends to hold the payee to its release, or somebody else with the payer's answer."""
     release = Release(nonce, amount)
     consent = NO_SIGNATURE
-    if answer is not None:
-        asked = Answer(release.content(params), answer).digest(params)
+    if answered:
+        asked = Answer(release.content(params), 0).digest(params)
         consent = compact(world.key_of(params, not partner).sign(asked))
     signature = compact(world.key_of(params, partner).sign(release.digest(params)))
-    return (partner, nonce, amount, signature, answer or 0, consent)
+    return (partner, nonce, amount, signature, consent)
 
 
 def _settle(world: World, params: ChannelParams) -> None:
@@ -196,6 +196,37 @@ def test_a_voucher_at_or_above_the_release_stands(world: World) -> None:
     assert world.filed(params, world.partner)[:2] == (400, 1_000)
 
 
+def test_a_fallen_filing_lets_the_watcher_answer_again(world: World) -> None:
+    hop, params = Chainlet(10, 100, expiry=LATE), world.open(10_000)
+    world.file(world.partner, params, *world.filing(params, world.partner, 0, [hop.lock], nonce=1), begin=True)
+    world.send(world.opener, "release", params, *_release(world, params, 2, 300))
+    world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(2, 350), 0))
+    assert world.filed(params, world.partner)[0] == 350
+
+
+def test_a_partys_answers_about_releases_leave_its_other_answers_alone(world: World) -> None:
+    params = world.open(1_000, 1_000)
+    world.send(world.opener, "close", params)
+    world.send(world.stranger, "release", params, *_release(world, params, 9, 300, answered=True))
+    world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(1, 70), 0, partner=False))
+    world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(9, 310), 0))
+    assert [world.filed(params, side)[0] for side in (world.opener, world.partner)] == [70, 310]
+
+
+@pytest.mark.parametrize("two_way", [False, True])
+def test_a_release_and_locks_together_never_pass_the_slot(world: World, two_way: bool) -> None:
+    """Both keys sign nonsense; the channel's word stays whole, and its pot is all that is paid."""
+    before, params = world.balances(), world.open(10_000, two_way=two_way)
+    hop = Chainlet(3, (2**96 - 1) // 3, expiry=LATE)
+    world.file(world.partner, params, *world.filing(params, world.partner, 0, [hop.lock], nonce=5), begin=True)
+    world.send(world.opener, "release", params, *_release(world, params, 5, 2**96 - 1))
+    state = world.state(params)
+    world.send(world.partner, "prove", params, True, world.claims([hop.lock], [(0, 3, hop.preimage(3))]))
+    assert world.state(params) == state
+    _settle(world, params)
+    assert world.gains(before) == (-10_000, 10_000)
+
+
 def test_only_the_payer_or_its_answer_files_a_release(world: World) -> None:
     """The payee alone could sign itself any amount."""
     params = world.open(10_000)
@@ -203,7 +234,7 @@ def test_only_the_payer_or_its_answer_files_a_release(world: World) -> None:
     for sender in (world.partner, world.stranger):
         with pytest.raises(Reverted, match="channel: no such answer signed"):
             world.send(sender, "release", params, *_release(world, params, 2, 10_000))
-    world.send(world.stranger, "release", params, *_release(world, params, 2, 300, answer=1))
+    world.send(world.stranger, "release", params, *_release(world, params, 2, 300, answered=True))
     assert world.filed(params, world.partner)[0] == 300
     with pytest.raises(Reverted, match="channel: released further"):
         world.send(world.opener, "release", params, *_release(world, params, 2, 200))

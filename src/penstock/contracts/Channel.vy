@@ -9,8 +9,8 @@
 
      - A balance is credited inside this contract; only `withdraw` moves tokens out, and only to the caller.
      - An id is never used twice. An ordinary counter (below 2**63) only rises, in the slot of the opener's balance, so
-       that the channel's own slot is cleared at its end. A counter apart (from 2**63 up) leaves the account alone, which
-       spares its slot in openings that are not paid from it; the channel's slot then keeps a tombstone.
+       that the channel's own slot is cleared at its end. A counter apart (from 2**63 up) leaves the account alone,
+       which spares its slot in openings that are not paid from it; the channel's slot then keeps a tombstone.
      - No sum overflows: a deposit is refused where it would take the contract's tokens above uint96.
      - A token may call back. The functions that call it are `@nonreentrant`; they use no state that was read before the
        call, and no call follows a write but the last one of `withdraw`. A wallet that is asked for its signature is
@@ -21,13 +21,13 @@
 
      A token that changes balances by itself (rebasing) cannot be kept here: nothing notices when it shrinks.
 
-     Words: `terms` is counter (64 bits) | two_way (1) | period (seconds, the rest), from the lowest bit up. Accounts and
-     keys are words, too: whoever opens checks that they are addresses, and the id commits to them. A key that is left
-     zero is its party's own account. A signature is r, and s with the recovery bit on top (EIP-2098).
+     Words: `terms` is counter (64 bits) | two_way (1) | period (seconds, the rest), from the lowest bit up. Accounts
+     and keys are words, too: whoever opens checks that they are addresses, and the id commits to them. A key that is
+     left zero is its party's own account. A signature is r, and s with the recovery bit on top (EIP-2098).
 
-     A proof of ticks is a row of words: index (16 bits) | ticks (16) | count (16) | depth (8) | expiry (64, seconds; 0 is
-     none) | tick value (96) of the lock; its root; the preimage that proves `count` ticks; and `depth` siblings from its
-     leaf up to the voucher's tree. Several follow one another.
+     A proof of ticks is a row of words: index (16 bits) | ticks (16) | count (16) | depth (8) | expiry (64, seconds; 0
+     is none) | tick value (96) of the lock; its root; the preimage that proves `count` ticks; and `depth` siblings from
+     its leaf up to the voucher's tree. Several follow one another.
 """
 
 from ethereum.ercs import IERC20
@@ -162,13 +162,14 @@ filings: HashMap[bytes32, uint256]
 held: HashMap[bytes32, HashMap[bool, uint256]]
 # id -> whether the payee is the partner -> the lock tree of the filed voucher
 trees: HashMap[bytes32, HashMap[bool, bytes32]]
-# (id, payee, serial, index) -> ticks proven (16) | the upper 240 bits of their preimage, from where a later proof goes on
+# (id, payee, serial, index) -> ticks proven (16) | the upper 240 bits of their preimage, from where a later proof goes
+# on
 proven: HashMap[bytes32, uint256]
 # id -> paid to the opener (96) | paid to the partner (96), before the channel's end
 paid: HashMap[bytes32, uint256]
 # id -> whether the payee is the partner -> the lowest nonce that a release leaves
 floors: HashMap[bytes32, HashMap[bool, uint256]]
-# id -> whether the payee is the partner -> the lowest sequence of an answer that is still good
+# id -> whether the payee is the partner -> the lowest sequence of an answer with a voucher that is still good
 sequences: HashMap[bytes32, HashMap[bool, uint256]]
 
 
@@ -182,8 +183,8 @@ event Withdrawn:
     amount: uint256
 
 
-# All that an id commits to, keys resolved, so that a party that lost its records can still leave. `open` alone logs less:
-# its own calldata says it all.
+# All that an id commits to, keys resolved, so that a party that lost its records can still leave. `open` alone logs
+# less: its own calldata says it all.
 event Opened:
     channel: indexed(bytes32)
     opener: indexed(address)
@@ -203,7 +204,8 @@ event Claimed:
     total: uint256
 
 
-# What the partner of many channels got by one transaction, rows that took the long way aside. Its rows name the channels.
+# What the partner of many channels got by one transaction, rows that took the long way aside. Its rows name the
+# channels.
 event Taken:
     partner: indexed(address)
     closed: bool
@@ -306,8 +308,8 @@ def withdraw(amount: uint96):
 def open(place: uint256, terms: uint256):
     """
     @notice Open a channel from the caller's balance, with the two accounts as voucher keys.
-    @dev The cheapest way in: two words of calldata, which hold all that the id commits to, and an empty anonymous log by
-         which a node finds the transaction. What is computed twice is cheaper so than kept.
+    @dev The cheapest way in: two words of calldata, which hold all that the id commits to, and an empty anonymous log
+         by which a node finds the transaction. What is computed twice is cheaper so than kept.
     @param place The partner (160 bits) | the deposit (96, token units; may be 0).
     @param terms Counter, which must be ordinary, direction and period.
     """
@@ -433,8 +435,8 @@ def open_with_authorization(
     """
     @notice Open a channel by the opener's EIP-3009 authorization of deposit and fee, whose nonce commits to the channel
             and to both. Anybody may send it, and gets the fee.
-    @dev The signature binds it all together: nothing else in this contract redeems authorizations, and the token redeems
-         them for no other caller. Its nonce is keccak(id, sums).
+    @dev The signature binds it all together: nothing else in this contract redeems authorizations, and the token
+         redeems them for no other caller. Its nonce is keccak(id, sums).
     @param params The channel.
     @param sums The deposit (96 bits; not 0) | the sender's fee (96), token units.
     @param valid_after The authorization's, in seconds.
@@ -443,8 +445,8 @@ def open_with_authorization(
     """
     deposit: uint256 = sums & UINT96
     total: uint256 = deposit + (sums >> 96)
-    # A token that takes any call for granted (wrapped ether does) checks no signature. Then nothing arrives; and nothing
-    # is what a stranger would need to use up the opener's counters.
+    # A token that takes any call for granted (wrapped ether does) checks no signature. Then nothing arrives; and
+    # nothing is what a stranger would need to use up the opener's counters.
     if deposit == 0:
         self._refuse("nothing authorized")
     before: uint256 = staticcall IERC20(TOKEN).balanceOf(self)
@@ -467,7 +469,8 @@ def open_with_authorization(
 @external
 def open_signed(params: Params, sums: uint256, expiry: uint256, signature: Bytes[MAX_WALLET_SIGNATURE]):
     """
-    @notice Open a channel from the opener's balance as the opener's account signed. Anybody may send it, and gets the fee.
+    @notice Open a channel from the opener's balance as the opener's account signed. Anybody may send it, and gets the
+            fee.
     @param params The channel.
     @param sums The deposit (96 bits) | the sender's fee (96), token units.
     @param expiry Until when the signature is good, in seconds.
@@ -508,8 +511,8 @@ def add_signed(
     params: Params, owner: uint256, sums: uint256, expiry: uint256, signature: Bytes[MAX_WALLET_SIGNATURE]
 ):
     """
-    @notice Raise a party's deposit to a total from its balance, as its account signed. Anybody may send it, and gets the
-            fee. A total works once, because the deposit then has it.
+    @notice Raise a party's deposit to a total from its balance, as its account signed. Anybody may send it, and gets
+            the fee. A total works once, because the deposit then has it.
     @param params The channel; in a one-way channel only the opener adds.
     @param owner The party.
     @param sums Its deposit after it (96 bits) | the sender's fee (96), token units.
@@ -550,8 +553,8 @@ def claim(params: Params, voucher: Voucher, signature: uint256[2]):
 @external
 def claim_many(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     """
-    @notice As `claim`, for many channels whose partner is the caller and whose openers' accounts are the voucher keys, by
-            vouchers without locks. A row that is not good is skipped, with an event that says why.
+    @notice As `claim`, for many channels whose partner is the caller and whose openers' accounts are the voucher keys,
+            by vouchers without locks. A row that is not good is skipped, with an event that says why.
     @param partner_key The caller's voucher key; zero: its account.
     @param rows For each: opener (160 bits) | amount (96); terms (128) | nonce (64); and the opener's signature.
     """
@@ -614,8 +617,8 @@ def close_many(consents: DynArray[Consent, MAX_ROWS]):
 @external
 def close_mine(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     """
-    @notice As `close_many`, for channels whose partner is the caller and whose openers' accounts are the voucher keys: a
-            third of the calldata, one credit to the caller, one event for all.
+    @notice As `close_many`, for channels whose partner is the caller and whose openers' accounts are the voucher keys:
+            a third of the calldata, one credit to the caller, one event for all.
     @param partner_key The caller's voucher key; zero: its account.
     @param rows For each: opener (160 bits) | the partner's balance (96); terms (128) | expiry (64); and the opener's
                 signature over Close, in which the opener's balance is what the pot leaves.
@@ -641,8 +644,8 @@ def close(params: Params):
 @external
 def file(params: Params, voucher: Voucher, signature: uint256[2], proofs: DynArray[bytes32, MAX_WORDS], begin: bool):
     """
-    @notice File the best voucher that the caller received, within the challenge or to begin it. It replaces an earlier one
-            of the caller's and the ticks proven under it, whatever the two are worth.
+    @notice File the best voucher that the caller received, within the challenge or to begin it. It replaces an earlier
+            one of the caller's and the ticks proven under it, whatever the two are worth.
     @param params The channel; the caller is a party that can be paid in it.
     @param voucher The voucher.
     @param signature The payer's voucher key's.
@@ -667,9 +670,9 @@ def answer(
     params: Params, partner: bool, voucher: Voucher, signature: uint256[2], sequence: uint256, consent: uint256[2]
 ):
     """
-    @notice Within the challenge, file a payee's voucher with its signed answer. Anybody may; the payee's order decides: a
-            higher sequence replaces a lower one, and nothing replaces what the payee has filed itself. Ticks follow with
-            `prove`.
+    @notice Within the challenge, file a payee's voucher with its signed answer. Anybody may; the payee's order
+            decides: a higher sequence replaces a lower one, and nothing replaces what the payee has filed itself.
+            Ticks follow with `prove`.
     @param params The channel.
     @param partner Whether the payee is the partner.
     @param voucher The voucher.
@@ -681,7 +684,10 @@ def answer(
     word: uint256 = self._challenged(id)
     if self._has(word, ITSELF, partner):
         self._refuse("the payee has filed itself")
-    self._check_answer(id, params, partner, self._voucher_hash(id, voucher), sequence, consent)
+    if sequence < self.sequences[id][partner]:
+        self._refuse("a later answer was taken")
+    self.sequences[id][partner] = sequence + 1
+    self._check_answer(id, self._key_of(params, partner), self._voucher_hash(id, voucher), sequence, consent)
     self.channels[id] = self._file(id, params, word, partner, voucher, signature, FILED)
 
 
@@ -689,9 +695,9 @@ def answer(
 def prove(params: Params, partner: bool, proofs: DynArray[bytes32, MAX_WORDS]):
     """
     @notice Prove ticks under the voucher that was filed for a payee; a higher count replaces a lower one. A proof of no
-            tick gives up what is left of a lock that can no longer be proven, so that it holds nothing back; `settle` then
-            pays out what became free. Anybody may do either: more ticks are to the payee's good, and who does not want to
-            pay them keeps the preimages.
+            tick gives up what is left of a lock that can no longer be proven, so that it holds nothing back; `settle`
+            then pays out what became free. Anybody may do either: more ticks are to the payee's good, and who does not
+            want to pay them keeps the preimages.
     @param params The channel.
     @param partner Whether the payee is the partner.
     @param proofs The ticks. A proof goes on where the last one ended, so that a long one can be split.
@@ -705,19 +711,19 @@ def prove(params: Params, partner: bool, proofs: DynArray[bytes32, MAX_WORDS]):
 
 @external
 def release(
-    params: Params, partner: bool, nonce: uint256, amount: uint256, signature: uint256[2], sequence: uint256, consent: uint256[2]
+    params: Params, partner: bool, nonce: uint256, amount: uint256, signature: uint256[2], consent: uint256[2]
 ):
     """
     @notice Within the challenge, hold a payee to its release: vouchers below `nonce` are worthless to it, and it has
-            `amount` at least. A filing with locks that falls by this restarts the challenge, once, so that the payee can
-            file a newer one. The payer sends it, or anybody with the payer's answer.
+            `amount` at least. A filing with locks that falls by this restarts the challenge, once, so that the payee
+            can file a newer one. The payer sends it, or anybody with the payer's answer.
     @param params The channel.
     @param partner Whether the payee, who released, is the partner.
     @param nonce The lowest nonce that is still good.
     @param amount What the payee has for it.
     @param signature The payee's voucher key's, over Release.
-    @param sequence The payer's answer's, where somebody else sends this.
-    @param consent The payer's voucher key's, over Answer(channel, hash of the release, sequence), in that case.
+    @param consent The payer's voucher key's, over Answer(channel, hash of the release, 0), where somebody else sends
+                   this.
     """
     id: bytes32 = self._id(params)
     word: uint256 = self._challenged(id)
@@ -728,8 +734,8 @@ def release(
     if not self._signed(self._digest(content), signature[0], signature[1], self._key_of(params, partner)):
         self._refuse("payee has not signed")
     if self._sender() != (params.opener if partner else params.partner):
-        self._check_answer(id, params, not partner, content, sequence, consent)
-    if self._has(word, RELEASED, partner) and nonce <= self.floors[id][partner]:
+        self._check_answer(id, self._key_of(params, not partner), content, 0, consent)
+    if nonce <= self.floors[id][partner]:
         self._refuse("released further")
     self.floors[id][partner] = nonce
 
@@ -753,7 +759,7 @@ def release(
 def finish(params: Params, voucher: Voucher, signature: uint256[2], proofs: DynArray[bytes32, MAX_WORDS]):
     """
     @notice The payee of a one-way channel files its best voucher and is paid at once: nobody else can file anything.
-            Ticks that it does not prove here are given up.
+            Ticks that it does not prove here are given up, and those of locks with an expiry cannot be proven here.
     @param params The channel, open or in its challenge; the caller is its partner.
     @param voucher The voucher.
     @param signature The opener's voucher key's.
@@ -775,8 +781,9 @@ def finish(params: Params, voucher: Voucher, signature: uint256[2], proofs: DynA
         if proof.index < next:
             self._refuse("claims out of order")
         self._check_tree(proof, voucher.locks_root)
-        if proof.expiry != 0 and block.timestamp >= proof.expiry:
-            self._refuse("lock expired")
+        # Third parties know the preimages of a lock with an expiry, and the payer must have time for its release.
+        if proof.expiry != 0:
+            self._refuse("lock needs a challenge")
         earned += self._earn(id, voucher.locked_until, proof, 0)
         next = proof.index + 1
         at = proof.next
@@ -865,9 +872,9 @@ def channel(params: Params) -> (uint256, uint256, uint256):
     """
     @notice Where a channel stands, packed as it is kept.
     @param params A channel.
-    @return Its word (see `channels`; 0 where it was never opened or has ended), what the opener (96 bits) and the partner
-            (96) have been paid from it so far, and the lowest ordinary counter that the opener has left: below it, or with
-            a tombstone, the channel has ended.
+    @return Its word (see `channels`; 0 where it was never opened or has ended), what the opener (96 bits) and the
+            partner (96) have been paid from it so far, and the lowest ordinary counter that the opener has left: below
+            it, or with a tombstone, the channel has ended.
     """
     id: bytes32 = self._id(params)
     word: uint256 = self.channels[id]
@@ -977,8 +984,8 @@ def _take(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS], closing: b
     """
     @dev Claim from or close many channels of which the caller is the partner. What it gains is credited once.
 
-         The plain case (an open channel, into which only the opener has put tokens, and a good row) is spelled out for its
-         gas. Whatever is not plain goes the way of single claims and closes, which says what is wrong with it.
+         The plain case (an open channel, into which only the opener has put tokens, and a good row) is spelled out for
+         its gas. Whatever is not plain goes the way of single claims and closes, which says what is wrong with it.
     """
     sender: uint256 = self._sender()
     key: uint256 = self._key(partner_key, sender)
@@ -1086,8 +1093,8 @@ def _close_together(consent: Consent) -> String[32]:
 @view
 def _consented(id: bytes32, consent: Consent, word: uint256, closing: bool) -> (uint256, String[32]):
     """
-    @dev What both sides have drawn already, and what keeps a close or a withdrawal from being what they want; empty where
-         nothing does.
+    @dev What both sides have drawn already, and what keeps a close or a withdrawal from being what they want; empty
+         where nothing does.
     """
     params: Params = consent.params
     if not self._has(word, EXISTS, False):
@@ -1110,9 +1117,13 @@ def _consented(id: bytes32, consent: Consent, word: uint256, closing: bool) -> (
     purpose: bytes32 = CLOSE_TYPE if closing else WITHDRAWAL_TYPE
     digest: bytes32 = self._digest(keccak256(abi_encode(purpose, id, opener_total, partner_total, expiry)))
     sender: uint256 = convert(msg.sender, uint256)
-    if sender != params.opener and not self._signed(digest, consent.opener_signature[0], consent.opener_signature[1], self._opener_key(params)):
+    r: uint256 = consent.opener_signature[0]
+    vs: uint256 = consent.opener_signature[1]
+    if sender != params.opener and not self._signed(digest, r, vs, self._opener_key(params)):
         return 0, "opener has not signed"
-    if sender != params.partner and not self._signed(digest, consent.partner_signature[0], consent.partner_signature[1], self._partner_key(params)):
+    r = consent.partner_signature[0]
+    vs = consent.partner_signature[1]
+    if sender != params.partner and not self._signed(digest, r, vs, self._partner_key(params)):
         return 0, "partner has not signed"
     return drawn, ""
 
@@ -1144,7 +1155,13 @@ def _reschedule(word: uint256, terms: uint256) -> uint256:
 
 @internal
 def _file(
-    id: bytes32, params: Params, before: uint256, partner: bool, voucher: Voucher, signature: uint256[2], itself: uint256
+    id: bytes32,
+    params: Params,
+    before: uint256,
+    partner: bool,
+    voucher: Voucher,
+    signature: uint256[2],
+    itself: uint256,
 ) -> uint256:
     """
     @dev File a payee's voucher in place of an earlier one. Returns the channel's word.
@@ -1162,8 +1179,9 @@ def _hold(id: bytes32, terms: uint256, before: uint256, partner: bool, voucher: 
     """
     @dev Keep a filed voucher's locks in place of earlier ones. Returns the channel's word.
 
-         The payer must have time to hold the payee to a release, so that locks filed in the second half of the challenge
-         let it last one period more; that happens once, and after it only what is above a release can still have locks.
+         The payer must have time to hold the payee to a release, so that locks filed in the second half of the
+         challenge let it last one period more; that happens once, and after it only what is above a release can still
+         have locks.
     """
     word: uint256 = before
     if voucher.locked != 0:
@@ -1175,10 +1193,7 @@ def _hold(id: bytes32, terms: uint256, before: uint256, partner: bool, voucher: 
     # The serial would wrap after 2**24 filings; then old marks of proven ticks count against the payee that made them.
     serial: uint256 = ((self.held[id][partner] >> 136) + 1) & UINT24
     self.held[id][partner] = (
-        voucher.locked
-        | (voucher.locked_until << 96)
-        | (serial << 136)
-        | (voucher.nonce << 160)
+        voucher.locked | (voucher.locked_until << 96) | (serial << 136) | (voucher.nonce << 160)
     )
     self.trees[id][partner] = voucher.locks_root
     return self._mark(word, LOCKED, partner)
@@ -1340,20 +1355,19 @@ def _check_voucher(
         self._refuse("locked for too long")
     if self._has(word, RELEASED, partner) and voucher.nonce < self.floors[id][partner]:
         self._refuse("voucher was released")
-    if not self._signed(self._digest(self._voucher_hash(id, voucher)), signature[0], signature[1], self._key_of(params, not partner)):
+    digest: bytes32 = self._digest(self._voucher_hash(id, voucher))
+    if not self._signed(digest, signature[0], signature[1], self._key_of(params, not partner)):
         self._refuse("payer has not signed")
 
 
 @internal
-def _check_answer(id: bytes32, params: Params, partner: bool, content: bytes32, sequence: uint256, consent: uint256[2]):
+@view
+def _check_answer(id: bytes32, key: uint256, content: bytes32, sequence: uint256, consent: uint256[2]):
     """
-    @dev Pass where this side's voucher key has signed an answer of this content, and no later one was taken.
+    @dev Pass where this voucher key has signed an answer of this content.
     """
-    if sequence < self.sequences[id][partner]:
-        self._refuse("a later answer was taken")
-    self.sequences[id][partner] = sequence + 1
     digest: bytes32 = self._digest(keccak256(abi_encode(ANSWER_TYPE, id, content, sequence)))
-    if not self._signed(digest, consent[0], consent[1], self._key_of(params, partner)):
+    if not self._signed(digest, consent[0], consent[1], key):
         self._refuse("no such answer signed")
 
 
@@ -1377,12 +1391,14 @@ def _write(id: bytes32, word: uint256, terms: uint256, partner: bool, amount: ui
     """
     @dev Put down the amount filed in a side's favour. Returns the channel's word.
     """
+    # A release and locks together may promise more than there is.
+    capped: uint256 = min(amount, UINT96)
     if terms & TWO_WAY == 0:
-        return (word & ~(UINT96 << 96)) | (amount << 96)
+        return (word & ~(UINT96 << 96)) | (capped << 96)
     if partner:
-        self.filings[id] = (self.filings[id] & UINT96) | (amount << 96)
+        self.filings[id] = (self.filings[id] & UINT96) | (capped << 96)
     else:
-        self.filings[id] = (self.filings[id] & (UINT96 << 96)) | amount
+        self.filings[id] = (self.filings[id] & (UINT96 << 96)) | capped
     return word
 
 
@@ -1731,6 +1747,7 @@ def _check_account(owner: uint256, struct_hash: bytes32, expiry: uint256, signat
 @pure
 def _refuse(reason: String[32]):
     """
-    @dev Revert, and say why. One place for all: an `assert` with its reason takes a hundred bytes of code wherever it stands.
+    @dev Revert, and say why. One place for all: an `assert` with its reason takes a hundred bytes of code wherever it
+         stands.
     """
     raise concat("channel: ", reason)

@@ -297,7 +297,8 @@ class Release(msgspec.Struct, frozen=True, array_like=True):
 class Answer(msgspec.Struct, frozen=True, array_like=True):
     """A party's leave for anybody to file `content` (32 bytes: a voucher's or a release's) in its name in a challenge.
 
-    The higher `sequence` counts; nothing counts once the payee has filed itself.
+    The higher `sequence` of a payee's vouchers counts, and nothing counts once it has filed itself. A release, which is
+    ordered by its nonce, has the sequence 0.
     """
 
     content: bytes
