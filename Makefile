@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench diagrams lock clean
+.PHONY: help demo test lint bench gas diagrams lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -24,6 +24,9 @@ lint: $(VENV)/dev ## style, types and layers
 
 bench: $(VENV)/run ## replay 100 real sessions and print rates against bare hashing and fsync
 	@$(BIN)/python -m bench
+
+gas: $(VENV)/dev ## measure the channel contract, and renew bench/gas.json and the table of docs/contract.md
+	@$(BIN)/python -m bench.gas
 
 diagrams: | $(BIN)/python ## draw the pictures of ARCHITECTURE.md from their texts
 	@$(BIN)/python docs/diagrams/make.py

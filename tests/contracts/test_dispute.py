@@ -6,13 +6,14 @@ from typing import Any
 
 import pytest
 
-from penstock.core.channel import ChannelParams, Voucher
+from penstock.core.channel import ChannelParams, Voucher, compact
 from penstock.core.identity import GROUP_ORDER
 from penstock.ledgers.devnet.execute import Reverted
 
-from .world import EURO, PERIOD, START, World, abi_params, abi_voucher, split
+from .world import EURO, PERIOD, START, World, abi_voucher
 
 OPEN, CLOSING, SETTLED = 1, 2, 3
+ODD = 1 << 255  # the recovery bit
 
 
 def _settle(world: World, params: ChannelParams) -> None:
@@ -34,9 +35,9 @@ def test_either_side_gets_out_alone_without_any_voucher(world: World) -> None:
 def test_a_stale_close_is_answered(world: World) -> None:
     before, params = world.balances(), world.open(10 * EURO)
     world.send(world.opener, "close", params)
-    receipt = world.send(world.partner, "file", params, *world.filing(params, world.partner, 7 * EURO, nonce=3))
+    receipt = world.file(world.partner, params, *world.filing(params, world.partner, 7 * EURO, nonce=3))
     event = world.channel.events(receipt, "Filed")[0]
-    assert (event["nonce"], event["amount"]) == (3, 7 * EURO)
+    assert event["filing"] == 7 * EURO | 3 << 96 | 1 << 160 | (world.chain.now() + PERIOD) << 161
     _settle(world, params)
     assert world.gains(before) == (-7 * EURO, 7 * EURO)
 
@@ -45,18 +46,18 @@ def test_a_stranger_neither_closes_nor_files_nor_finishes(world: World) -> None:
     for deposit in (0, 5 * EURO):
         params = world.open(deposit)
         filing = world.filing(params, world.partner, 0)
-        for name, *args in (("close",), ("close_and_file", *filing)):
+        for name, *args in (("close",), ("file", *filing, True)):
             with pytest.raises(Reverted, match="channel: not a party"):
                 world.send(world.stranger, str(name), params, *args)
         with pytest.raises(Reverted, match="channel: not closing"):
             world.send(world.stranger, "settle", params)
         world.send(world.partner, "close", params)
         with pytest.raises(Reverted, match="channel: not a party"):
-            world.send(world.stranger, "file", params, *filing)
+            world.file(world.stranger, params, *filing)
         with pytest.raises(Reverted, match="channel: not the partner"):
             world.send(world.stranger, "finish", params, *filing)
         with pytest.raises(Reverted, match="channel: nothing filed"):
-            world.send(world.stranger, "prove", params, [])
+            world.send(world.stranger, "prove", params, True, [])
 
 
 def test_no_challenge_begins_twice(world: World) -> None:
@@ -70,7 +71,7 @@ def test_no_challenge_begins_twice(world: World) -> None:
 def test_an_absent_channel_can_do_nothing(world: World) -> None:
     params = world.params()
     filing = world.filing(params, world.partner, 0)
-    for name, *args in (("close",), ("close_and_file", *filing), ("file", *filing), ("settle",), ("finish", *filing)):
+    for name, *args in (("close",), ("file", *filing, True), ("file", *filing, False), ("finish", *filing)):
         with pytest.raises(Reverted, match="channel: no such channel"):
             world.send(world.partner, str(name), params, *args)
 
@@ -81,7 +82,7 @@ def test_settling_waits_for_the_last_second_of_the_challenge(world: World) -> No
     world.wait(PERIOD - 1)
     with pytest.raises(Reverted, match="channel: challenge not over"):
         world.send(world.opener, "settle", params)
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 1))
+    world.file(world.partner, params, *world.filing(params, world.partner, 1))
     world.wait(1)
     world.send(world.opener, "settle", params)
 
@@ -91,15 +92,16 @@ def test_nothing_is_filed_after_the_challenge(world: World) -> None:
     params = world.open(5, two_way=False)
     world.send(world.opener, "close", params)
     world.wait(PERIOD)
-    for name in ("file", "finish"):
+    filing = world.filing(params, world.partner, 1)
+    for name, *args in (("file", *filing, False), ("finish", *filing)):
         with pytest.raises(Reverted, match="channel: challenge over"):
-            world.send(world.partner, name, params, *world.filing(params, world.partner, 1))
+            world.send(world.partner, str(name), params, *args)
 
 
 def test_nothing_is_filed_before_a_close(world: World) -> None:
     params = world.open(5)
     with pytest.raises(Reverted, match="channel: not closing"):
-        world.send(world.partner, "file", params, *world.filing(params, world.partner, 1))
+        world.file(world.partner, params, *world.filing(params, world.partner, 1))
 
 
 @pytest.mark.parametrize(
@@ -120,17 +122,17 @@ def test_rule_1_netted_first_and_clamped_once(
     world: World, deposits: tuple[int, int], to_opener: int, to_partner: int, final: tuple[int, int]
 ) -> None:
     before, params = world.balances(), world.open(*deposits)
-    world.send(world.opener, "close_and_file", params, *world.filing(params, world.opener, to_opener))
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, to_partner))
+    world.file(world.opener, params, *world.filing(params, world.opener, to_opener), begin=True)
+    world.file(world.partner, params, *world.filing(params, world.partner, to_partner))
     _settle(world, params)
     assert world.gains(before) == (final[0] - deposits[0], final[1] - deposits[1])
 
 
 def test_rule_2_a_later_filing_replaces_and_never_adds(world: World) -> None:
     before, params = world.balances(), world.open(10 * EURO)
-    world.send(world.partner, "close_and_file", params, *world.filing(params, world.partner, 3 * EURO, nonce=1))
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 4 * EURO, nonce=2))
-    assert world.channel.call("filing", abi_params(params), world.partner.address)[0] == 4 * EURO
+    world.file(world.partner, params, *world.filing(params, world.partner, 3 * EURO, nonce=1), begin=True)
+    world.file(world.partner, params, *world.filing(params, world.partner, 4 * EURO, nonce=2))
+    assert world.filed(params, world.partner)[0] == 4 * EURO
     _settle(world, params)
     assert world.gains(before) == (-4 * EURO, 4 * EURO)
 
@@ -138,10 +140,10 @@ def test_rule_2_a_later_filing_replaces_and_never_adds(world: World) -> None:
 def test_rule_3_the_payees_order_decides(world: World) -> None:
     """Not the nonce and not the size: the payee may go back to an older or smaller voucher, the payer may file none."""
     before, params = world.balances(), world.open(10 * EURO)
-    world.send(world.partner, "close_and_file", params, *world.filing(params, world.partner, 9 * EURO, nonce=9))
+    world.file(world.partner, params, *world.filing(params, world.partner, 9 * EURO, nonce=9), begin=True)
     with pytest.raises(Reverted, match="channel: payer has not signed"):
-        world.send(world.opener, "file", params, *world.filing(params, world.partner, 1 * EURO, nonce=10))
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 2 * EURO, nonce=1))
+        world.file(world.opener, params, *world.filing(params, world.partner, 1 * EURO, nonce=10))
+    world.file(world.partner, params, *world.filing(params, world.partner, 2 * EURO, nonce=1))
     _settle(world, params)
     assert world.gains(before) == (-2 * EURO, 2 * EURO)
 
@@ -150,22 +152,22 @@ def test_a_payer_cannot_file_its_own_promise_as_its_income(world: World) -> None
     params = world.open(10 * EURO, 10 * EURO)
     world.send(world.opener, "close", params)
     with pytest.raises(Reverted, match="channel: payer has not signed"):
-        world.send(world.partner, "file", params, *world.filing(params, world.opener, EURO))
+        world.file(world.partner, params, *world.filing(params, world.opener, EURO))
 
 
 def test_the_opener_of_a_one_way_channel_files_nothing(world: World) -> None:
     params = world.open(10 * EURO, two_way=False)
     with pytest.raises(Reverted, match="channel: one-way"):
-        world.send(world.opener, "close_and_file", params, *world.filing(params, world.opener, 1))
+        world.file(world.opener, params, *world.filing(params, world.opener, 1), begin=True)
     world.send(world.opener, "close", params)
     with pytest.raises(Reverted, match="channel: one-way"):
-        world.send(world.opener, "file", params, *world.filing(params, world.opener, 1))
+        world.file(world.opener, params, *world.filing(params, world.opener, 1))
 
 
 def test_a_voucher_of_another_channel_is_refused(world: World) -> None:
     first, second = world.open(10 * EURO), world.open(10 * EURO)
     with pytest.raises(Reverted, match="channel: payer has not signed"):
-        world.send(world.partner, "close_and_file", second, *world.filing(first, world.partner, 5 * EURO))
+        world.file(world.partner, second, *world.filing(first, world.partner, 5 * EURO), begin=True)
 
 
 def test_an_old_voucher_is_worthless_in_the_next_channel_of_the_same_pair(world: World) -> None:
@@ -173,7 +175,7 @@ def test_an_old_voucher_is_worthless_in_the_next_channel_of_the_same_pair(world:
     filing = world.filing(old, world.partner, 9 * EURO)
     world.channel.send(world.opener, "close_together", world.consent(old, 10 * EURO, 0))
     with pytest.raises(Reverted, match="channel: payer has not signed"):
-        world.send(world.partner, "close_and_file", world.open(10 * EURO), *filing)
+        world.file(world.partner, world.open(10 * EURO), *filing, begin=True)
 
 
 def test_every_field_of_a_voucher_is_signed(world: World) -> None:
@@ -182,32 +184,32 @@ def test_every_field_of_a_voucher_is_signed(world: World) -> None:
     for place, value in enumerate((2, 6, 1, 1, b"\1" * 32)):
         changed = (*voucher[:place], value, *voucher[place + 1 :])
         with pytest.raises(Reverted, match="channel: payer has not signed"):
-            world.send(world.partner, "close_and_file", params, changed, signature, claims)
+            world.file(world.partner, params, changed, signature, claims, begin=True)
 
 
 def test_only_the_one_form_of_a_vouchers_signature_is_taken(world: World) -> None:
     params = world.open(10 * EURO)
-    voucher, (r, s, v), claims = world.filing(params, world.partner, 5)
-    high = (GROUP_ORDER - int.from_bytes(s, "big")).to_bytes(32, "big")
-    for bad in ((r, high, 55 - v), (r, s, v - 27), (r, s, 29), (bytes(32), s, v), (r, bytes(32), v)):
+    voucher, (r, vs), claims = world.filing(params, world.partner, 5)
+    odd, s = vs & ODD, vs & ~ODD
+    for bad in ((r, (ODD ^ odd) | (GROUP_ORDER - s)), (r, vs ^ ODD), (0, vs), (r, odd), (r, GROUP_ORDER)):
         with pytest.raises(Reverted, match="channel: payer has not signed"):
-            world.send(world.partner, "close_and_file", params, voucher, bad, claims)
+            world.file(world.partner, params, voucher, bad, claims, begin=True)
 
 
 def test_rule_4_the_account_does_not_sign_vouchers(world: World) -> None:
     params = world.open(10 * EURO)
     voucher = Voucher.over(1, 5)
-    by_account = split(world.opener.sign(voucher.digest(params)))
+    by_account = compact(world.opener.sign(voucher.digest(params)))
     with pytest.raises(Reverted, match="channel: payer has not signed"):
-        world.send(world.partner, "close_and_file", params, abi_voucher(voucher), by_account, [])
+        world.file(world.partner, params, abi_voucher(voucher), by_account, [], begin=True)
 
 
 def test_a_voucher_that_no_sum_could_hold_is_refused(world: World) -> None:
     params = world.open(10)
     voucher = Voucher(1, 2**96 - 1, 1, 0, b"\1" * 32)
-    signature = split(world.opener_key.sign(voucher.digest(params)))
+    signature = compact(world.opener_key.sign(voucher.digest(params)))
     with pytest.raises(Reverted, match="channel: voucher too large"):
-        world.send(world.partner, "close_and_file", params, abi_voucher(voucher), signature, [])
+        world.file(world.partner, params, abi_voucher(voucher), signature, [], begin=True)
 
 
 def test_a_voucher_that_locks_for_more_than_a_year_is_refused(world: World) -> None:
@@ -215,12 +217,12 @@ def test_a_voucher_that_locks_for_more_than_a_year_is_refused(world: World) -> N
     world.send(world.partner, "close", params)
     for until, fits in ((START + 365 * 86_400 + 1, False), (2**64 - 1, False), (START + 365 * 86_400, True)):
         voucher = Voucher(1, 1, 1, until, b"\1" * 32)
-        arguments: tuple[Any, ...] = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))), [])
+        arguments: tuple[Any, ...] = (abi_voucher(voucher), compact(world.opener_key.sign(voucher.digest(params))), [])
         if fits:
-            world.send(world.partner, "file", params, *arguments)
+            world.file(world.partner, params, *arguments)
         else:
             with pytest.raises(Reverted, match="channel: locked for too long"):
-                world.send(world.partner, "file", params, *arguments)
+                world.file(world.partner, params, *arguments)
 
 
 def test_the_payee_of_a_one_way_channel_finishes_it_at_once(world: World) -> None:
@@ -239,10 +241,10 @@ def test_finishing_pays_no_more_than_the_deposit(world: World) -> None:
 def test_finishing_answers_a_close_and_replaces_what_was_filed(world: World) -> None:
     before, params = world.balances(), world.open(10 * EURO, two_way=False)
     world.send(world.opener, "close", params)
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 2 * EURO))
+    world.file(world.partner, params, *world.filing(params, world.partner, 2 * EURO))
     world.send(world.partner, "finish", params, *world.filing(params, world.partner, 5 * EURO, nonce=2))
     assert world.gains(before) == (-5 * EURO, 5 * EURO)
-    assert world.channel.call("filing", abi_params(params), world.partner.address) == (0, 0, 0, bytes(32))
+    assert world.filed(params, world.partner) == (0, 0, 0, bytes(32))
 
 
 def test_rule_5_a_two_way_channel_is_never_finished_by_one_side(world: World) -> None:

@@ -4,13 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from eth_account.messages import encode_typed_data
 
-from penstock.core.channel import ChannelParams, Close, Voucher
+from penstock.core.channel import (
+    APART,
+    Answer,
+    ChannelParams,
+    Close,
+    Release,
+    SignedAddition,
+    SignedOpening,
+    Voucher,
+    Withdrawal,
+)
 from penstock.core.identity import keccak
 
-from .world import World, abi_params, abi_voucher
+from .world import World
 
 
 def _typed(params: ChannelParams, purpose: str, fields: dict[str, str], message: dict[str, Any]) -> bytes:
@@ -44,10 +55,12 @@ def test_the_domain_separator_is_the_same_here_and_there(world: World) -> None:
 
 
 @pytest.mark.parametrize("two_way", [False, True])
-@pytest.mark.parametrize("counter", [0, 2**64 - 1])
-def test_an_id_is_the_same_here_and_there(world: World, two_way: bool, counter: int) -> None:
-    params = world.params(two_way, counter=counter)
-    assert world.channel.call("channel_id", abi_params(params)) == params.id
+@pytest.mark.parametrize("counter", [0, APART - 1, APART, 2**64 - 1])
+@pytest.mark.parametrize("plain", [False, True])
+def test_an_id_is_the_same_here_and_there(world: World, two_way: bool, counter: int, plain: bool) -> None:
+    params = world.params(two_way, counter=counter, **(world.plain if plain else {}))
+    receipt = world.open_by(world.opener, "open_with_keys", params, 1)
+    assert world.channel.events(receipt, "Opened")[0]["channel"] == params.id
 
 
 @pytest.mark.parametrize("field", ["opener", "partner", "opener_key", "partner_key", "counter"])
@@ -62,7 +75,7 @@ def test_an_id_commits_to_every_parameter(world: World, field: str) -> None:
     "voucher",
     [Voucher(1, 5, 0, 0, bytes(32)), Voucher(2**64 - 1, 2**96 - 1, 2**96 - 1, 2**64 - 1, b"\xff" * 32)],
 )
-def test_a_voucher_has_one_digest_in_all_three(world: World, voucher: Voucher) -> None:
+def test_a_voucher_has_the_digest_of_any_eip_712_library(world: World, voucher: Voucher) -> None:
     params = world.params()
     fields = {
         "channel": "bytes32",
@@ -79,16 +92,40 @@ def test_a_voucher_has_one_digest_in_all_three(world: World, voucher: Voucher) -
         "lockedUntil": voucher.locked_until,
         "locksRoot": voucher.locks_root,
     }
-    digest = world.channel.call("voucher_digest", abi_params(params), abi_voucher(voucher))
-    assert digest == voucher.digest(params) == _typed(params, "Voucher", fields, message)
+    assert voucher.digest(params) == _typed(params, "Voucher", fields, message)
 
 
-def test_a_close_has_one_digest_in_all_three(world: World) -> None:
+def test_a_close_has_the_digest_of_any_eip_712_library(world: World) -> None:
     params = world.params()
     fields = {"channel": "bytes32", "openerBalance": "uint96", "partnerBalance": "uint96", "expiry": "uint64"}
     message = {"openerBalance": 3, "partnerBalance": 2**96 - 1, "expiry": 9}
-    digest = world.channel.call("close_digest", abi_params(params), 3, 2**96 - 1, 9)
-    assert digest == Close(3, 2**96 - 1, 9).digest(params) == _typed(params, "Close", fields, message)
+    assert Close(3, 2**96 - 1, 9).digest(params) == _typed(params, "Close", fields, message)
+
+
+@pytest.mark.parametrize(
+    ("what", "fields"),
+    [
+        (Withdrawal(3, 2**96 - 1, 9), ("openerTotal uint96", "partnerTotal uint96", "expiry uint64")),
+        (Release(2**64 - 1, 5), ("nonce uint64", "amount uint96")),
+        (Answer(b"\x07" * 32, 8), ("content bytes32", "sequence uint64")),
+        (SignedOpening(3, 4, 9), ("deposit uint96", "fee uint96", "expiry uint64")),
+        (SignedAddition(3, 4, 9), ("total uint96", "fee uint96", "expiry uint64")),
+    ],
+)
+def test_every_other_signed_thing_has_the_digest_of_any_eip_712_library(
+    world: World, what: Withdrawal | Release | Answer | SignedOpening | SignedAddition, fields: tuple[str, ...]
+) -> None:
+    params = world.params()
+    purpose = {"SignedOpening": "Open", "SignedAddition": "Add"}.get(type(what).__name__, type(what).__name__)
+    kinds = {"channel": "bytes32", **dict(field.split() for field in fields)}
+    message = dict(zip(list(kinds)[1:], msgspec.structs.astuple(what), strict=True))
+    assert what.digest(params) == _typed(params, purpose, kinds, message)
+
+
+def test_an_answer_names_the_struct_hash_of_what_it_files(world: World) -> None:
+    params = world.params()
+    for what in (Voucher(1, 5, 0, 0, bytes(32)), Release(1, 5)):
+        assert what.digest(params) == keccak(b"\x19\x01" + params.domain.separator + what.content(params))
 
 
 def test_a_voucher_and_a_close_never_share_a_digest(world: World) -> None:

@@ -7,25 +7,25 @@ from typing import Any
 
 import pytest
 
-from penstock.core.channel import ChannelParams, Lock, Voucher
+from penstock.core.channel import ChannelParams, Lock, Voucher, compact
 from penstock.core.identity import keccak
 from penstock.ledgers.devnet.execute import Reverted
 
-from .world import EURO, PERIOD, START, Chainlet, World, abi_lock, abi_params, abi_voucher, split
+from .world import EURO, PERIOD, START, Chainlet, World, abi_voucher
 
 CLOSING, SETTLED = 2, 3
 LATE = START + 10 * PERIOD  # a lock's expiry long after the challenge
 
 
 def _filed(world: World, params: ChannelParams, payee: Any = None) -> tuple[int, int]:
-    amount, locked, *_ = world.channel.call("filing", abi_params(params), (payee or world.partner).address)
+    amount, locked, *_ = world.filed(params, payee or world.partner)
     return amount, locked
 
 
 def _closed(world: World, amount: int, locks: list[Lock], *claims: tuple[int, int, bytes]) -> ChannelParams:
     """A two-way channel of 10 and 5 euros that the partner closes with a voucher."""
     params = world.open(10 * EURO, 5 * EURO)
-    world.send(world.partner, "close_and_file", params, *world.filing(params, world.partner, amount, locks, [*claims]))
+    world.file(world.partner, params, *world.filing(params, world.partner, amount, locks, [*claims]), begin=True)
     return params
 
 
@@ -42,7 +42,7 @@ def test_the_event_of_a_proof_shows_the_preimage(world: World) -> None:
     """Rule 11: a hub lifts preimages from claims made against it."""
     chain = Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock])
-    receipt = world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, 5, chain.preimage(5))]))
+    receipt = world.send(world.partner, "prove", params, True, world.claims([chain.lock], [(0, 5, chain.preimage(5))]))
     event = world.channel.events(receipt, "Proven")[0]
     assert (event["root"], event["count"], event["preimage"]) == (chain.lock.root, 5, chain.preimage(5))
 
@@ -55,7 +55,7 @@ def test_each_lock_of_a_tree_is_claimed_alone(world: World, count: int) -> None:
     earned = 7
     for index in (4, 0, 2):
         chain = chains[index]
-        world.send(world.partner, "prove", params, world.claims(locks, [(index, count, chain.preimage(count))]))
+        world.send(world.partner, "prove", params, True, world.claims(locks, [(index, count, chain.preimage(count))]))
         earned += count * chain.tick_value
         assert _filed(world, params)[0] == earned
 
@@ -71,7 +71,9 @@ def test_a_higher_count_replaces_a_lower_one(world: World) -> None:
     chain = Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock], (0, 10, chain.preimage(10)))
     for count in (40, 100):
-        world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, count, chain.preimage(count))]))
+        world.send(
+            world.partner, "prove", params, True, world.claims([chain.lock], [(0, count, chain.preimage(count))])
+        )
         assert _filed(world, params) == (count * 1_000, (100 - count) * 1_000)
 
 
@@ -81,10 +83,10 @@ def test_no_tick_is_paid_twice(world: World, count: int) -> None:
     params = _closed(world, 0, [chain.lock], (0, 40, chain.preimage(40)))
     claims = world.claims([chain.lock], [(0, count, chain.preimage(count))])
     with pytest.raises(Reverted, match="channel: ticks already proven"):
-        world.send(world.partner, "prove", params, claims)
+        world.send(world.partner, "prove", params, True, claims)
     claims = world.claims([chain.lock], [(0, 50, chain.preimage(50))])
     with pytest.raises(Reverted, match="channel: ticks already proven"):
-        world.send(world.partner, "prove", params, claims * 2)
+        world.send(world.partner, "prove", params, True, claims * 2)
 
 
 def test_a_long_proof_is_split_over_transactions(world: World) -> None:
@@ -92,19 +94,19 @@ def test_a_long_proof_is_split_over_transactions(world: World) -> None:
     chain = Chainlet(4_000, 1)
     params = _closed(world, 0, [chain.lock], (0, 3_900, chain.preimage(3_900)))
     claims = world.claims([chain.lock], [(0, 4_000, chain.preimage(4_000))])
-    receipt = world.send(world.partner, "prove", params, claims)
+    receipt = world.send(world.partner, "prove", params, True, claims)
     assert receipt.gas < 100_000
     assert _filed(world, params) == (4_000, 0)
 
 
-@pytest.mark.parametrize("count", [0, 6, 101])
+@pytest.mark.parametrize("count", [6, 101])
 def test_a_wrong_count_proves_nothing(world: World, count: int) -> None:
     chain = Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock])
-    reason = {0: "ticks already proven", 6: "bad preimage", 101: "more ticks than locked"}[count]
-    preimage = sha256(chain.preimage(5)).digest() if count else chain.lock.root
+    reason = {6: "bad preimage", 101: "more ticks than locked"}[count]
+    preimage = sha256(chain.preimage(5)).digest()
     with pytest.raises(Reverted, match=f"channel: {reason}"):
-        world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, count, preimage)]))
+        world.send(world.partner, "prove", params, True, world.claims([chain.lock], [(0, count, preimage)]))
 
 
 def test_a_resumed_proof_needs_the_right_preimage(world: World) -> None:
@@ -112,25 +114,26 @@ def test_a_resumed_proof_needs_the_right_preimage(world: World) -> None:
     params = _closed(world, 0, [chain.lock], (0, 10, chain.preimage(10)))
     for wrong in (chain.preimage(11), chain.preimage(13), bytes(32)):
         with pytest.raises(Reverted, match="channel: bad preimage"):
-            world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, 12, wrong)]))
+            world.send(world.partner, "prove", params, True, world.claims([chain.lock], [(0, 12, wrong)]))
 
 
-@pytest.mark.parametrize("change", ["index", "root", "tick_value", "ticks", "expiry", "branch"])
+@pytest.mark.parametrize("change", ["index", "root", "tick_value", "ticks", "expiry", "branch", "depth"])
 def test_a_lock_is_claimed_exactly_as_it_was_signed(world: World, change: str) -> None:
     chains = [Chainlet(100, 10, expiry=LATE, seed=b"%d" % n) for n in range(3)]
     locks = [chain.lock for chain in chains]
     params = _closed(world, 0, locks)
-    index, root, tick_value, ticks, expiry, branch = abi_lock(locks, 1)
-    forged = {
-        "index": (5, root, tick_value, ticks, expiry, branch),
-        "root": (index, chains[0].lock.root, tick_value, ticks, expiry, branch),
-        "tick_value": (index, root, 11, ticks, expiry, branch),
-        "ticks": (index, root, tick_value, 101, expiry, branch),
-        "expiry": (index, root, tick_value, ticks, expiry - 1, branch),
-        "branch": (index, root, tick_value, ticks, expiry, branch[:1]),
-    }[change]
+    head, root, preimage, *branch = world.claims(locks, [(1, 1, chains[1].preimage(1))])
+    shift = {"index": 0, "ticks": 16, "depth": 48, "expiry": 56, "tick_value": 120}
+    if change == "root":
+        root = chains[0].lock.root
+    elif change == "branch":
+        branch[0] = branch[1]
+    elif change == "depth":
+        head = (int.from_bytes(head, "big") - (1 << shift[change])).to_bytes(32, "big")
+    else:
+        head = (int.from_bytes(head, "big") + (1 << shift[change])).to_bytes(32, "big")
     with pytest.raises(Reverted, match="channel: lock not in the voucher"):
-        world.send(world.partner, "prove", params, [(forged, 1, chains[1].preimage(1))])
+        world.send(world.partner, "prove", params, True, [head, root, preimage, *branch])
 
 
 def test_rule_13_an_inner_node_is_no_leaf(world: World) -> None:
@@ -139,10 +142,10 @@ def test_rule_13_an_inner_node_is_no_leaf(world: World) -> None:
     chain = Chainlet(10, 1)
     for root in (bytes(32), keccak(b"\x01" + chain.lock.leaf(0) + bytes(32))):
         voucher = Voucher(1, 0, 10, 0, root)
-        filing = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))))
-        claim: tuple[Any, ...] = ((0, chain.lock.root, 1, 10, 0, []), 1, chain.preimage(1))
+        filing = (abi_voucher(voucher), compact(world.opener_key.sign(voucher.digest(params))))
+        claims = world.claims([chain.lock], [(0, 1, chain.preimage(1))])
         with pytest.raises(Reverted, match="channel: lock not in the voucher"):
-            world.send(world.partner, "close_and_file", params, *filing, [claim])
+            world.file(world.partner, params, *filing, claims, begin=True)
 
 
 def test_rule_13_a_lock_stands_at_its_index(world: World) -> None:
@@ -150,10 +153,11 @@ def test_rule_13_a_lock_stands_at_its_index(world: World) -> None:
     params = world.open(10 * EURO)
     chain = Chainlet(10, 1)
     voucher = Voucher(1, 0, 10, 0, chain.lock.leaf(1))
-    filing = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))))
-    claim: tuple[Any, ...] = ((1, chain.lock.root, 1, 10, 0, []), 1, chain.preimage(1))
+    filing = (abi_voucher(voucher), compact(world.opener_key.sign(voucher.digest(params))))
+    claims = world.claims([chain.lock] * 2, [(1, 1, chain.preimage(1))])[:3]
+    claims[0] = (int.from_bytes(claims[0], "big") & ~(255 << 48)).to_bytes(32, "big")  # no depth
     with pytest.raises(Reverted, match="channel: lock not in the voucher"):
-        world.send(world.partner, "close_and_file", params, *filing, [claim])
+        world.file(world.partner, params, *filing, claims, begin=True)
 
 
 def test_rule_2_a_direction_never_claims_more_than_its_locked_sum(world: World) -> None:
@@ -164,9 +168,9 @@ def test_rule_2_a_direction_never_claims_more_than_its_locked_sum(world: World) 
     params = world.open(10 * EURO)
     full = Voucher.over(1, 0, locks)
     voucher = Voucher(1, 0, 1_200, full.locked_until, full.locks_root)
-    signature = split(world.opener_key.sign(voucher.digest(params)))
+    signature = compact(world.opener_key.sign(voucher.digest(params)))
     claims = world.claims(locks, [(0, 10, chains[0].preimage(10)), (1, 10, chains[1].preimage(10))])
-    world.send(world.partner, "close_and_file", params, abi_voucher(voucher), signature, claims)
+    world.file(world.partner, params, abi_voucher(voucher), signature, claims, begin=True)
     assert _filed(world, params) == (1_200, 0)
     world.wait(PERIOD)
     world.send(world.partner, "settle", params)
@@ -178,11 +182,11 @@ def test_rule_2_a_later_filing_takes_its_proofs_along(world: World) -> None:
     before, chain = world.balances(), Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock], (0, 60, chain.preimage(60)))
     rest = Lock(chain.preimage(60), 1_000, 40)  # the fold: 60 ticks became amount
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 60_000, [rest], nonce=2))
+    world.file(world.partner, params, *world.filing(params, world.partner, 60_000, [rest], nonce=2))
     assert _filed(world, params) == (60_000, 40_000)
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 0, [chain.lock]))
+    world.file(world.partner, params, *world.filing(params, world.partner, 0, [chain.lock]))
     assert _filed(world, params) == (0, 100_000)
-    world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, 60, chain.preimage(60))]))
+    world.send(world.partner, "prove", params, True, world.claims([chain.lock], [(0, 60, chain.preimage(60))]))
     assert _filed(world, params) == (60_000, 40_000)
     world.wait(PERIOD)
     world.send(world.stranger, "settle", params)
@@ -192,17 +196,26 @@ def test_rule_2_a_later_filing_takes_its_proofs_along(world: World) -> None:
 def test_a_voucher_without_locks_opens_no_lock_of_the_one_before(world: World) -> None:
     chain = Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock])
-    world.send(world.partner, "file", params, *world.filing(params, world.partner, 5, nonce=2))
-    world.send(world.partner, "prove", params, world.claims([chain.lock], [(0, 60, chain.preimage(60))]))
+    world.file(world.partner, params, *world.filing(params, world.partner, 5, nonce=2))
+    for count in (60, 0):
+        claims = world.claims([chain.lock], [(0, count, chain.preimage(60))])
+        with pytest.raises(Reverted, match="channel: lock"):
+            world.send(world.partner, "prove", params, True, claims)
     assert _filed(world, params) == (5, 0)
 
 
-def test_only_the_payee_proves(world: World) -> None:
-    chain = Chainlet(100, 1_000)
+def test_whoever_proves_does_it_for_the_payee(world: World) -> None:
+    before, chain = world.balances(), Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock])
-    for sender in (world.opener, world.stranger):
+    for sender, count in ((world.stranger, 1), (world.opener, 2)):
+        claims = world.claims([chain.lock], [(0, count, chain.preimage(count))])
         with pytest.raises(Reverted, match="channel: nothing filed"):
-            world.send(sender, "prove", params, world.claims([chain.lock], [(0, 1, chain.preimage(1))]))
+            world.send(sender, "prove", params, False, claims)
+        world.send(sender, "prove", params, True, claims)
+        assert _filed(world, params) == (count * 1_000, (100 - count) * 1_000)
+    world.wait(PERIOD)
+    world.send(world.stranger, "settle", params)
+    assert world.gains(before) == (-2_000, 2_000)
 
 
 def test_a_lock_between_neighbours_is_proven_within_the_challenge_only(world: World) -> None:
@@ -210,11 +223,11 @@ def test_a_lock_between_neighbours_is_proven_within_the_challenge_only(world: Wo
     locks = [chain.lock, hop.lock]
     params = _closed(world, 0, locks)
     world.wait(PERIOD - 1)
-    world.send(world.partner, "prove", params, world.claims(locks, [(0, 10, chain.preimage(10))]))
+    world.send(world.partner, "prove", params, True, world.claims(locks, [(0, 10, chain.preimage(10))]))
     world.wait(1)
-    with pytest.raises(Reverted, match="channel: challenge over"):
-        world.send(world.partner, "prove", params, world.claims(locks, [(0, 20, chain.preimage(20))]))
-    world.send(world.partner, "prove", params, world.claims(locks, [(1, 4, hop.preimage(4))]))
+    with pytest.raises(Reverted, match="channel: lock expired"):
+        world.send(world.partner, "prove", params, True, world.claims(locks, [(0, 20, chain.preimage(20))]))
+    world.send(world.partner, "prove", params, True, world.claims(locks, [(1, 4, hop.preimage(4))]))
     world.wait(LATE)
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-10_400, 10_400)
@@ -224,10 +237,10 @@ def test_a_hop_lock_is_proven_until_its_expiry(world: World) -> None:
     hop = Chainlet(10, 100, expiry=START + 100)
     params = _closed(world, 0, [hop.lock])
     world.wait(99)
-    world.send(world.partner, "prove", params, world.claims([hop.lock], [(0, 4, hop.preimage(4))]))
+    world.send(world.partner, "prove", params, True, world.claims([hop.lock], [(0, 4, hop.preimage(4))]))
     world.wait(1)
     with pytest.raises(Reverted, match="channel: lock expired"):
-        world.send(world.partner, "prove", params, world.claims([hop.lock], [(0, 5, hop.preimage(5))]))
+        world.send(world.partner, "prove", params, True, world.claims([hop.lock], [(0, 5, hop.preimage(5))]))
 
 
 def test_a_lock_that_outlives_its_voucher_is_refused(world: World) -> None:
@@ -235,10 +248,10 @@ def test_a_lock_that_outlives_its_voucher_is_refused(world: World) -> None:
     params = world.open(10 * EURO)
     full = Voucher.over(1, 0, [hop.lock])
     voucher = Voucher(1, 0, full.locked, LATE - 1, full.locks_root)
-    arguments = (abi_voucher(voucher), split(world.opener_key.sign(voucher.digest(params))))
+    arguments = (abi_voucher(voucher), compact(world.opener_key.sign(voucher.digest(params))))
     claims = world.claims([hop.lock], [(0, 1, hop.preimage(1))])
     with pytest.raises(Reverted, match="channel: lock outlives its voucher"):
-        world.send(world.partner, "close_and_file", params, *arguments, claims)
+        world.file(world.partner, params, *arguments, claims, begin=True)
 
 
 def test_settling_frees_at_once_all_that_no_hop_lock_holds(world: World) -> None:
@@ -247,15 +260,15 @@ def test_settling_frees_at_once_all_that_no_hop_lock_holds(world: World) -> None
     world.wait(PERIOD)
     receipt = world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-3 * EURO, 2 * EURO)
-    assert world.channel.events(receipt, "PartSettled")[0]["held"] == EURO
+    assert world.channel.events(receipt, "Settled")[0]["amounts"] >> 192 == 1
     assert world.state(params)[0] == CLOSING
-    assert world.channel.call("part_paid", abi_params(params)) == (7 * EURO, 7 * EURO)
+    assert world.drawn(params) == (7 * EURO, 7 * EURO)
 
-    world.send(world.partner, "prove", params, world.claims([hop.lock], [(0, 4, hop.preimage(4))]))
+    world.send(world.partner, "prove", params, True, world.claims([hop.lock], [(0, 4, hop.preimage(4))]))
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-3 * EURO, 2 * EURO + 400_000)
     again = world.send(world.stranger, "settle", params)
-    assert world.channel.events(again, "PartSettled")[0]["held"] == 600_000
+    assert world.channel.events(again, "Settled")[0]["amounts"] == 1 << 192
     assert world.gains(before) == (-3 * EURO, 2 * EURO + 400_000)
 
     world.wait(LATE - world.chain.now())
@@ -268,12 +281,12 @@ def test_locks_in_both_directions_hold_only_their_own_value(world: World) -> Non
     before = world.balances()
     down, up = Chainlet(10, 1_000, expiry=LATE), Chainlet(10, 100, expiry=LATE, seed=b"up")
     params = _closed(world, 0, [down.lock])
-    world.send(world.opener, "file", params, *world.filing(params, world.opener, 0, [up.lock]))
+    world.file(world.opener, params, *world.filing(params, world.opener, 0, [up.lock]))
     world.wait(PERIOD)
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-10_000, -1_000)
-    world.send(world.opener, "prove", params, world.claims([up.lock], [(0, 10, up.preimage(10))]))
-    world.send(world.partner, "prove", params, world.claims([down.lock], [(0, 1, down.preimage(1))]))
+    world.send(world.opener, "prove", params, False, world.claims([up.lock], [(0, 10, up.preimage(10))]))
+    world.send(world.partner, "prove", params, True, world.claims([down.lock], [(0, 1, down.preimage(1))]))
     world.wait(LATE)
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (0, 0)
@@ -295,17 +308,17 @@ def test_neighbour_locks_beside_a_hop_lock_are_let_go_after_the_challenge(world:
     locks = [near.lock, hop.lock]
     params = _closed(world, 0, locks, (0, 10, near.preimage(10)))
     with pytest.raises(Reverted, match="channel: lock can still be proven"):
-        world.send(world.stranger, "expire", params, world.partner.address, abi_lock(locks, 0))
+        world.send(world.stranger, "prove", params, True, world.claims(locks, [(0, 0, b"")]))
     world.wait(PERIOD)
-    receipt = world.send(world.stranger, "expire", params, world.partner.address, abi_lock(locks, 0))
+    receipt = world.send(world.stranger, "prove", params, True, world.claims(locks, [(0, 0, b"")]))
     assert world.channel.events(receipt, "Expired")[0]["freed"] == 90_000
     with pytest.raises(Reverted, match="channel: nothing left in the lock"):
-        world.send(world.stranger, "expire", params, world.partner.address, abi_lock(locks, 0))
+        world.send(world.stranger, "prove", params, True, world.claims(locks, [(0, 0, b"")]))
     with pytest.raises(Reverted, match="channel: lock can still be proven"):
-        world.send(world.stranger, "expire", params, world.partner.address, abi_lock(locks, 1))
+        world.send(world.stranger, "prove", params, True, world.claims(locks, [(1, 0, b"")]))
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-11_000, 10_000)
-    world.send(world.partner, "prove", params, world.claims(locks, [(1, 10, hop.preimage(10))]))
+    world.send(world.partner, "prove", params, True, world.claims(locks, [(1, 10, hop.preimage(10))]))
     world.send(world.partner, "settle", params)
     assert world.gains(before) == (-11_000, 11_000)
 
@@ -319,7 +332,7 @@ def test_an_expired_lock_lets_go_before_later_ones(world: World) -> None:
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-11_000, 0)
     world.wait(5)
-    world.send(world.stranger, "expire", params, world.partner.address, abi_lock(locks, 0))
+    world.send(world.stranger, "prove", params, True, world.claims(locks, [(0, 0, b"")]))
     world.send(world.stranger, "settle", params)
     assert world.gains(before) == (-10_000, 0)
 
@@ -328,9 +341,9 @@ def test_a_lock_that_was_not_filed_cannot_be_expired(world: World) -> None:
     chain, other = Chainlet(10, 100), Chainlet(10, 100, seed=b"other")
     params = _closed(world, 0, [chain.lock])
     world.wait(PERIOD)
-    for payee in (world.partner, world.opener):
-        with pytest.raises(Reverted, match="channel: lock not in the filed voucher"):
-            world.send(world.stranger, "expire", params, payee.address, abi_lock([other.lock], 0))
+    for partner, reason in ((True, "lock not in the voucher"), (False, "nothing filed")):
+        with pytest.raises(Reverted, match=f"channel: {reason}"):
+            world.send(world.stranger, "prove", params, partner, world.claims([other.lock], [(0, 0, b"")]))
 
 
 def test_a_part_paid_channel_is_neither_filed_nor_closed_nor_added_to(world: World) -> None:
@@ -339,7 +352,7 @@ def test_a_part_paid_channel_is_neither_filed_nor_closed_nor_added_to(world: Wor
     world.wait(PERIOD)
     world.send(world.stranger, "settle", params)
     filing = world.filing(params, world.partner, EURO)
-    for name, *args in (("close",), ("close_and_file", *filing), ("file", *filing), ("add", 1)):
+    for name, *args in (("close",), ("file", *filing, True), ("file", *filing, False), ("add", 1)):
         with pytest.raises(Reverted, match="channel: part paid out"):
             world.send(world.partner, str(name), params, *args)
     with pytest.raises(Reverted, match="channel: part paid out"):
@@ -348,13 +361,21 @@ def test_a_part_paid_channel_is_neither_filed_nor_closed_nor_added_to(world: Wor
 
 def test_finishing_pays_the_ticks_proven_with_it(world: World) -> None:
     before = world.balances()
-    chains = [Chainlet(100, 1_000), Chainlet(10, 7, expiry=LATE, seed=b"hop")]
+    chains = [Chainlet(100, 1_000), Chainlet(10, 7, seed=b"second")]
     locks = [chain.lock for chain in chains]
     params = world.open(10 * EURO, two_way=False)
     claims = [(0, 37, chains[0].preimage(37)), (1, 10, chains[1].preimage(10))]
     world.send(world.partner, "finish", params, *world.filing(params, world.partner, EURO, locks, claims))
     assert world.gains(before) == (-EURO - 37_070, EURO + 37_070)
     assert world.state(params)[0] == SETTLED
+
+
+def test_rule_9_a_hop_lock_is_not_finished_before_the_payer_could_show_a_release(world: World) -> None:
+    hop, params = Chainlet(10, 7, expiry=LATE), world.open(10 * EURO, two_way=False)
+    filing = world.filing(params, world.partner, EURO, [hop.lock], [(0, 10, hop.preimage(10))])
+    with pytest.raises(Reverted, match="channel: lock needs a challenge"):
+        world.send(world.partner, "finish", params, *filing)
+    world.file(world.partner, params, *filing, begin=True)
 
 
 def test_finishing_counts_each_lock_once(world: World) -> None:
@@ -370,7 +391,7 @@ def test_finishing_after_a_filing_leaves_nothing_behind(world: World) -> None:
     params = world.open(10 * EURO, two_way=False)
     claims = [(0, 37, chain.preimage(37))]
     filing = world.filing(params, world.partner, 0, [chain.lock], claims)
-    world.send(world.partner, "close_and_file", params, *filing)
+    world.file(world.partner, params, *filing, begin=True)
     world.send(world.partner, "finish", params, *filing)
     assert world.gains(before) == (-37_000, 37_000)
-    assert world.channel.call("filing", abi_params(params), world.partner.address) == (0, 0, 0, bytes(32))
+    assert world.filed(params, world.partner) == (0, 0, 0, bytes(32))

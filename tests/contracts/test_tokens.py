@@ -35,7 +35,7 @@ def _signed(world: World, purpose: str, fields: dict[str, str], values: tuple[ob
     types = {purpose: [{"name": name, "type": kind} for name, kind in fields.items()]}
     signable = encode_typed_data(domain, types, dict(zip(fields, shown, strict=True)))
     digest = Digest(keccak(b"\x19" + signable.version + signable.header + signable.body))
-    r, s, v = split(world.opener.sign(digest))
+    v, r, s = split(world.opener.sign(digest))
     return v, r, s
 
 

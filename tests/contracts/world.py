@@ -9,7 +9,17 @@ from typing import Any
 from eth_abi.abi import decode, encode
 from eth_account import Account
 
-from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher, lock_branch
+from penstock.core.channel import (
+    ChannelParams,
+    Close,
+    Domain,
+    Lock,
+    Voucher,
+    Withdrawal,
+    authorization_nonce,
+    compact,
+    proof_words,
+)
 from penstock.core.identity import Address, Digest, Key, keccak
 from penstock.ledgers.artifacts import Artifact, load
 from penstock.ledgers.devnet.chain import Chain
@@ -20,7 +30,7 @@ PERIOD = 3_600
 ETHER = 10**18
 EURO = 10**6
 GAS = 60_000_000
-NO_SIGNATURE = (bytes(32), bytes(32), 0)
+NO_SIGNATURE = (0, 0)
 
 
 def _type(entry: dict[str, Any]) -> str:
@@ -134,33 +144,33 @@ def key(name: str) -> Key:
     return Key(keccak(b"penstock contract test " + name.encode()))
 
 
-def split(signature: bytes) -> tuple[bytes, bytes, int]:
-    """A signature of 65 bytes as the contract takes it."""
-    return signature[:32], signature[32:64], signature[64]
+def split(signature: bytes) -> tuple[int, bytes, bytes]:
+    """A signature of 65 bytes as tokens take it."""
+    return signature[64], signature[:32], signature[32:64]
 
 
-def abi_params(params: ChannelParams) -> tuple[Any, ...]:
-    """A channel's parameters as the contract takes them."""
-    return (
-        params.opener,
-        params.partner,
-        params.opener_key,
-        params.partner_key,
-        params.period,
-        params.two_way,
-        params.counter,
+def word(address: bytes) -> int:
+    """An address as the contract takes it."""
+    return int.from_bytes(address, "big")
+
+
+def abi_params(params: ChannelParams) -> tuple[int, ...]:
+    """A channel's parameters as the contract takes them; a key that is its party's account is spared."""
+    opener, partner, opener_key, partner_key = (
+        word(address) for address in (params.opener, params.partner, params.opener_key, params.partner_key)
     )
+    keys = (0 if opener_key == opener else opener_key, 0 if partner_key == partner else partner_key)
+    return (opener, partner, *keys, params.terms)
+
+
+def abi_place(params: ChannelParams, deposit: int) -> tuple[int, int]:
+    """Partner, deposit and terms as an opening takes them."""
+    return word(params.partner) | deposit << 160, params.terms
 
 
 def abi_voucher(voucher: Voucher) -> tuple[Any, ...]:
     """A voucher as the contract takes it."""
     return (voucher.nonce, voucher.amount, voucher.locked, voucher.locked_until, voucher.locks_root)
-
-
-def abi_lock(locks: list[Lock], index: int) -> tuple[Any, ...]:
-    """One of a voucher's locks, with its branch, as the contract takes it."""
-    lock = locks[index]
-    return (index, lock.root, lock.tick_value, lock.ticks, lock.expiry, lock_branch(locks, index))
 
 
 @dataclass
@@ -206,6 +216,12 @@ class World:
             self.token.send(party, "approve", self.channel.address, 2**256 - 1)
             self.channel.send(party, "deposit", 1_000 * EURO)
         self._counter = 0
+        self.openers: dict[bytes, Key] = {}
+
+    @property
+    def plain(self) -> dict[str, Address]:
+        """Voucher keys that are the accounts themselves."""
+        return {"opener_key": self.opener.address, "partner_key": self.partner.address}
 
     def params(self, two_way: bool = False, period: int = PERIOD, **fixed: Any) -> ChannelParams:
         """Parameters of a channel that has not been opened."""
@@ -223,7 +239,7 @@ class World:
     def open(self, opener_deposit: int, partner_deposit: int = 0, two_way: bool = True, **fixed: Any) -> ChannelParams:
         """An open channel with deposits from balances."""
         params = self.params(two_way, **fixed)
-        self.channel.send(self.opener, "open", abi_params(params), opener_deposit)
+        self.open_by(self.opener, "open_with_keys", params, opener_deposit)
         if partner_deposit:
             self.channel.send(self.partner, "add", abi_params(params), partner_deposit)
         return params
@@ -231,6 +247,20 @@ class World:
     def send(self, sender: Key, name: str, params: ChannelParams, *args: Any) -> Receipt:
         """A transaction to the channel contract about one channel."""
         return self.channel.send(sender, name, abi_params(params), *args)
+
+    def opening(self, params: ChannelParams, deposit: int) -> tuple[int, ...]:
+        """The arguments of an opening by the opener itself."""
+        return (*abi_place(params, deposit), *abi_params(params)[2:4])
+
+    def open_by(self, sender: Key, name: str, params: ChannelParams, deposit: int, *args: Any) -> Receipt:
+        """Send one of the openings that are the sender's own."""
+        return self.channel.send(sender, name, *self.opening(params, deposit), *args)
+
+    def key_of(self, params: ChannelParams, partner: bool) -> Key:
+        """The key that signs a side's vouchers."""
+        wanted = params.partner_key if partner else params.opener_key
+        keys = (self.opener, self.partner, self.stranger, self.opener_key, self.partner_key)
+        return next(key for key in keys if key.address == wanted)
 
     def filing(
         self,
@@ -243,27 +273,42 @@ class World:
     ) -> tuple[Any, ...]:
         """The arguments that file a voucher to `payee`; `claims` are (index, count, preimage)."""
         voucher = Voucher.over(nonce, amount, locks or [])
-        payer = self.partner_key if payee is self.opener else self.opener_key
+        payer = self.key_of(params, payee is self.opener)
         return (
             abi_voucher(voucher),
-            split(payer.sign(voucher.digest(params))),
+            compact(payer.sign(voucher.digest(params))),
             self.claims(locks or [], claims or []),
         )
 
-    def claims(self, locks: list[Lock], claims: list[tuple[int, int, bytes]]) -> list[tuple[Any, ...]]:
-        """Claims as the contract takes them; each is (index, count, preimage)."""
-        return [(abi_lock(locks, index), count, preimage) for index, count, preimage in claims]
+    def file(self, sender: Key, params: ChannelParams, *filing: Any, begin: bool = False) -> Receipt:
+        """File within the challenge, or to begin it."""
+        return self.send(sender, "file", params, *filing, begin)
+
+    def claims(self, locks: list[Lock], claims: list[tuple[int, int, bytes]]) -> list[bytes]:
+        """Proofs of ticks as the contract takes them; each is (index, count, preimage)."""
+        return [part for index, count, preimage in claims for part in proof_words(locks, index, count, preimage)]
 
     def consent(
-        self, params: ChannelParams, opener_balance: int, partner_balance: int, expiry: int = START + 10**6
+        self,
+        params: ChannelParams,
+        opener_balance: int,
+        partner_balance: int,
+        expiry: int = START + 10**6,
+        kind: type[Close] | type[Withdrawal] = Close,
     ) -> tuple[Any, ...]:
-        """A cooperative close that both sides have signed, as the contract takes it."""
-        digest = Close(opener_balance, partner_balance, expiry).digest(params)
-        signatures = split(self.opener_key.sign(digest)), split(self.partner_key.sign(digest))
-        return (abi_params(params), opener_balance, partner_balance, expiry, *signatures)
+        """A cooperative close (or withdrawal) that both sides have signed, as the contract takes it."""
+        digest = kind(opener_balance, partner_balance, expiry).digest(params)
+        signatures = [compact(self.key_of(params, partner).sign(digest)) for partner in (False, True)]
+        return (abi_params(params), opener_balance | partner_balance << 96 | expiry << 192, *signatures)
 
     def authorization(
-        self, params: ChannelParams, deposit: int, after: int = 0, before: int = 2**63, nonce: bytes | None = None
+        self,
+        params: ChannelParams,
+        deposit: int,
+        after: int = 0,
+        before: int = 2**63,
+        nonce: bytes | None = None,
+        fee: int = 0,
     ) -> tuple[Any, ...]:
         """The arguments after `params` that open a channel by the opener's EIP-3009 signature."""
         kind = keccak(
@@ -272,19 +317,55 @@ class World:
         )
         body = encode(
             ["bytes32", "address", "address", "uint256", "uint256", "uint256", "bytes32"],
-            [kind, self.opener.address, self.channel.address, deposit, after, before, nonce or params.id],
+            [
+                kind,
+                self.opener.address,
+                self.channel.address,
+                deposit + fee,
+                after,
+                before,
+                nonce or authorization_nonce(params, deposit, fee),
+            ],
         )
-        return deposit, after, before, split(self.opener.sign(self.token_digest(keccak(body))))
+        signature = self.opener.sign(self.token_digest(keccak(body)))
+        return deposit | fee << 96, after, before, compact(signature)
 
     def permit(self, amount: int, deadline: int = START + 10**6) -> tuple[Any, ...]:
-        """An EIP-2612 permit of the opener's to the channel contract: (amount, deadline, signature)."""
+        """An EIP-2612 permit of the opener's to the channel contract: (deadline, signature)."""
         kind = keccak(b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)")
         nonce = self.token.call("nonces", self.opener.address)
         body = encode(
             ["bytes32", "address", "address", "uint256", "uint256", "uint256"],
             [kind, self.opener.address, self.channel.address, amount, nonce, deadline],
         )
-        return amount, deadline, split(self.opener.sign(self.token_digest(keccak(body))))
+        return deadline, compact(self.opener.sign(self.token_digest(keccak(body))))
+
+    def rows(self, signed: list[tuple[ChannelParams, Close | Voucher]]) -> list[list[int]]:
+        """Closes or vouchers as rows of a batch that the partner sends; openers sign with their accounts."""
+        rows = []
+        for params, what in signed:
+            amount, second = (
+                (what.partner_balance, what.expiry) if isinstance(what, Close) else (what.amount, what.nonce)
+            )
+            signature = compact(self.account(params.opener).sign(what.digest(params)))
+            rows.append([word(params.opener) | amount << 160, params.terms | second << 128, *signature])
+        return rows
+
+    def account(self, address: Address) -> Key:
+        """The key of a party, or of one of many openers."""
+        known = {party.address: party for party in self.parties} | self.openers
+        return known[address]
+
+    def many(self, count: int, deposit: int) -> list[Key]:
+        """Other openers, with ether, tokens, an allowance and a balance of `deposit`."""
+        openers = [key(f"opener {number}") for number in range(count)]
+        for opener in openers:
+            self.openers[opener.address] = opener
+            send(self.chain, self.stranger, opener.address, b"", 10**18)
+            self.token.send(self.stranger, "transfer", opener.address, 2 * deposit)
+            self.token.send(opener, "approve", self.channel.address, 2**256 - 1)
+            self.channel.send(opener, "deposit", deposit)
+        return openers
 
     def token_digest(self, struct_hash: bytes) -> Digest:
         """An EIP-712 digest under the token's domain."""
@@ -292,7 +373,7 @@ class World:
 
     def balance(self, party: Key) -> int:
         """What a party has in the contract, outside channels."""
-        return int(self.channel.call("balance_of", party.address))
+        return int(self.channel.call("account", party.address)[0])
 
     def wallet(self, party: Key) -> int:
         """What a party has in its wallet."""
@@ -304,7 +385,21 @@ class World:
 
     def state(self, params: ChannelParams) -> tuple[int, int, int, int]:
         """(status, opener deposit, partner deposit, closes_at) of a channel."""
-        found: tuple[int, int, int, int] = self.channel.call("channel", abi_params(params))
+        word, _, lowest = self.channel.call("channel", abi_params(params))
+        if not word >> 232 & 1:
+            return 3 if word or params.counter < lowest else 0, 0, 0, 0
+        closes_at = word >> 192 & (2**40 - 1)
+        partner = word >> 96 & (2**96 - 1) if params.two_way else 0
+        return 2 if closes_at else 1, word & (2**96 - 1), partner, closes_at
+
+    def drawn(self, params: ChannelParams) -> tuple[int, int]:
+        """What opener and partner have been paid from a channel so far."""
+        drawn = self.channel.call("channel", abi_params(params))[1]
+        return drawn & (2**96 - 1), drawn >> 96
+
+    def filed(self, params: ChannelParams, payee: Key) -> tuple[int, int, int, bytes]:
+        """(amount, locked, locked until, tree) filed in a party's favour."""
+        found: tuple[int, int, int, bytes] = self.channel.call("filing", abi_params(params), payee is self.partner)
         return found
 
     def wait(self, seconds: int) -> None:

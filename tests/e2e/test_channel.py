@@ -10,6 +10,7 @@ import pytest
 from eth_account import Account
 from eth_account.messages import encode_typed_data
 
+from penstock.core.channel import compact
 from penstock.core.identity import parse_address, to_hex
 from penstock.ledgers.artifacts import load
 
@@ -54,12 +55,15 @@ def test_an_exported_voucher_verifies_with_a_wallet_library_and_the_contract(str
     signer = Account.recover_message(signable, signature=voucher["signature"])
     assert signer == voucher["signer"] == to_hex(streamed.keys["car"].address)
     shown = json.loads(streamed.command("pole", "channel", "show", voucher["channel"], "--json").stdout)
-    assert asyncio.run(digest_on_chain(streamed, shown, voucher)) == voucher["digest"]
+    assert asyncio.run(claimable(streamed, shown, voucher)) == ""
+    forged = {**voucher, "signature": voucher["signature"][:-6] + "0000" + voucher["signature"][-2:]}
+    assert "payer has not signed" in asyncio.run(claimable(streamed, shown, forged))
 
 
-async def digest_on_chain(world: World, shown: dict[str, Any], voucher: dict[str, Any]) -> str:
-    """What the contract itself computes for the voucher."""
+async def claimable(world: World, shown: dict[str, Any], voucher: dict[str, Any]) -> str:
+    """Why the contract would not pay the voucher to the channel's partner, as a call that changes nothing."""
     from web3 import AsyncHTTPProvider, AsyncWeb3
+    from web3.exceptions import ContractLogicError
 
     web3 = AsyncWeb3(AsyncHTTPProvider(world.manifest["url"]))
     try:
@@ -68,12 +72,16 @@ async def digest_on_chain(world: World, shown: dict[str, Any], voucher: dict[str
         fields = (
             message["nonce"], message["amount"], message["locked"], message["lockedUntil"], message["locksRoot"]
         )  # fmt: skip
-        names = ("opener", "partner", "opener_key", "partner_key", "period_s", "two_way", "counter")
-        params = tuple(shown[name] for name in names)
-        digest: bytes = await contract.functions.voucher_digest(params, fields).call()
+        parties = (int(shown[name], 16) for name in ("opener", "partner", "opener_key", "partner_key"))
+        terms = int(shown["counter"]) | int(shown["two_way"]) << 64 | shown["period_s"] << 65
+        signature = compact(bytes.fromhex(voucher["signature"].removeprefix("0x")))
+        call = contract.functions.claim((*parties, terms), fields, signature)
+        await call.call({"from": web3.to_checksum_address(shown["partner"])})
+    except ContractLogicError as error:
+        return str(error)
     finally:
         await web3.provider.disconnect()
-    return "0x" + digest.hex()
+    return ""
 
 
 def test_a_supplier_is_paid_by_closing_alone(streamed: World) -> None:

@@ -155,7 +155,7 @@ async def test_money_in_the_contract_is_used_before_the_wallet_and_both_together
         await ledger.open(opener, first, Amount(1_000))
         await ledger.close_together(opener, [signed_close(opener, first, 1_000, 0)])
         [mined] = await ledger.open(opener, second, Amount(600))
-        assert mined.what == "open"
+        assert mined.what == "open with keys"
         assert (await ledger.holdings(opener.address)).balance == 400
         everything = Amount(ACCOUNT_EUROS - 600)
         names = [mined.what for mined in await ledger.open(opener, third, everything)]
@@ -172,7 +172,7 @@ async def test_a_token_without_permits_is_approved_first(devnet: Manifest) -> No
         params = channel_of(ledger, opener, two_way=True)
         assert [mined.what for mined in await ledger.open(opener, params, Amount(3_000))] == [
             "approve",
-            "open from token",
+            "open from token with keys",
         ]
         assert [mined.what for mined in await ledger.add(opener, params, Amount(2_000))] == [
             "approve",
@@ -194,7 +194,7 @@ async def test_a_stale_close_is_answered_and_settled_after_the_period(devnet: Ma
         with pytest.raises(TransactionFailed) as early:
             await ledger.settle(SUPPLIER, params)
         assert early.value.reason == "channel: challenge not over"
-        proven = (3, 0, 10, 1, 1, 1, 1, 1, 1, 1)  # nine claims: one more than fits a transaction
+        proven = (3, 0, 10, *[1] * 13)  # fifteen proofs of seven words: one more than fits a transaction
         before = (await ledger.holdings(SUPPLIER.address)).balance
         filed = await ledger.file(SUPPLIER, params, filing(opener, params, 4, 20_000, proven))
         assert [mined.what for mined in filed] == ["file", "prove"]

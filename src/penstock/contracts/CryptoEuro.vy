@@ -115,7 +115,7 @@ def transferFrom(owner: address, receiver: address, amount: uint256) -> bool:
     allowed: uint256 = self.allowance[owner][msg.sender]
     if allowed != max_value(uint256):
         assert allowed >= amount, "token: allowance too low"
-        self.allowance[owner][msg.sender] = allowed - amount
+        self.allowance[owner][msg.sender] = unsafe_sub(allowed, amount)
     self._transfer(owner, receiver, amount)
     return True
 
@@ -289,7 +289,8 @@ def _transfer(sender: address, receiver: address, amount: uint256):
     @dev Move tokens between two accounts. Tokens sent to nobody or to this contract would be lost.
     """
     assert receiver != empty(address) and receiver != self, "token: no such receiver"
-    assert self.balanceOf[sender] >= amount, "token: balance too low"
-    self.balanceOf[sender] -= amount
+    owned: uint256 = self.balanceOf[sender]
+    assert owned >= amount, "token: balance too low"
+    self.balanceOf[sender] = unsafe_sub(owned, amount)
     self.balanceOf[receiver] += amount
     log Transfer(sender=sender, receiver=receiver, value=amount)

@@ -3,10 +3,15 @@
 The forms are the contract's (`contracts/Channel.vy`): EIP-712 under the domain
 `("Penstock Channel", "1", chainId, contract)`, one type for each purpose, and
 
-    id   = keccak(abi.encode(domain separator, token, opener, partner, opener_key, partner_key,
-                             period, two_way, counter))
+    seed = keccak(domain separator || token)
+    id   = keccak(seed || opener || partner || opener_key || partner_key || terms)    each a 32-byte word, where
+    terms = counter (64 bits) | two_way (1) | period (the rest), from the lowest bit up
     leaf = keccak(0x00 || uint256 index || root || uint256 tick_value || uint256 ticks || uint256 expiry)
     node = keccak(0x01 || left || right)
+
+A counter below `APART` is ordinary: the contract keeps the lowest free one beside the opener's balance. One from
+`APART` up is the opener's own affair, and may be used once with each partner and terms; it makes an opening that is not
+paid from the balance cheaper.
 
 A tree of locks is padded to a power of two with leaves of 32 zero bytes; no lock at all has the root 0.
 """
@@ -28,16 +33,27 @@ MAX_LOCKS = 1024  # ten Merkle steps on chain; a hub carries hundreds
 MAX_TICKS = 2**16 - 1  # a lock's; the chain walks them at some 264 gas each
 MAX_PERIOD = 365 * 86_400  # seconds
 MIN_PERIOD = 60
+APART = 2**63  # counters from here on leave the opener's account alone
 
 DOMAIN_TYPE = "EIP712Domain(string name,string version,uint256 chainId,address verifyingContract)"
 VOUCHER_TYPE = "Voucher(bytes32 channel,uint64 nonce,uint96 amount,uint96 locked,uint64 lockedUntil,bytes32 locksRoot)"
 CLOSE_TYPE = "Close(bytes32 channel,uint96 openerBalance,uint96 partnerBalance,uint64 expiry)"
+WITHDRAWAL_TYPE = "Withdrawal(bytes32 channel,uint96 openerTotal,uint96 partnerTotal,uint64 expiry)"
+RELEASE_TYPE = "Release(bytes32 channel,uint64 nonce,uint96 amount)"
+ANSWER_TYPE = "Answer(bytes32 channel,bytes32 content,uint64 sequence)"
+OPEN_TYPE = "Open(bytes32 channel,uint96 deposit,uint96 fee,uint64 expiry)"
+ADD_TYPE = "Add(bytes32 channel,uint96 total,uint96 fee,uint64 expiry)"
 DOMAIN_NAME = "Penstock Channel"
 DOMAIN_VERSION = "1"
 
 _DOMAIN_HASH = keccak(DOMAIN_TYPE.encode())
 _VOUCHER_HASH = keccak(VOUCHER_TYPE.encode())
 _CLOSE_HASH = keccak(CLOSE_TYPE.encode())
+_WITHDRAWAL_HASH = keccak(WITHDRAWAL_TYPE.encode())
+_RELEASE_HASH = keccak(RELEASE_TYPE.encode())
+_ANSWER_HASH = keccak(ANSWER_TYPE.encode())
+_OPEN_HASH = keccak(OPEN_TYPE.encode())
+_ADD_HASH = keccak(ADD_TYPE.encode())
 
 
 def _word(value: int | bytes) -> bytes:
@@ -63,6 +79,11 @@ class Domain(msgspec.Struct, frozen=True, dict=True):
             + _word(self.contract)
         )
 
+    @cached_property
+    def seed(self) -> bytes:
+        """Where every channel's id begins. 32 bytes."""
+        return keccak(self.separator + _word(self.token))
+
 
 class ChannelParams(msgspec.Struct, frozen=True, dict=True):
     """What is fixed when a channel opens; its id commits to all of it.
@@ -85,16 +106,18 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True):
     def id(self) -> bytes:
         """The channel's id. 32 bytes."""
         return keccak(
-            self.domain.separator
-            + _word(self.domain.token)
+            self.domain.seed
             + _word(self.opener)
             + _word(self.partner)
             + _word(self.opener_key)
             + _word(self.partner_key)
-            + _word(self.period)
-            + _word(int(self.two_way))
-            + _word(self.counter)
+            + _word(self.terms)
         )
+
+    @property
+    def terms(self) -> int:
+        """Counter, direction and period in one word."""
+        return self.counter | int(self.two_way) << 64 | self.period << 65
 
     def check(self) -> None:
         """Pass where the contract would open such a channel.
@@ -204,19 +227,21 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True):
             locks_root(locks),
         )
 
+    def content(self, channel: ChannelParams) -> bytes:
+        """The EIP-712 struct hash, to which a payee's answer refers. 32 bytes."""
+        return keccak(
+            _VOUCHER_HASH
+            + channel.id
+            + _word(self.nonce)
+            + _word(self.amount)
+            + _word(self.locked)
+            + _word(self.locked_until)
+            + self.locks_root
+        )
+
     def digest(self, channel: ChannelParams) -> Digest:
         """The EIP-712 digest that the payer's voucher key signs."""
-        return channel.digest(
-            keccak(
-                _VOUCHER_HASH
-                + channel.id
-                + _word(self.nonce)
-                + _word(self.amount)
-                + _word(self.locked)
-                + _word(self.locked_until)
-                + self.locks_root
-            )
-        )
+        return channel.digest(self.content(channel))
 
 
 class Close(msgspec.Struct, frozen=True, array_like=True):
@@ -236,6 +261,102 @@ class Close(msgspec.Struct, frozen=True, array_like=True):
                 _CLOSE_HASH + channel.id + _word(self.opener_balance) + _word(self.partner_balance) + _word(self.expiry)
             )
         )
+
+
+class Withdrawal(msgspec.Struct, frozen=True, array_like=True):
+    """What each side will have drawn from an open channel in all, good until `expiry` (seconds). Signed by both keys.
+
+    Totals, not differences: mined twice it pays once. Whoever signs counts it as executed.
+    """
+
+    opener_total: int
+    partner_total: int
+    expiry: int
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that both voucher keys sign."""
+        totals = _word(self.opener_total) + _word(self.partner_total)
+        return channel.digest(keccak(_WITHDRAWAL_HASH + channel.id + totals + _word(self.expiry)))
+
+
+class Release(msgspec.Struct, frozen=True, array_like=True):
+    """A payee's promise to use no voucher below `nonce`, in return for at least `amount`."""
+
+    nonce: int
+    amount: int
+
+    def content(self, channel: ChannelParams) -> bytes:
+        """The EIP-712 struct hash, to which a payer's answer refers. 32 bytes."""
+        return keccak(_RELEASE_HASH + channel.id + _word(self.nonce) + _word(self.amount))
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that the payee's voucher key signs."""
+        return channel.digest(self.content(channel))
+
+
+class Answer(msgspec.Struct, frozen=True, array_like=True):
+    """A party's leave for anybody to file `content` (32 bytes: a voucher's or a release's) in its name in a challenge.
+
+    The higher `sequence` of a payee's vouchers counts, and nothing counts once it has filed itself. A release, which is
+    ordered by its nonce, has the sequence 0.
+    """
+
+    content: bytes
+    sequence: int
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that the party's voucher key signs."""
+        return channel.digest(keccak(_ANSWER_HASH + channel.id + self.content + _word(self.sequence)))
+
+
+class SignedOpening(msgspec.Struct, frozen=True, array_like=True):
+    """An opening from the opener's balance that anybody may send for `fee` token units, until `expiry` (seconds)."""
+
+    deposit: int
+    fee: int
+    expiry: int
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that the opener's account signs."""
+        sums = _word(self.deposit) + _word(self.fee)
+        return channel.digest(keccak(_OPEN_HASH + channel.id + sums + _word(self.expiry)))
+
+
+class SignedAddition(msgspec.Struct, frozen=True, array_like=True):
+    """Raise the signer's deposit to `total` from its balance; anybody may send it for `fee`, until `expiry` (seconds).
+
+    A total works once, because the deposit then has it.
+    """
+
+    total: int
+    fee: int
+    expiry: int
+
+    def digest(self, channel: ChannelParams) -> Digest:
+        """The EIP-712 digest that the party's account signs."""
+        sums = _word(self.total) + _word(self.fee)
+        return channel.digest(keccak(_ADD_HASH + channel.id + sums + _word(self.expiry)))
+
+
+def authorization_nonce(channel: ChannelParams, deposit: int, fee: int = 0) -> bytes:
+    """The nonce of the EIP-3009 authorization over `deposit + fee` that funds and opens the channel. 32 bytes."""
+    return keccak(channel.id + _word(deposit | fee << 96))
+
+
+def proof_words(locks: Sequence[Lock], index: int, count: int, preimage: bytes) -> list[bytes]:
+    """`count` ticks of a lock, proven by one preimage, as the contract takes them: words of 32 bytes.
+
+    A count of 0, with any preimage, is the form that gives up a lock which can no longer be proven.
+    """
+    lock, branch = locks[index], lock_branch(locks, index)
+    head = index | lock.ticks << 16 | count << 32 | len(branch) << 48 | lock.expiry << 56 | lock.tick_value << 120
+    return [_word(head), lock.root, preimage.rjust(32, b"\0"), *branch]
+
+
+def compact(signature: bytes) -> tuple[int, int]:
+    """A signature of 65 bytes as the contract takes it (EIP-2098): r, and s with the recovery bit on top."""
+    s = int.from_bytes(signature[32:64], "big") | (signature[64] - 27) << 255
+    return int.from_bytes(signature[:32], "big"), s
 
 
 def seconds(at: Instant) -> int:

@@ -6,10 +6,12 @@ Importing this module costs a second or two (web3, eth-account): only what touch
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
-from penstock.core.channel import ChannelParams, Domain, Lock, lock_branch
+from penstock.core.channel import APART, ChannelParams, Domain, compact, proof_words
 from penstock.core.errors import OutOfFunds, PenstockError, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import ChannelState, Filing, Holdings, Mined, SignedClose, TokenFacts
@@ -21,11 +23,12 @@ from penstock.ledgers.sender import Sender
 from penstock.ledgers.token import Token
 
 CLOSES_PER_TRANSACTION = 50  # of the contract's 64 rows: below a million gas
-CLAIMS_PER_TRANSACTION = 8  # the contract's bound
+PROOF_WORDS = 104  # in one transaction; the contract's bound
 PERMIT_LIFE = 3_600  # seconds
 _OPEN_ROOM = 2  # an opening into a balance that was zero costs up to this many times one that was not
-_STATUS = ("absent", "open", "closing", "settled")
-_NO_SIGNATURE = bytes(65)
+_EXISTS = 1 << 232  # in a channel's word
+_UINT96 = 2**96 - 1
+_SPARED = (0, 0)  # the signature of who sends a close itself
 
 
 class Opening(NamedTuple):
@@ -130,10 +133,8 @@ class EvmLedger:
 
     async def _channel(self, params: ChannelParams, depth: int) -> ChannelState:
         self._check(params)
-        status, opener, partner, closes_at = await self._read("channel", _params(params), depth=depth)
-        if status >= len(_STATUS):
-            raise WrongLedger(f"the contract reports status {status}", "use a channel contract of this version")
-        return ChannelState(_STATUS[status], Amount(opener), Amount(partner), closes_at)  # type: ignore[arg-type]  # one of the four words
+        word, _, lowest = await self._read("channel", _params(params), depth=depth)
+        return _state(params, word, lowest)
 
     async def holdings(self, owner: Address) -> Holdings:
         wallet, balance, ether = await asyncio.gather(
@@ -144,8 +145,13 @@ class EvmLedger:
         return Holdings(Amount(wallet), Amount(balance), ether)
 
     async def next_counter(self, opener: Address) -> int:
-        """The lowest counter with which `opener` can still open a channel."""
-        return int((await self._read("next_counter", to_hex(opener)))[0])
+        """A counter with which `opener` can still open a channel.
+
+        Where it has nothing in the contract, so that it will open from its wallet, that is one apart: the milliseconds
+        now. It spares the opening a slot.
+        """
+        balance, lowest = await self._read("account", to_hex(opener))
+        return int(lowest) if balance else APART + time.time_ns() // 10**6
 
     # Opening
 
@@ -177,16 +183,21 @@ class EvmLedger:
         if key.address != params.opener:
             raise UsageError(f"{to_hex(key.address)} is not the opener of this channel", "open with the opener's key")
         balance, wallet = await asyncio.gather(self._balance(key.address), self._token.balance(key.address))
+        place = _place(params, deposit)
+        plain = place[2:] == (0, 0)
         if balance >= deposit:
-            return [await self._send(key, "open", _params(params), deposit, limits=limits)]
+            name, call = ("open", place[:2]) if plain and params.counter < APART else ("open_with_keys", place)
+            return [await self._send(key, name, *call, limits=limits)]
         mined = await self._to_wallet(key, wallet, balance, deposit)
         deadline = await self.now() + PERMIT_LIFE
         permit = await self._token.permit(key, self.domain.contract, deposit, deadline)
         if permit is not None:
-            call = (_params(params), deposit, deadline, _signature(permit))
-            return [*mined, await self._send(key, "open_with_permit", *call, limits=limits)]
+            signature = compact(permit)
+            return [*mined, await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)]
         mined += await self._approve(key, deposit)
-        return [*mined, await self._send(key, "open_from_token", _params(params), deposit, limits=limits)]
+        short = plain and params.counter >= APART
+        name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
+        return [*mined, await self._send(key, name, *call, limits=limits)]
 
     async def add(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         self._check(params)
@@ -227,13 +238,30 @@ class EvmLedger:
         if len(rows) == 1:
             closed.mined.append(await self._send(key, "close_together", _close(key, rows[0])))
             return closed
+        mine = [row for row in rows if _is_mine(key, row)]
+        for voucher_key in sorted({row.params.partner_key for row in mine}):
+            own = [row for row in mine if row.params.partner_key == voucher_key]
+            resolved = 0 if voucher_key == key.address else _word(voucher_key)
+            await self._close_batches(key, own, closed, "close_mine", (resolved,), _row)
+        others = [row for row in rows if not _is_mine(key, row)]
+        await self._close_batches(key, others, closed, "close_many", (), partial(_close, key))
+        return closed
+
+    async def _close_batches(
+        self,
+        key: Key,
+        rows: Sequence[SignedClose],
+        closed: Closed,
+        name: str,
+        before: tuple[int, ...],
+        form: Callable[[SignedClose], tuple[object, ...]],
+    ) -> None:
         for first in range(0, len(rows), CLOSES_PER_TRANSACTION):
             batch = rows[first : first + CLOSES_PER_TRANSACTION]
-            data = self._contract.encode("close_many", [_close(key, row) for row in batch])
+            data = self._contract.encode(name, *before, [form(row) for row in batch])
             mined, receipt = await self._sender.send(key, self.domain.contract, data, f"close of {len(batch)} channels")
             closed.mined.append(mined)
             closed.skipped.update(self._skipped(receipt))
-        return closed
 
     def _skipped(self, receipt: dict[str, Any]) -> dict[bytes, str]:
         method, found = "eth_getTransactionReceipt", {}
@@ -242,7 +270,7 @@ class EvmLedger:
             topics = [self._node.bytes_of(method, topic) for topic in log.get("topics", ())]
             event = self._contract.event(topics[0], self._node.bytes_of(method, log.get("data"))) if topics else None
             if event is not None and event[0] == "Skipped":
-                found[topics[1]] = str(event[1][0])
+                found[topics[1]] = f"channel: {event[1][0]}"
         return found
 
     async def close(self, key: Key, params: ChannelParams, filing: Filing | None) -> list[Mined]:
@@ -254,22 +282,21 @@ class EvmLedger:
         self._check(params)
         if filing is None:
             return [await self._send(key, "close", _params(params))]
-        claims = _claims(filing)
-        final = all(lock.expiry == 0 for lock in filing.locks) and len(claims) <= CLAIMS_PER_TRANSACTION
+        proofs = _proofs(filing)
+        final = all(lock.expiry == 0 for lock in filing.locks) and len(proofs) <= 1
         if not params.two_way and key.address == params.partner and final:
-            return [await self._send(key, "finish", *_filed(params, filing, claims))]
-        return await self._file(key, "close_and_file", params, filing)
+            return [await self._send(key, "finish", *_filed(params, filing, proofs))]
+        return await self._file(key, params, filing, begin=True)
 
     async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:
         self._check(params)
-        return await self._file(key, "file", params, filing)
+        return await self._file(key, params, filing, begin=False)
 
-    async def _file(self, key: Key, name: str, params: ChannelParams, filing: Filing) -> list[Mined]:
-        claims = _claims(filing)
-        size = CLAIMS_PER_TRANSACTION
-        mined = [await self._send(key, name, *_filed(params, filing, claims[:size]))]
-        for first in range(size, len(claims), size):
-            mined += [await self._send(key, "prove", _params(params), claims[first : first + size])]
+    async def _file(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
+        first, *rest = _proofs(filing) or [[]]
+        mined = [await self._send(key, "file", *_filed(params, filing, [first]), begin)]
+        for proofs in rest:
+            mined += [await self._send(key, "prove", _params(params), key.address == params.partner, proofs)]
         return mined
 
     async def settle(self, key: Key, params: ChannelParams) -> list[Mined]:
@@ -290,7 +317,7 @@ class EvmLedger:
             )
 
     async def _balance(self, owner: Address) -> int:
-        return int((await self._read("balance_of", to_hex(owner)))[0])
+        return int((await self._read("account", to_hex(owner)))[0])
 
     async def _read(self, name: str, *values: object, depth: int = 0) -> tuple[Any, ...]:
         data = self._contract.encode(name, *values)
@@ -308,54 +335,80 @@ class EvmLedger:
         return (await self._sender.send(key, self.domain.contract, data, what, gas))[0]
 
 
-def _params(params: ChannelParams) -> tuple[object, ...]:
+def _state(params: ChannelParams, word: int, lowest: int) -> ChannelState:
+    """A channel from its word: opener deposit (96 bits) | partner deposit (96) | closes_at (40) | flags.
+
+    A one-way channel has no partner deposit; the contract keeps other things in its place.
+    """
+    if not word & _EXISTS:
+        ended = word or params.counter < lowest
+        return ChannelState("settled" if ended else "absent")
+    closes_at = word >> 192 & (2**40 - 1)
+    partner = word >> 96 & _UINT96 if params.two_way else 0
+    return ChannelState("closing" if closes_at else "open", Amount(word & _UINT96), Amount(partner), closes_at)
+
+
+def _word(address: bytes) -> int:
+    return int.from_bytes(address, "big")
+
+
+def _params(params: ChannelParams) -> tuple[int, ...]:
+    """A channel for the contract; a key that is its party's account is left out, and zeros are cheap."""
+    return (_word(params.opener), _word(params.partner), *_place(params, Amount(0))[2:], params.terms)
+
+
+def _place(params: ChannelParams, deposit: Amount) -> tuple[int, int, int, int]:
+    """A channel that its opener opens: partner and deposit, terms, keys."""
     return (
-        to_hex(params.opener),
-        to_hex(params.partner),
-        to_hex(params.opener_key),
-        to_hex(params.partner_key),
-        params.period,
-        params.two_way,
-        params.counter,
+        _word(params.partner) | deposit << 160,
+        params.terms,
+        0 if params.opener_key == params.opener else _word(params.opener_key),
+        0 if params.partner_key == params.partner else _word(params.partner_key),
     )
 
 
-def _signature(signature: bytes) -> tuple[bytes, bytes, int]:
-    return signature[:32], signature[32:64], signature[64] if len(signature) == 65 else 0
+def _is_mine(key: Key, row: SignedClose) -> bool:
+    """Whether a close takes the short form: sent by the partner, the opener's account being its voucher key."""
+    return key.address == row.params.partner and row.params.opener_key == row.params.opener
+
+
+def _row(row: SignedClose) -> tuple[int, ...]:
+    params, close = row.params, row.close
+    return (
+        _word(params.opener) | close.partner_balance << 160,
+        params.terms | close.expiry << 128,
+        *compact(row.opener_signature),
+    )
 
 
 def _close(key: Key, row: SignedClose) -> tuple[object, ...]:
-    """A row for the contract; the sender needs no signature of its own there, and zeros are cheap."""
+    """A close for the contract; the sender needs no signature of its own there."""
     params, close = row.params, row.close
     return (
         _params(params),
-        close.opener_balance,
-        close.partner_balance,
-        close.expiry,
-        _signature(_NO_SIGNATURE if key.address == params.opener else row.opener_signature),
-        _signature(_NO_SIGNATURE if key.address == params.partner else row.partner_signature),
+        close.opener_balance | close.partner_balance << 96 | close.expiry << 192,
+        _SPARED if key.address == params.opener else compact(row.opener_signature),
+        _SPARED if key.address == params.partner else compact(row.partner_signature),
     )
 
 
-def _filed(params: ChannelParams, filing: Filing, claims: Sequence[object]) -> tuple[object, ...]:
+def _filed(params: ChannelParams, filing: Filing, proofs: Sequence[list[bytes]]) -> tuple[object, ...]:
     voucher = filing.voucher
     return (
         _params(params),
         (voucher.nonce, voucher.amount, voucher.locked, voucher.locked_until, voucher.locks_root),
-        _signature(filing.signature),
-        list(claims),
+        compact(filing.signature),
+        proofs[0] if proofs else [],
     )
 
 
-def _claims(filing: Filing) -> list[tuple[object, ...]]:
-    """The ticks that can be proven, in the order of the locks."""
-    return [
-        (_lock(filing.locks, index), count, preimage)
-        for index, (count, preimage) in enumerate(filing.proofs)
-        if count > 0
-    ]
-
-
-def _lock(locks: Sequence[Lock], index: int) -> tuple[object, ...]:
-    lock = locks[index]
-    return (index, lock.root, lock.tick_value, lock.ticks, lock.expiry, lock_branch(locks, index))
+def _proofs(filing: Filing) -> list[list[bytes]]:
+    """The ticks that can be proven, in the order of the locks: words for as many transactions as they need."""
+    parts: list[list[bytes]] = []
+    for index, (count, preimage) in enumerate(filing.proofs):
+        if count > 0:
+            words = proof_words(filing.locks, index, count, preimage)
+            if not parts or len(parts[-1]) + len(words) > PROOF_WORDS:
+                parts.append([])
+            parts[-1] += words
+    return parts
