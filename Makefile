@@ -5,16 +5,19 @@ BIN := $(VENV)/bin
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint bench gas diagrams lock clean
+.PHONY: help demo test integration lint bench gas diagrams lock clean
 
 help: ## say what the targets do
-	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pole and car as processes
 	@$(BIN)/penstock demo
 
 test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+
+integration: $(VENV)/dev $(VENV)/anvil/ready ## the contracts and their ledger on anvil, a real node: reorgs, restarts, the same gas
+	@$(BIN)/pytest -n 2 tests/integration tests/contracts tests/ledgers/test_evm.py --chain anvil
 
 lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/ruff check .
@@ -55,4 +58,16 @@ $(VENV)/run: requirements/run.lock $(BUILD) | $(BIN)/python
 
 $(VENV)/dev: requirements/dev.lock $(VENV)/run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# npm checks the package of each platform that the lock knows against its hash. Others get the exact version that the
+# package names; `npm ci` would refuse them, and every lock that was made where an index offers fewer platforms.
+$(VENV)/anvil/ready: tests/integration/package.json tests/integration/package-lock.json | $(BIN)/python
+	@command -v npm > /dev/null || \
+		{ echo "make integration needs npm, to install anvil: install Node.js 20 or newer, and try again"; exit 1; }
+	@echo "setting up $(VENV)/anvil (once)"
+	@rm -rf $(@D) && mkdir -p $(@D) && cp $^ $(@D)
+	@cd $(@D) && npm install --silent --ignore-scripts --no-audit --no-fund
+	@ls $(@D)/node_modules/@foundry-rs/anvil-*/bin/anvil* > /dev/null 2>&1 || \
+		{ echo "npm offers no anvil for this machine, or one that is not the locked one: $(@D)/package-lock.json"; exit 1; }
 	@touch $@

@@ -2,16 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import pytest
 
-from .world import World
+from ..integration.anvil import Anvil
+from .world import START, World
 
 
 @pytest.fixture(scope="session")
-def _world() -> World:
-    return World()
+def _world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
+    if request.config.getoption("--chain") == "devnet":
+        yield World()
+        return
+    nodes: list[Anvil] = []
+
+    def anvil(balances: Mapping[bytes, int]) -> Anvil:
+        nodes.append(Anvil(tmp_path_factory.mktemp("anvil"), balances, START))
+        return nodes[-1]
+
+    try:
+        yield World(anvil)
+    finally:
+        for node in nodes:
+            node.stop()
 
 
 @pytest.fixture

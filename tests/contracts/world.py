@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from eth_abi.abi import decode, encode
 from eth_account import Account
@@ -33,6 +34,50 @@ GAS = 60_000_000
 NO_SIGNATURE = (0, 0)
 
 
+class Ground(Protocol):
+    """What a world needs of a chain: that of the devnet has it in this process, and a real node over JSON-RPC.
+
+    A transaction is mined at once, and chain time stands still but for `increase_time`.
+    """
+
+    chain_id: int
+
+    def call(self, request: Request) -> bytes:
+        """What a call returns in the block to come. Raises Reverted."""
+
+    def send_raw(self, raw: bytes) -> bytes:
+        """Mine a signed transaction; returns its hash (32 bytes)."""
+
+    def receipt(self, tx_hash: bytes) -> dict[str, Any] | None:
+        """A mined transaction's receipt in wire form."""
+
+    def nonce(self, address: bytes) -> int:
+        """An account's next nonce."""
+
+    def balance(self, address: bytes) -> int:
+        """An account's wei."""
+
+    def code(self, address: bytes) -> bytes:
+        """A contract's code; empty for an account without."""
+
+    def now(self) -> int:
+        """The timestamp that the next block would carry (seconds)."""
+
+    def increase_time(self, seconds: int) -> object:
+        """Let chain time jump ahead, for calls and from the next block on."""
+
+    def snapshot(self) -> int:
+        """Remember this point."""
+
+    def revert(self, snapshot: int) -> bool:
+        """Go back to a point, which is used up with all later ones."""
+
+
+def devnet(balances: Mapping[bytes, int]) -> Ground:
+    """The devnet's chain at START, with accounts of so much wei."""
+    return Chain(balances, clock=lambda: START)
+
+
 def _type(entry: dict[str, Any]) -> str:
     """An ABI entry's canonical type; tuples written out."""
     kind: str = entry["type"]
@@ -53,7 +98,7 @@ class Receipt:
 class Contract:
     """A deployed contract."""
 
-    chain: Chain
+    chain: Ground
     address: Address
     abi: list[dict[str, Any]]
 
@@ -96,7 +141,7 @@ class Contract:
         return next(entry for entry in self.abi if entry["type"] == kind and entry["name"] == name)
 
 
-def send(chain: Chain, key: Key, to: bytes, data: bytes, value: int = 0) -> Receipt:
+def send(chain: Ground, key: Key, to: bytes, data: bytes, value: int = 0) -> Receipt:
     """Sign and mine a transaction. Raises Reverted, with the contract's reason, where it failed."""
     request = Request(to=to, data=data, sender=key.address, value=value)
     signed = Account.sign_transaction(
@@ -119,7 +164,7 @@ def send(chain: Chain, key: Key, to: bytes, data: bytes, value: int = 0) -> Rece
     return Receipt(int(receipt["gasUsed"], 16), receipt["logs"])
 
 
-def deploy(chain: Chain, key: Key, artifact: Artifact, *args: Any) -> Contract:
+def deploy(chain: Ground, key: Key, artifact: Artifact, *args: Any) -> Contract:
     """Deploy a contract. Raises Reverted where its constructor refuses."""
     constructor = [entry for entry in artifact["abi"] if entry["type"] == "constructor"]
     inputs = [_type(entry) for entry in constructor[0]["inputs"]] if constructor else []
@@ -203,11 +248,12 @@ class Chainlet:
 class World:
     """A chain with the three contracts, an opener, a partner and a stranger who own tokens and have balances."""
 
-    def __init__(self) -> None:
+    def __init__(self, found: Callable[[Mapping[bytes, int]], Ground] = devnet) -> None:
+        """Build it on the chain that `found` begins with those balances (wei)."""
         self.opener, self.partner, self.stranger = key("opener"), key("partner"), key("stranger")
         self.opener_key, self.partner_key = key("opener vouchers"), key("partner vouchers")
         self.parties = (self.opener, self.partner, self.stranger)
-        self.chain = Chain({party.address: 1_000 * ETHER for party in self.parties}, clock=lambda: START)
+        self.chain = found({party.address: 1_000 * ETHER for party in self.parties})
         self.token = deploy(self.chain, self.stranger, load("CryptoEuro"))
         self.channel = deploy(self.chain, self.stranger, load("Channel"), self.token.address)
         self.domain = Domain(self.chain.chain_id, self.channel.address, self.token.address)
