@@ -20,7 +20,8 @@
     └── LedgerError             the chain, or the node that speaks for it
         ├── LedgerUnreachable   no answer from the node
         ├── WrongLedger         another chain, contract or token than was agreed
-        └── TransactionFailed   the chain refused or reverted a transaction
+        ├── TransactionFailed   the chain refused or reverted a transaction
+        └── OutOfGas            an account cannot pay for a transaction; an OutOfFunds, too
 
 An error changes nothing: whoever raises it leaves its state as it was. `str(error)` is one line that says what is
 wrong; `advice` says what to do about it.
@@ -123,3 +124,17 @@ class TransactionFailed(LedgerError):
     def __init__(self, message: str, advice: str = "", reason: str = "") -> None:
         super().__init__(message, advice)
         self.reason = reason
+
+
+class OutOfGas(LedgerError, OutOfFunds):
+    """An account cannot pay for a transaction: what it `has` and what it `needs` (wei), and `by` when.
+
+    `by` is in seconds since 1970; 0 where nothing presses.
+    """
+
+    def __init__(self, message: str, advice: str, account: bytes, has: int, needs: int, by: int = 0) -> None:
+        super().__init__(message, advice)
+        self.account = account
+        self.has = has
+        self.needs = needs
+        self.by = by

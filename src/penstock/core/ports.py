@@ -10,7 +10,17 @@ from typing import Literal, Protocol
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
+from penstock.core.channel import (
+    ChannelParams,
+    Close,
+    Domain,
+    Lock,
+    Release,
+    SignedAddition,
+    SignedOpening,
+    Voucher,
+    Withdrawal,
+)
 from penstock.core.errors import JournalError, PenstockError
 from penstock.core.identity import Address, Key
 from penstock.core.meter import Reading
@@ -123,12 +133,17 @@ class Holdings(msgspec.Struct, frozen=True):
 
 
 class ChannelState(msgspec.Struct, frozen=True):
-    """A channel as the ledger has it. Deposits in token units; `closes_at` in seconds, 0 while it is open."""
+    """A channel as the ledger has it. Sums in token units; `closes_at` in seconds, 0 while it is open.
+
+    `opener_drawn` and `partner_drawn` are what each side has been paid from the channel so far.
+    """
 
     status: Literal["absent", "open", "closing", "settled"]
     opener_deposit: Amount = Amount(0)
     partner_deposit: Amount = Amount(0)
     closes_at: int = 0
+    opener_drawn: Amount = Amount(0)
+    partner_drawn: Amount = Amount(0)
 
 
 class Filing(msgspec.Struct, frozen=True):
@@ -143,6 +158,31 @@ class Filing(msgspec.Struct, frozen=True):
     proofs: tuple[tuple[int, bytes], ...] = ()
 
 
+class Filed(msgspec.Struct, frozen=True):
+    """What the ledger holds in a payee's favour in a dispute, and the channel's state, both of one moment.
+
+    `amount` counts the ticks that were proven; `locked` is what the locks under `locks_root` can still bring, until
+    `locked_until` (seconds; 0 is the end of the challenge). `present` is false where nothing was filed; `by_payee` is
+    true once the payee has filed itself, from when on nobody can answer for it.
+    """
+
+    channel: ChannelState
+    present: bool = False
+    by_payee: bool = False
+    amount: Amount = Amount(0)
+    locked: Amount = Amount(0)
+    locked_until: int = 0
+    locks_root: bytes = bytes(32)
+
+
+class SignedVoucher(msgspec.Struct, frozen=True):
+    """A voucher as its payer's voucher key signed it: a row for a claim."""
+
+    params: ChannelParams
+    voucher: Voucher
+    signature: bytes
+
+
 class SignedClose(msgspec.Struct, frozen=True):
     """A cooperative close that both sides have signed: a row for the ledger."""
 
@@ -152,11 +192,35 @@ class SignedClose(msgspec.Struct, frozen=True):
     partner_signature: bytes
 
 
+class Authorization(msgspec.Struct, frozen=True):
+    """The opener's EIP-3009 signature over deposit and fee (token units), whose nonce commits to the channel.
+
+    It funds and opens the channel, whoever sends it while valid_after < now < valid_before (seconds).
+    """
+
+    deposit: Amount
+    fee: Amount
+    valid_after: int
+    valid_before: int
+    signature: bytes
+
+
+class Batch(msgspec.Struct, frozen=True):
+    """Rows that were sent together: the transactions, and why rows were skipped (channel id -> reason)."""
+
+    mined: list[Mined]
+    skipped: dict[bytes, str]
+
+
 class Ledger(Protocol):
-    """A ledger that keeps channels. Every call may raise LedgerUnreachable; those that send, TransactionFailed.
+    """A ledger that keeps channels. Every call may raise LedgerUnreachable; those that send, TransactionFailed and,
+    where the key's account cannot pay for a transaction, OutOfGas.
+
+    `key` is the account that sends and pays. `partner` says whether the payee in question is the channel's partner.
 
     The implementor's duty: what a call returns is in the chain; a transaction that failed is never reported as mined;
-    an answer from another chain, contract or token than `domain` raises WrongLedger.
+    one that is not mined is sent again for more; an answer from another chain, contract or token than `domain` raises
+    WrongLedger.
     """
 
     domain: Domain
@@ -173,6 +237,14 @@ class Ledger(Protocol):
         """The channel's state now; an opening or a deposit counts once it is deep enough to be final."""
         ...
 
+    async def final(self, params: ChannelParams) -> bool:
+        """Whether the channel has ended, so deep in the chain that it stays so."""
+        ...
+
+    async def filed(self, params: ChannelParams, partner: bool) -> Filed:
+        """What is filed in a payee's favour now."""
+        ...
+
     async def holdings(self, owner: Address) -> Holdings:
         """What `owner` has outside channels."""
         ...
@@ -181,13 +253,68 @@ class Ledger(Protocol):
         """The lowest counter with which `opener` can still open a channel."""
         ...
 
+    async def gas_price(self) -> int:
+        """What a transaction that is sent now may pay for a unit of gas (wei)."""
+        ...
+
+    # Opening
+
     async def open(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         """Open from the contract's balance where that suffices, otherwise straight from the wallet (by permit)."""
+        ...
+
+    async def open_signed(
+        self, key: Key, params: ChannelParams, opening: SignedOpening, signature: bytes
+    ) -> list[Mined]:
+        """Open from the opener's balance by its account's signature; the sender gets the fee."""
+        ...
+
+    async def authorize(
+        self, key: Key, params: ChannelParams, deposit: Amount, fee: Amount, valid_before: int
+    ) -> Authorization:
+        """Sign, as the opener, what lets anybody open the channel from the opener's wallet. Sends nothing.
+
+        Raises:
+            OutOfFunds: the wallet does not hold deposit and fee. WrongLedger: the token knows no authorizations.
+        """
+        ...
+
+    async def open_authorized(self, key: Key, params: ChannelParams, authorization: Authorization) -> list[Mined]:
+        """Open from the opener's wallet by its authorization; the sender gets the fee."""
         ...
 
     async def add(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         """Add to the key's own side of the channel."""
         ...
+
+    async def add_signed(
+        self, key: Key, params: ChannelParams, owner: Address, addition: SignedAddition, signature: bytes
+    ) -> list[Mined]:
+        """Raise `owner`'s deposit from its balance by its account's signature; the sender gets the fee."""
+        ...
+
+    # Paying out of an open channel
+
+    async def claim(self, key: Key, row: SignedVoucher) -> list[Mined]:
+        """Pay the payee of a one-way channel its voucher's amount. The channel stays open; ticks are not paid."""
+        ...
+
+    async def claim_many(self, key: Key, rows: list[SignedVoucher]) -> Batch:
+        """As `claim`, many in one transaction. A row that the ledger does not take is skipped."""
+        ...
+
+    async def withdraw_together(
+        self,
+        key: Key,
+        params: ChannelParams,
+        withdrawal: Withdrawal,
+        opener_signature: bytes,
+        partner_signature: bytes,
+    ) -> list[Mined]:
+        """Pay both sides up to totals that both signed. The channel stays open."""
+        ...
+
+    # Ending
 
     async def close_together(self, key: Key, rows: list[SignedClose]) -> list[Mined]:
         """Close channels that both sides have signed for; many go into one transaction.
@@ -204,11 +331,40 @@ class Ledger(Protocol):
         ...
 
     async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:
-        """Answer within the challenge period with the best voucher received."""
+        """Answer within the challenge period with the best voucher received, and its ticks."""
+        ...
+
+    async def answer(
+        self, key: Key, params: ChannelParams, partner: bool, filing: Filing, sequence: int, consent: bytes
+    ) -> list[Mined]:
+        """File somebody's voucher, and its ticks, by its consent: its voucher key's signature over an `Answer`."""
+        ...
+
+    async def prove(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[Mined]:
+        """Prove ticks under the voucher that was filed. Those that are proven already, or no longer can be, are left
+        out: nothing may be sent at all, and `filed` says what counts."""
+        ...
+
+    async def release(
+        self,
+        key: Key,
+        params: ChannelParams,
+        partner: bool,
+        release: Release,
+        signature: bytes,
+        consent: bytes | None = None,
+    ) -> list[Mined]:
+        """Hold a payee to its release within the challenge. Who is not the payer needs the payer's `consent`."""
         ...
 
     async def settle(self, key: Key, params: ChannelParams) -> list[Mined]:
-        """Pay out a channel whose challenge period is over."""
+        """Pay out a channel whose challenge period is over; again, when locks that held something back are done."""
+        ...
+
+    # Balances
+
+    async def deposit(self, key: Key, amount: Amount) -> list[Mined]:
+        """Move token units from the wallet to the contract's balance."""
         ...
 
     async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:

@@ -40,14 +40,13 @@ class Sender:
         self._fees_at = 0.0
         self._fees_lock = asyncio.Lock()
 
-    async def call(self, to: Address, data: bytes, depth: int = 0) -> bytes:
-        """What a contract returns at the newest block, or so many blocks below it.
+    async def call(self, to: Address, data: bytes, block: str = "latest") -> bytes:
+        """What a contract returns after `block`.
 
         Raises:
             TransactionFailed: it reverted.
             WrongLedger: nothing answers there.
         """
-        block = hex(max(0, await self._node.quantity("eth_blockNumber") - depth)) if depth else "latest"
         try:
             returned = await self._node.data("eth_call", {"to": to_hex(to), "data": "0x" + data.hex()}, block)
         except NodeRefused as error:
@@ -55,6 +54,14 @@ class Sender:
         if not returned:
             raise WrongLedger(f"no contract answers at {to_hex(to)}", "check the contract's address and the node's URL")
         return returned
+
+    async def block_below(self, depth: int) -> str:
+        """The number of the block that lies so many below the newest, as calls take it."""
+        return hex(max(0, await self._node.quantity("eth_blockNumber") - depth))
+
+    async def gas_price(self) -> int:
+        """What a transaction that is sent now may pay for a unit of gas (wei)."""
+        return (await self._quote())[1]
 
     async def estimate(self, key: Key, to: Address, data: bytes, what: str) -> int:
         """The gas limit for a transaction, with a margin.

@@ -1,0 +1,107 @@
+"""Ending a channel alone: close, file, answer for somebody, prove ticks, hold to a release, settle."""
+
+from __future__ import annotations
+
+from penstock.core.channel import ChannelParams, Release, compact
+from penstock.core.identity import Key
+from penstock.core.ports import Filing, Mined
+from penstock.ledgers import forms
+from penstock.ledgers.contract import ChannelContract
+
+_PAST = {"channel: ticks already proven", "channel: lock expired"}  # what a proof may be without being wrong
+
+
+class Disputes(ChannelContract):
+    """How each side gets out alone, with what it is owed."""
+
+    async def close(self, key: Key, params: ChannelParams, filing: Filing | None) -> list[Mined]:
+        """Begin a unilateral close, filing the best voucher received, if any.
+
+        The payee of a one-way channel is paid in this very transaction where its voucher holds nothing that could still
+        be proven later (no lock with an expiry, and few enough claims): the channel is settled then, not closing.
+        """
+        self._check(params)
+        if filing is None:
+            return await self._send(key, "close", forms.params_words(params))
+        parts = forms.in_transactions([words for _, words in forms.proof_rows(filing)])
+        final = all(lock.expiry == 0 for lock in filing.locks) and len(parts) <= 1
+        if not params.two_way and key.address == params.partner and final:
+            return await self._send(key, "finish", *_filing(params, filing), parts[0] if parts else [])
+        return await self._file(key, params, filing, begin=True)
+
+    async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:
+        """Answer within the challenge period with the best voucher received, and the ticks that can still be proven."""
+        self._check(params)
+        async with self._pressing(params):
+            return await self._file(key, params, filing, begin=False)
+
+    async def _file(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
+        rows = forms.proof_rows(filing)
+        if any(lock.expiry for lock, _ in rows):
+            now = await self._now()  # a proof that comes too late must not keep the voucher from being filed
+            rows = [(lock, words) for lock, words in rows if lock.expiry == 0 or now < lock.expiry]
+        first, *rest = forms.in_transactions([words for _, words in rows]) or [[]]
+        mined = await self._send(key, "file", *_filing(params, filing), first, begin)
+        for words in rest:
+            mined += await self._send(key, "prove", forms.params_words(params), key.address == params.partner, words)
+        return mined
+
+    async def answer(
+        self, key: Key, params: ChannelParams, partner: bool, filing: Filing, sequence: int, consent: bytes
+    ) -> list[Mined]:
+        self._check(params)
+        where, voucher, signature = _filing(params, filing)
+        async with self._pressing(params):
+            mined = await self._send(key, "answer", where, partner, voucher, signature, sequence, compact(consent))
+        return mined + await self.prove(key, params, partner, filing)
+
+    async def prove(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[Mined]:
+        """Prove ticks under the voucher that was filed, in as many transactions as they need.
+
+        Those that are proven already, or no longer can be, are left out: nothing may be sent at all.
+
+        Raises:
+            TransactionFailed: nothing is filed, or not this voucher.
+        """
+        self._check(params)
+        mined: list[Mined] = []
+        async with self._pressing(params):
+            for words in forms.in_transactions(await self._provable(key, params, partner, filing)):
+                mined += await self._send(key, "prove", forms.params_words(params), partner, words)
+        return mined
+
+    async def _provable(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[list[bytes]]:
+        """The proofs that the contract would take now: all of them, or each asked for alone."""
+        where = forms.params_words(params)
+        rows = [words for _, words in forms.proof_rows(filing)]
+        parts = forms.in_transactions(rows)
+        if not [part for part in parts if await self._refusal(key, "prove", where, partner, part)]:
+            return rows
+        # What is wrong in another way is sent, and says so.
+        return [words for words in rows if await self._refusal(key, "prove", where, partner, words) not in _PAST]
+
+    async def release(
+        self,
+        key: Key,
+        params: ChannelParams,
+        partner: bool,
+        release: Release,
+        signature: bytes,
+        consent: bytes | None = None,
+    ) -> list[Mined]:
+        self._check(params)
+        leave = forms.SPARED if consent is None else compact(consent)
+        where = forms.params_words(params)
+        async with self._pressing(params):
+            return await self._send(
+                key, "release", where, partner, release.nonce, release.amount, compact(signature), leave
+            )
+
+    async def settle(self, key: Key, params: ChannelParams) -> list[Mined]:
+        self._check(params)
+        return await self._send(key, "settle", forms.params_words(params))
+
+
+def _filing(params: ChannelParams, filing: Filing) -> tuple[tuple[int, ...], tuple[object, ...], tuple[int, int]]:
+    """A filing but for its proofs."""
+    return forms.params_words(params), forms.voucher_words(filing.voucher), compact(filing.signature)

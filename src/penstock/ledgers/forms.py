@@ -1,0 +1,163 @@
+"""The words in which the channel contract takes and keeps what it is about, from and to the core's records.
+
+Source: docs/contract.md, "Forms". Everything packed is written from the lowest bit up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from penstock.core.channel import ChannelParams, Lock, Voucher, compact, proof_words
+from penstock.core.errors import BadSignature
+from penstock.core.identity import Address, Digest, recover
+from penstock.core.ports import ChannelState, Filed, Filing, SignedClose, SignedVoucher
+from penstock.core.units import Amount
+
+PROOF_WORDS = 104  # in one transaction; the contract's bound
+SPARED = (0, 0)  # the signature of who sends a consent itself
+_UINT96 = 2**96 - 1
+
+# Bits of a channel's word; the partner's flag stands one above the opener's.
+_CLOSES_AT, _EXISTS, _FILED, _ITSELF = 192, 232, 236, 238
+
+
+def word_of(address: bytes) -> int:
+    """An address as a word."""
+    return int.from_bytes(address, "big")
+
+
+def state_of(params: ChannelParams, word: int, drawn: int, lowest: int) -> ChannelState:
+    """A channel from its word, what was drawn (opener's 96 bits | partner's) and the opener's lowest free counter.
+
+    The word: opener deposit (96 bits) | partner deposit (96) | closes_at (40) | flags. A one-way channel has no partner
+    deposit; the contract keeps other things in its place.
+    """
+    if not word >> _EXISTS & 1:
+        ended = word or params.counter < lowest
+        return ChannelState("settled" if ended else "absent")
+    closes_at = word >> _CLOSES_AT & (2**40 - 1)
+    partner = word >> 96 & _UINT96 if params.two_way else 0
+    return ChannelState(
+        "closing" if closes_at else "open",
+        Amount(word & _UINT96),
+        Amount(partner),
+        closes_at,
+        Amount(drawn & _UINT96),
+        Amount(drawn >> 96),
+    )
+
+
+def filed_of(state: ChannelState, word: int, partner: bool, values: tuple[int, int, int, bytes]) -> Filed:
+    """What is filed in a side's favour, from the channel's word and what the contract's `filing` returns."""
+    amount, locked, until, tree = values
+    return Filed(
+        state,
+        bool(word >> (_FILED + partner) & 1),
+        bool(word >> (_ITSELF + partner) & 1),
+        Amount(amount),
+        Amount(locked),
+        until,
+        tree,
+    )
+
+
+def params_words(params: ChannelParams) -> tuple[int, ...]:
+    """A channel for the contract; a key that is its party's account is left out, and zeros are cheap."""
+    return (word_of(params.opener), word_of(params.partner), *place_words(params, 0)[2:], params.terms)
+
+
+def place_words(params: ChannelParams, deposit: int) -> tuple[int, int, int, int]:
+    """A channel that its opener opens: partner and deposit, terms, keys."""
+    return (
+        word_of(params.partner) | deposit << 160,
+        params.terms,
+        0 if params.opener_key == params.opener else word_of(params.opener_key),
+        0 if params.partner_key == params.partner else word_of(params.partner_key),
+    )
+
+
+def sums_word(sum_: int, fee: int) -> int:
+    """A deposit or total, and the sender's fee."""
+    return sum_ | fee << 96
+
+
+def account_signature(signature: bytes, digest: Digest, owner: Address) -> bytes:
+    """An account's signature as the contract takes it: 64 bytes of a plain key, a wallet's as it is (EIP-1271)."""
+    try:
+        plain = recover(digest, signature) == owner
+    except BadSignature:
+        plain = False
+    return b"".join(word.to_bytes(32, "big") for word in compact(signature)) if plain else signature
+
+
+def split_word(opener_total: int, partner_total: int, expiry: int) -> int:
+    """What both sides sign of a close or a withdrawal."""
+    return opener_total | partner_total << 96 | expiry << 192
+
+
+def consent_words(
+    sender: Address, params: ChannelParams, split: int, opener_signature: bytes, partner_signature: bytes
+) -> tuple[object, ...]:
+    """A close or a withdrawal that both sides signed; whoever of them sends it needs no signature there."""
+    return (
+        params_words(params),
+        split,
+        SPARED if sender == params.opener else compact(opener_signature),
+        SPARED if sender == params.partner else compact(partner_signature),
+    )
+
+
+def close_words(sender: Address, row: SignedClose) -> tuple[object, ...]:
+    """A close in its long form."""
+    close = row.close
+    split = split_word(close.opener_balance, close.partner_balance, close.expiry)
+    return consent_words(sender, row.params, split, row.opener_signature, row.partner_signature)
+
+
+def close_row(row: SignedClose) -> tuple[int, ...]:
+    """A close in its short form."""
+    params, close = row.params, row.close
+    return (
+        word_of(params.opener) | close.partner_balance << 160,
+        params.terms | close.expiry << 128,
+        *compact(row.opener_signature),
+    )
+
+
+def claim_row(row: SignedVoucher) -> tuple[int, ...]:
+    """A voucher without locks in its short form."""
+    params, voucher = row.params, row.voucher
+    return (
+        word_of(params.opener) | voucher.amount << 160,
+        params.terms | voucher.nonce << 128,
+        *compact(row.signature),
+    )
+
+
+def is_short(sender: Address, params: ChannelParams) -> bool:
+    """Whether a row about this channel takes the short form: from the partner, the opener's account being its key."""
+    return sender == params.partner and params.opener_key == params.opener
+
+
+def voucher_words(voucher: Voucher) -> tuple[object, ...]:
+    """A voucher."""
+    return (voucher.nonce, voucher.amount, voucher.locked, voucher.locked_until, voucher.locks_root)
+
+
+def proof_rows(filing: Filing) -> list[tuple[Lock, list[bytes]]]:
+    """The ticks that a filing can prove, in the order of its locks: each lock with the words of its proof."""
+    return [
+        (filing.locks[index], proof_words(filing.locks, index, count, preimage))
+        for index, (count, preimage) in enumerate(filing.proofs)
+        if count > 0
+    ]
+
+
+def in_transactions(rows: Sequence[list[bytes]]) -> list[list[bytes]]:
+    """The words of proofs, as many together as a transaction takes."""
+    parts: list[list[bytes]] = []
+    for words in rows:
+        if not parts or len(parts[-1]) + len(words) > PROOF_WORDS:
+            parts.append([])
+        parts[-1] += words
+    return parts
