@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 
 import pytest
 
@@ -15,17 +15,11 @@ def _world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     if request.config.getoption("--chain") == "devnet":
         yield World()
         return
-    nodes: list[Anvil] = []
-
-    def anvil(balances: Mapping[bytes, int]) -> Anvil:
-        nodes.append(Anvil(tmp_path_factory.mktemp("anvil"), balances, START))
-        return nodes[-1]
-
+    node = Anvil(tmp_path_factory.mktemp("anvil"), START)
     try:
-        yield World(anvil)
+        yield World(node.fund)
     finally:
-        for node in nodes:
-            node.stop()
+        node.kill()
 
 
 @pytest.fixture

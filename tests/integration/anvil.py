@@ -48,8 +48,8 @@ def program() -> Path:
 class Anvil:
     """A node under Prague rules on a free port of this machine. Whoever starts one stops it."""
 
-    def __init__(self, directory: Path, balances: Mapping[bytes, int] | None = None, start: int | None = None) -> None:
-        """A chain whose accounts have `balances` (wei); its state is kept in `directory` over a restart.
+    def __init__(self, directory: Path, start: int | None = None) -> None:
+        """A new chain without accounts, whose state is kept in `directory` over a restart.
 
         With `start` (seconds) chain time stands still there, and moves by `increase_time` alone; else it is the clock.
         """
@@ -63,8 +63,6 @@ class Anvil:
         self._connection: http.client.HTTPConnection | None = None
         self.port = 0
         self._run()
-        for address, wei in (balances or {}).items():
-            self.set_balance(address, wei)
 
     @property
     def url(self) -> str:
@@ -225,6 +223,12 @@ class Anvil:
     def set_balance(self, address: bytes, wei: int) -> None:
         """Give an account so much ether."""
         self.ask("anvil_setBalance", to_hex(address), hex(wei))
+
+    def fund(self, balances: Mapping[bytes, int]) -> Anvil:
+        """Give accounts so much ether (wei); returns the node itself, for a World to stand on."""
+        for address, wei in balances.items():
+            self.set_balance(address, wei)
+        return self
 
     # Time
 

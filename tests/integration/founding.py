@@ -14,9 +14,7 @@ from .anvil import Anvil
 def found(anvil: Anvil, accounts: int = 10) -> Manifest:
     """Deploy what a devnet has on a node that is new, and give its first keys the same ether and euros."""
     deployer, owners = deployer_key(), [dev_key(index).address for index in range(accounts)]
-    anvil.set_balance(deployer.address, DEPLOYER_ETHER)
-    for owner in owners:
-        anvil.set_balance(owner, ACCOUNT_ETHER)
+    anvil.fund({deployer.address: DEPLOYER_ETHER, **dict.fromkeys(owners, ACCOUNT_ETHER)})
     euro, ether = (deploy(anvil, deployer, load(name)) for name in ("CryptoEuro", "WrappedEther"))
     channels = [deploy(anvil, deployer, load("Channel"), token.address) for token in (euro, ether)]
     euro.send(deployer, "mint", owners, ACCOUNT_EUROS)

@@ -1,4 +1,4 @@
-"""A devnet in a process of its own, shared by the tests of a module."""
+"""A devnet (or another node) in a process of its own, shared by the tests of a module."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ import msgspec
 import pytest
 
 from penstock.ledgers.devnet.manifest import Manifest
+
+from ..integration.anvil import Anvil
+from ..integration.founding import found
 
 SERVE = """
 import asyncio, sys
@@ -75,7 +78,17 @@ def start_devnet() -> Iterator[Starter]:
 
 
 @pytest.fixture(scope="module")
-def devnet() -> Iterator[Manifest]:
-    """A devnet with 40 funded accounts that a module's tests share; each uses accounts of its own."""
-    with starter() as start:
-        yield start(accounts=40).manifest
+def devnet(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Manifest]:
+    """A devnet with 40 funded accounts that a module's tests share; each uses accounts of its own.
+
+    With `--chain anvil` the same contracts and accounts on anvil, for what must work on any node.
+    """
+    if request.config.getoption("--chain") == "devnet":
+        with starter() as start:
+            yield start(accounts=40).manifest
+        return
+    node = Anvil(tmp_path_factory.mktemp("anvil"))
+    try:
+        yield found(node, accounts=40)
+    finally:
+        node.kill()

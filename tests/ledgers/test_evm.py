@@ -225,7 +225,9 @@ async def test_the_payee_of_a_one_way_channel_is_paid_at_once_but_waits_where_a_
 
 
 @pytest.mark.asyncio
-async def test_many_payers_open_in_few_blocks_and_one_of_them_failing_harms_none(devnet: Manifest) -> None:
+async def test_many_payers_open_in_few_blocks_and_one_of_them_failing_harms_none(
+    devnet: Manifest, pytestconfig: pytest.Config
+) -> None:
     openers = [dev_key(index) for index in range(5, 25)]
     async with ledger_of(devnet) as ledger:
         before = await ledger._node.quantity("eth_blockNumber")
@@ -234,7 +236,8 @@ async def test_many_payers_open_in_few_blocks_and_one_of_them_failing_harms_none
         results = await ledger.open_many(openings)
         assert isinstance(results[7], OutOfFunds)
         assert all(isinstance(result, list) for index, result in enumerate(results) if index != 7)
-        assert await ledger._node.quantity("eth_blockNumber") - before <= 10
+        if pytestconfig.getoption("--chain") == "devnet":  # anvil gives each a block of its own at once
+            assert await ledger._node.quantity("eth_blockNumber") - before <= 10
         states = await asyncio.gather(*(ledger.channel(opening.params) for opening in openings))
         assert [state.opener_deposit for state in states] == [0 if i == 7 else 100 + i for i in range(20)]
 
