@@ -15,27 +15,30 @@ class Disputes(ChannelContract):
     """How each side gets out alone, with what it is owed."""
 
     async def close(self, key: Key, params: ChannelParams, filing: Filing | None) -> list[Mined]:
-        """Begin a unilateral close, filing the best voucher received, if any.
-
-        The payee of a one-way channel is paid in this very transaction where its voucher holds nothing that could still
-        be proven later (no lock with an expiry, and few enough claims): the channel is settled then, not closing.
-        """
+        """Begin a unilateral close, filing the best voucher received, if any; settled at once where `file` would be."""
         self._check(params)
         if filing is None:
             return await self._send(key, "close", forms.params_words(params))
-        parts = forms.in_transactions([words for _, words in forms.proof_rows(filing)])
-        final = all(lock.expiry == 0 for lock in filing.locks) and len(parts) <= 1
-        if not params.two_way and key.address == params.partner and final:
-            return await self._send(key, "finish", *_filing(params, filing), parts[0] if parts else [])
         return await self._file(key, params, filing, begin=True)
 
     async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:
-        """Answer within the challenge period with the best voucher received, and the ticks that can still be proven."""
+        """Answer within the challenge period with the best voucher received, and the ticks that can still be proven.
+
+        The payee of a one-way channel is paid in this very transaction where its voucher holds nothing that could still
+        be proven later (no lock with an expiry, and few enough claims): the channel is settled then.
+        """
         self._check(params)
         async with self._pressing(params):
             return await self._file(key, params, filing, begin=False)
 
     async def _file(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
+        parts = forms.in_transactions([words for _, words in forms.proof_rows(filing)])
+        final = all(lock.expiry == 0 for lock in filing.locks) and len(parts) <= 1
+        if not params.two_way and key.address == params.partner and final:
+            return await self._send(key, "finish", *_filing(params, filing), parts[0] if parts else [])
+        return await self._file_and_prove(key, params, filing, begin)
+
+    async def _file_and_prove(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
         rows = forms.proof_rows(filing)
         if any(lock.expiry for lock, _ in rows):
             now = await self._now()  # a proof that comes too late must not keep the voucher from being filed
