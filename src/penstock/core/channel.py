@@ -190,7 +190,13 @@ def _levels(locks: Sequence[Lock]) -> list[list[bytes]]:
 
 
 def locks_root(locks: Sequence[Lock]) -> bytes:
-    """The root of the canonical tree over `locks`, in their order. 32 zero bytes for none."""
+    """The root of the canonical tree over `locks`, in their order. 32 zero bytes for none.
+
+    Raises:
+        BadVoucher: more than MAX_LOCKS, whose branches the contract does not walk.
+    """
+    if len(locks) > MAX_LOCKS:
+        raise BadVoucher(f"{len(locks)} locks under one voucher, more than {MAX_LOCKS}")
     return _levels(locks)[-1][0] if locks else bytes(32)
 
 
