@@ -277,7 +277,7 @@ async def test_what_the_contract_refuses_is_told_in_its_own_words_and_costs_noth
             await ledger.open(opener, params, Amount(0))
         assert again.value.reason.startswith("channel: ")
         with pytest.raises(TransactionFailed) as late:
-            await ledger.file(SUPPLIER, params, filing(opener, params, 1, 10))
+            await ledger.settle(SUPPLIER, params)
         assert late.value.reason.startswith("channel: ")
         with pytest.raises(TransactionFailed) as lone:
             await ledger.close_together(opener, [signed_close(opener, params, 5, 5)])

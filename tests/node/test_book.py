@@ -11,6 +11,7 @@ from penstock.core.errors import JournalError, UsageError
 from penstock.core.messages import Paid
 from penstock.core.session import Role
 from penstock.core.units import Quantity
+from penstock.core.watcher import worth
 from penstock.node import book
 from penstock.node.tasks import durable
 
@@ -30,9 +31,9 @@ async def test_both_sides_know_the_same_channel_and_session(open_street: Open) -
         note = book.last_note(it.journal, ours)
         assert note is not None
         assert note == book.last_note(car.journal, theirs)
-        assert book.worth_of(book.filing_of(it.journal, ours)) == 100 * PRICE // 1_000
+        assert worth(book.filing_of(it.journal, ours)) == 100 * PRICE // 1_000
         assert book.filing_of(car.journal, theirs) is None
-        assert book.worth_of(None) == 0
+        assert worth(None) == 0
         sold, bought = (book.session_of(side, session.digest) for side in (it.journal, car.journal))
         assert sold is not None
         assert bought is not None
@@ -51,7 +52,7 @@ async def test_a_filing_proves_the_ticks_that_are_not_folded(open_street: Open) 
         await until(lambda: it.supplier.shell and it.supplier.shell.session.paid)
         row = book.channel_of(it.journal, payer._params.id)
         assert row is not None
-        await until(lambda: book.worth_of(book.filing_of(it.journal, row)) == 1_000)
+        await until(lambda: worth(book.filing_of(it.journal, row)) == 1_000)
         filing = book.filing_of(it.journal, row)
         assert filing is not None
         assert [count for count, _ in filing.proofs] == [1]

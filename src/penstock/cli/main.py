@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import channel, consume, demo, devnet, key, replay, supply
+from penstock.cli import channel, consume, demo, devnet, key, replay, supply, watch
 from penstock.cli.output import open_missing, printable, say
 from penstock.core.errors import PenstockError, UsageError
 
@@ -40,6 +40,7 @@ app.add_typer(channel.app, name="channel")
 app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)
+app.command()(watch.watch)
 app.command()(demo.demo)
 app.command()(replay.replay)
 

@@ -331,7 +331,10 @@ class Ledger(Protocol):
         ...
 
     async def file(self, key: Key, params: ChannelParams, filing: Filing) -> list[Mined]:
-        """Answer within the challenge period with the best voucher received, and its ticks."""
+        """Answer within the challenge period with the best voucher received, and its ticks.
+
+        Where nobody else could file anything, the channel is settled at once.
+        """
         ...
 
     async def answer(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from typing import Protocol
 
 import msgspec
@@ -15,6 +15,7 @@ from penstock.core.identity import to_hex
 from penstock.core.ports import Filing, Mined
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.units import Amount
+from penstock.core.watcher import Evidence
 from penstock.rails.stream import (
     EARNED_ROWS,
     PAID_ROWS,
@@ -153,14 +154,11 @@ def filing_of(journal: Rowed, row: ChannelRow) -> Filing | None:
     return Filing(note.voucher, note.signature, note.locks, proofs)
 
 
-def worth_of(filing: Filing | None) -> Amount:
-    """What a filing is worth on the ledger (token units)."""
-    if filing is None:
-        return Amount(0)
-    proven: Iterable[int] = (
-        lock.tick_value * count for lock, (count, _) in zip(filing.locks, filing.proofs, strict=True)
-    )
-    return Amount(filing.voucher.amount + sum(proven))
+def evidence_of(journal: Rowed, channel: bytes) -> Evidence | None:
+    """What we can show of a channel that pays us; None where we hold no voucher."""
+    row = channel_of(journal, channel)
+    filing = filing_of(journal, row) if row else None
+    return Evidence(row.params, True, filing) if row and filing else None
 
 
 def name_of(row: ChannelRow) -> str:

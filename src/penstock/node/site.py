@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 import msgspec
 
-from penstock.core.channel import Close, seconds
+from penstock.core.channel import ChannelParams, Close, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadSignature, BadTerms, PeerRefused, TransactionFailed
@@ -18,6 +19,7 @@ from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClos
 from penstock.core.rail import PayeeEnd
 from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
+from penstock.core.watcher import worth
 from penstock.node import book
 from penstock.node.book import OWING_ROWS, ChannelRow
 from penstock.node.lookout import Lookout
@@ -48,7 +50,10 @@ class Site:
         self.tell = tell
         self._ledger = ledger
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
-        self.lookout = Lookout(ledger, key, journal, clock, tell)
+        self.lookout = Lookout(ledger, key, partial(book.evidence_of, journal), self._over, clock, tell)
+        for row in book.channels(journal):
+            if row.role is Role.SUPPLIER and not row.settled:
+                self.lookout.watch(row.params)
         self._tasks = Tasks()
         self._looking = False
         self._in_use: set[bytes] = set()
@@ -134,6 +139,12 @@ class Site:
         self._in_use.discard(channel)
         self.lookout.rest(channel)
 
+    async def _over(self, params: ChannelParams) -> None:
+        """The lookout saw that the channel was paid out."""
+        row = book.channel_of(self.journal, params.id)
+        if row is not None and not row.settled:
+            await durable(self.journal, msgspec.structs.replace(row, settled=True).rows())
+
     async def take_close(self, ask: AskClose) -> None:
         """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.
 
@@ -165,7 +176,7 @@ class Site:
         self.tell("close taken", channel=book.name_of(record), pays=ask.close.partner_balance)
 
     def _check_close(self, record: ChannelRow, close: Close) -> None:
-        held = book.worth_of(book.filing_of(self.journal, record))
+        held = worth(book.filing_of(self.journal, record))
         if record.close is not None or record.settled:
             raise PeerRefused("the channel is closing already")
         if close.opener_balance < 0 or close.opener_balance + close.partner_balance != record.deposit:

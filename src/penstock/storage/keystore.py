@@ -95,7 +95,7 @@ def create(directory: Path, name: str, passphrase: str, secret: bytes, cost: int
     if not passphrase:
         raise UsageError("the passphrase is empty", "choose one: it guards the key's money")
     salt, iv = secrets.token_bytes(32), secrets.token_bytes(16)
-    derived = _scrypt(passphrase, salt, cost, 8, 1)
+    derived = scrypt(passphrase, salt, cost, 8, 1)
     ciphertext = _aes(derived, iv, secret)
     document = {
         "version": 3,
@@ -286,16 +286,21 @@ def _derive(path: Path, crypto: _Crypto, passphrase: str) -> bytes:
         raise _malformed(path, f"scrypt does not take n={n}, r={r}, p={p}")
     if 128 * r * n > MAX_MEMORY or n * r * p > MAX_WORK:
         raise _malformed(path, f"scrypt with n={n}, r={r}, p={p} would take too much memory or time")
-    return _scrypt(passphrase, salt, n, r, p)
+    return scrypt(passphrase, salt, n, r, p)
 
 
-def _scrypt(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+def scrypt(passphrase: str, salt: bytes, n: int, r: int, p: int) -> bytes:
+    """32 bytes from a passphrase (RFC 7914).
+
+    Raises:
+        UsageError: there is not enough memory.
+    """
     memory = 128 * r * (n + p + 2)  # as OpenSSL counts it
     try:
         return hashlib.scrypt(_bytes(passphrase), salt=salt, n=n, r=r, p=p, maxmem=memory + 4096, dklen=32)
     except (ValueError, MemoryError):  # OpenSSL says "memory limit exceeded" when there is none left, too
         raise UsageError(
-            f"the key's encryption needs {memory >> 20} MiB of memory, which is not there", "free some memory"
+            f"the encryption needs {memory >> 20} MiB of memory, which is not there", "free some memory"
         ) from None
 
 

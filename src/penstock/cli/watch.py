@@ -1,0 +1,147 @@
+"""`penstock watch`: answer stale closes, for ourselves or for somebody else."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from penstock.cli.handover import SharedFile
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, KeyName, LogForm, Told, Url
+from penstock.cli.output import AsJson, answer
+from penstock.cli.passphrase import PassphraseFile
+
+if TYPE_CHECKING:
+    from penstock.cli.config import Config
+    from penstock.core.channel import Domain
+    from penstock.core.identity import Key
+    from penstock.core.ports import Ledger
+    from penstock.core.watcher import Evidence
+
+
+def watch(
+    files: Annotated[
+        list[Path] | None, typer.Argument(help="What was handed over; left out: our journal.", show_default=False)
+    ] = None,
+    config: ConfigFile = None,
+    url: Url = None,
+    chain_id: ChainId = None,
+    confirmations: Confirmations = None,
+    key: KeyName = None,
+    passphrase_file: PassphraseFile = None,
+    shared_passphrase_file: SharedFile = None,
+    every: Annotated[
+        float | None,
+        typer.Option(help="Seconds between looks; left out: a twentieth of a challenge period.", show_default=False),
+    ] = None,
+    max_gwei: Annotated[int, typer.Option(help="The most to pay for a unit of gas, in gwei.")] = 500,
+    log: LogForm = "text",
+    as_json: AsJson = False,
+) -> None:
+    """Follow channels on their ledger, answer where one is closed with an old voucher, and settle.
+
+    Without FILES it watches over the channels that pay this node, beside `supply` or in its place. With FILES, which
+    `penstock channel handover` wrote, it watches for others: the key only pays the gas. A file that is replaced is read
+    again. It goes on through outages of the node and reorganisations of the chain, raises its fee when a transaction is
+    not mined, and ends when every channel has been settled.
+
+    \b
+    Example:
+        penstock watch --url http://127.0.0.1:8545 --key pole
+        penstock watch pole.handover --url http://127.0.0.1:8545 --key watcher --shared-passphrase-file shared
+    """
+    from penstock.cli.node import open_key, run, settings
+    from penstock.core.errors import UsageError
+
+    told = Told(log)
+    read = settings(config, url, None, chain_id, key, passphrase_file, confirmations)
+    if every is not None and not 0.1 <= every <= 86_400:
+        raise UsageError(f"--every {every} is outside 0.1..86400", "leave it out, or give seconds")
+    if not 1 <= max_gwei <= 10**6:
+        raise UsageError(f"--max-gwei {max_gwei} is outside 1..1000000", "500 is a lot on most chains")
+    sources = _handed_over(files, shared_passphrase_file, told) if files else _own()
+    signer = open_key(read.key)
+    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, max_gwei * 10**9))
+    answer(
+        document,
+        [f"{document['settled']} channels settled, {document['left']} still to be watched"],
+        as_json=as_json,
+    )
+
+
+Read = Callable[[], "dict[bytes, Evidence]"]
+
+
+def _own() -> Read:
+    """What our journal can show, read anew at each look: a node may be writing it."""
+    from penstock.cli.node import read_journal
+    from penstock.core.session import Role
+    from penstock.node import book
+
+    journal = read_journal()
+
+    def read() -> dict[bytes, Evidence]:
+        rows = [row for row in book.channels(journal) if row.role is Role.SUPPLIER and not row.settled]
+        shown = {row.params.id: book.evidence_of(journal, row.params.id) for row in rows}
+        return {channel: evidence for channel, evidence in shown.items() if evidence is not None}
+
+    return read
+
+
+def _handed_over(files: list[Path], shared: Path | None, told: Told) -> Read:
+    """What the files hold; one that changes is read again, and kept as it was where it has become rubbish."""
+    from penstock.cli.passphrase import passphrase
+    from penstock.core.errors import UsageError
+    from penstock.node.handover import take_over
+
+    secret = passphrase("the hand-over", shared)
+    kept = {file: (_stamp(file), take_over(file, secret)) for file in files}
+
+    def read() -> dict[bytes, Evidence]:
+        for file in files:
+            stamp = _stamp(file)
+            if stamp not in (kept[file][0], None):
+                try:
+                    kept[file] = stamp, take_over(file, secret)
+                except UsageError as error:
+                    kept[file] = stamp, kept[file][1]
+                    told("file not taken", file=str(file), error=error.line())
+        best: dict[bytes, Evidence] = {}
+        for _, shown in kept.values():
+            for one in shown:
+                other = best.get(one.params.id)
+                if other is None or other.filing.voucher.nonce <= one.filing.voucher.nonce:
+                    best[one.params.id] = one
+        return best
+
+    return read
+
+
+def _stamp(file: Path) -> tuple[int, int, int] | None:
+    try:
+        found = file.stat()
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
+
+async def _watch(
+    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, most: int
+) -> dict[str, Any]:
+    from penstock.cli.config import need
+    from penstock.ledgers.evm import EvmLedger
+    from penstock.node.watch import Watch
+
+    section = config.ledger
+    url = need(section.url, "ledger", "url")
+
+    async def connect(domain: Domain) -> Ledger:
+        chain_id = section.chain_id or domain.chain_id
+        return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations)
+
+    watch = Watch(key, read, connect, told)
+    await watch.run(asked, every)
+    return {"settled": watch.settled, "left": watch.left}
