@@ -14,6 +14,7 @@ from penstock.core.ports import ChannelState, Mined
 from penstock.ledgers import forms
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.artifacts import load
+from penstock.ledgers.fees import Fees
 from penstock.ledgers.jsonrpc import Node
 from penstock.ledgers.sender import Sender
 from penstock.ledgers.token import Token
@@ -34,11 +35,17 @@ class ChannelContract:
 
     @classmethod
     async def connect(
-        cls, url: str, contract: Address, expect_chain_id: int | None = None, confirmations: int = 0
+        cls,
+        url: str,
+        contract: Address,
+        expect_chain_id: int | None = None,
+        confirmations: int = 0,
+        fees: Fees | None = None,
     ) -> Self:
         """The ledger at `url` (http or https) with its channels in `contract`.
 
         A channel counts as open once its opening, and a deposit once it, has so many `confirmations`: blocks above it.
+        Until then a transaction of ours that drops out of the chain is sent again. `fees` bounds what gas may cost.
 
         Raises:
             UsageError: `url` is no HTTP URL.
@@ -59,7 +66,7 @@ class ChannelContract:
                     f"there is no contract at {to_hex(contract)} on chain {chain_id}",
                     "check the contract's address and the node's URL",
                 )
-            sender = Sender(node, chain_id)
+            sender = Sender(node, chain_id, confirmations, fees)
             domain = await _domain(sender, chain_id, contract)
         except BaseException:
             await node.close()
@@ -67,7 +74,8 @@ class ChannelContract:
         return cls(node, sender, domain, confirmations)
 
     async def disconnect(self) -> None:
-        """Drop the connections to the node."""
+        """Drop the connections to the node, and follow transactions no further."""
+        await self._sender.close()
         await self._node.close()
 
     def _check(self, params: ChannelParams) -> None:
