@@ -3,88 +3,32 @@
 from __future__ import annotations
 
 import asyncio
-import contextlib
-import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 from aiohttp import web
 from eth_account import Account
 
-from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
+from penstock.core.channel import Domain
 from penstock.core.errors import LedgerUnreachable, OutOfFunds, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
-from penstock.core.ports import ChannelState, Filing, Ledger, SignedClose, TokenFacts
+from penstock.core.ports import ChannelState, Ledger, TokenFacts
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger, Opening
 
-PERIOD = 3_600
-SUPPLIER = dev_key(39)
-SUPPLIER_KEY = Key(keccak(b"the supplier's voucher key"))
-FOREVER = 2**40
-
-
-@contextlib.asynccontextmanager
-async def ledger_of(
-    manifest: Manifest, name: str = "CryptoEuroChannel", confirmations: int = 0
-) -> AsyncIterator[EvmLedger]:
-    contract = parse_address(manifest.contracts[name])
-    ledger = await EvmLedger.connect(manifest.url, contract, manifest.chain_id, confirmations)
-    try:
-        yield ledger
-    finally:
-        await ledger.disconnect()
-
-
-def voucher_key(opener: Key) -> Key:
-    return Key(keccak(b"voucher key of " + opener.address))
-
-
-def channel_of(ledger: EvmLedger, opener: Key, counter: int = 0, two_way: bool = False) -> ChannelParams:
-    """A channel from `opener` to the supplier."""
-    return ChannelParams(
-        ledger.domain,
-        opener.address,
-        SUPPLIER.address,
-        voucher_key(opener).address,
-        SUPPLIER_KEY.address,
-        PERIOD,
-        two_way,
-        counter,
-    )
-
-
-def signed_close(opener: Key, params: ChannelParams, opener_balance: int, partner_balance: int) -> SignedClose:
-    close = Close(opener_balance, partner_balance, FOREVER)
-    digest = close.digest(params)
-    return SignedClose(params, close, voucher_key(opener).sign(digest), SUPPLIER_KEY.sign(digest))
-
-
-def preimage(seed: bytes, ticks_left: int) -> bytes:
-    for _ in range(ticks_left):
-        seed = hashlib.sha256(seed).digest()
-    return seed
-
-
-def filing(
-    opener: Key, params: ChannelParams, nonce: int, amount: int, proven: tuple[int, ...] = (), expiry: int = 0
-) -> Filing:
-    """A voucher over `amount` and locks of ten ticks of 100, each with so many ticks proven."""
-    seeds = [keccak(b"seed %d" % index) for index in range(len(proven))]
-    locks = tuple(Lock(preimage(seed, 10), 100, 10, expiry) for seed in seeds)
-    voucher = Voucher.over(nonce, amount, locks)
-    proofs = tuple(
-        (count, preimage(seed, 10 - count) if count else b"") for seed, count in zip(seeds, proven, strict=True)
-    )
-    return Filing(voucher, voucher_key(opener).sign(voucher.digest(params)), locks, proofs)
-
-
-async def increase_time(ledger: EvmLedger, seconds: int) -> None:
-    await ledger._node.ask("evm_increaseTime", seconds)
-    await ledger._node.ask("evm_mine")
+from .world import (
+    PERIOD,
+    SUPPLIER,
+    channel_of,
+    filing,
+    increase_time,
+    ledger_of,
+    node_that,
+    signed_close,
+)
 
 
 async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
@@ -121,13 +65,13 @@ async def test_connecting_reads_the_domain_and_the_token(devnet: Manifest) -> No
 
 
 @pytest.mark.asyncio
-async def test_a_channel_is_opened_by_permit_in_one_transaction_added_to_and_closed_together(devnet: Manifest) -> None:
+async def test_a_channel_is_opened_by_one_signature_added_to_and_closed_together(devnet: Manifest) -> None:
     opener = dev_key(0)
     async with ledger_of(devnet) as ledger:
         params = channel_of(ledger, opener)
         assert (await ledger.channel(params)).status == "absent"
         opened = await ledger.open(opener, params, Amount(5_000))
-        assert [mined.what for mined in opened] == ["open with permit"]
+        assert [mined.what for mined in opened] == ["open with authorization"]
         assert opened[0].gas > 50_000
         state = await ledger.channel(params)
         assert (state.status, state.opener_deposit, state.partner_deposit, state.closes_at) == ("open", 5_000, 0, 0)
@@ -159,8 +103,26 @@ async def test_money_in_the_contract_is_used_before_the_wallet_and_both_together
         assert (await ledger.holdings(opener.address)).balance == 400
         everything = Amount(ACCOUNT_EUROS - 600)
         names = [mined.what for mined in await ledger.open(opener, third, everything)]
-        assert names == ["withdraw", "open with permit"]
+        assert names == ["withdraw", "open with authorization"]
         assert (await ledger.holdings(opener.address)).tokens == 0
+
+
+@pytest.mark.asyncio
+async def test_an_allowance_that_is_there_is_used_and_a_permit_where_authorizations_are_unknown(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opener = dev_key(28)
+    async with ledger_of(devnet) as ledger:
+        await ledger.approve(opener, Amount(500))
+        [mined] = await ledger.open(opener, channel_of(ledger, opener, counter=1), Amount(500))
+        assert mined.what == "open from token with keys"
+
+        async def unknown(*_: object) -> bytes:
+            raise WrongLedger("the token takes no authorization")
+
+        monkeypatch.setattr(ledger._token, "authorization", unknown)
+        [mined] = await ledger.open(opener, channel_of(ledger, opener, counter=2), Amount(500))
+        assert mined.what == "open with permit"
 
 
 @pytest.mark.asyncio
@@ -362,20 +324,6 @@ async def test_a_node_that_is_gone_or_changed_is_told_apart(start_devnet: Callab
         async with node_that(chain_id, first.port):
             with pytest.raises(WrongLedger, match="no contract answers"):
                 await ledger.channel(channel_of(ledger, dev_key(0)))
-
-
-@contextlib.asynccontextmanager
-async def node_that(answer: Callable[[web.Request], Any], port: int = 0) -> AsyncIterator[str]:
-    """Something on a port that answers every POST in its own way."""
-    app = web.Application()
-    app.router.add_post("/", answer)
-    runner = web.AppRunner(app, access_log=None)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", port).start()
-    try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    finally:
-        await runner.cleanup()
 
 
 @pytest.mark.asyncio
