@@ -68,7 +68,7 @@ def main() -> None:
     }
     alone = bare()
     with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-        replay = asyncio.run(run_replay(None, SESSIONS, Path(directory), lambda *_: None))
+        replay = asyncio.run(run_replay(None, SESSIONS, False, Path(directory), lambda *_: None))
     rounds = replay["ticks_per_s"] / ROUND
     results = {
         "machine": machine,

@@ -25,7 +25,7 @@ def test_the_demo_agrees_to_the_last_token_unit(world: World) -> None:
     assert document["credit_limit"] == 2_000
     assert max(document["max_exposure"].values()) <= 2_000
     assert document["reason"] == "target reached"
-    assert [one["what"] for one in document["transactions"]] == ["open with permit", "close together"]
+    assert [one["what"] for one in document["transactions"]] == ["open with authorization", "close together"]
     assert all(one["gas"] > 21_000 and one["hash"].startswith("0x") for one in document["transactions"])
     gains = {side: one["after"] - one["before"] for side, one in document["balances"].items()}
     assert gains == {"supplier": 314_400, "consumer": -314_400}

@@ -131,7 +131,7 @@ def test_a_kept_channel_serves_the_next_session_without_the_chain(world: World) 
     first = world.car(pole.until("listening")["address"], "--keep", "--deposit", "5", quantity=500)
     opened = first.answer()
     pole.answer()
-    assert [one["what"] for one in opened["transactions"]] == ["open with permit"]
+    assert [one["what"] for one in opened["transactions"]] == ["open with authorization"]
     pole = world.pole(speed=None)
     second = world.car(pole.until("listening")["address"], quantity=700)
     bought = second.answer()

@@ -22,6 +22,10 @@ def replay(
     sessions: Annotated[
         int | None, typer.Option(help="Replay only the first so many.", show_default=False, min=1)
     ] = None,
+    allowed: Annotated[
+        bool,
+        typer.Option("--allowed", help="Let cars allow the contract their deposit first, and open from the token."),
+    ] = False,
     keep: Annotated[
         Path | None, typer.Option(help="Keep journals and lines in this new directory.", show_default=False)
     ] = None,
@@ -31,7 +35,7 @@ def replay(
 
     A development chain, the site's poles and the cars are three processes. Sessions at one station follow one another
     as they did, the stations run side by side, at full speed: every package waits for its payment to be durable. Then
-    all channels are settled in batches. The exit code is 0 only if every session completed and paid = settled.
+    all channels are settled in batches. A car opens its channel by one signature, or with --allowed from the token. The exit code is 0 only if every session completed and paid = settled.
 
     \b
     The file has one line a session:
@@ -48,7 +52,7 @@ def replay(
 
     if keep is not None:
         make_new(keep)
-    document = run(lambda asked: _replay(csv, sessions, keep, asked, show=not as_json))
+    document = run(lambda asked: _replay(csv, sessions, allowed, keep, asked, show=not as_json))
     failures = document.pop("failures")
     answer(document, _summary(document), as_json=as_json)
     if document["completed"] != document["sessions"]:
@@ -63,7 +67,7 @@ def replay(
 
 
 async def _replay(
-    csv: Path | None, sessions: int | None, keep: Path | None, asked: asyncio.Event, show: bool
+    csv: Path | None, sessions: int | None, allowed: bool, keep: Path | None, asked: asyncio.Event, show: bool
 ) -> dict[str, Any]:
     from penstock.cli.track import Track
     from penstock.sim.replay import run_replay
@@ -72,7 +76,7 @@ async def _replay(
     room = nullcontext(str(keep)) if keep is not None else tempfile.TemporaryDirectory(prefix="penstock-")
     track = Track(live=show and sys.stderr.isatty(), silent=not show)
     with room as directory, track:
-        playing = asyncio.ensure_future(run_replay(csv, sessions, Path(directory), track.on_event))
+        playing = asyncio.ensure_future(run_replay(csv, sessions, allowed, Path(directory), track.on_event))
         asking = asyncio.ensure_future(asked.wait())
         await asyncio.wait([playing, asking], return_when=asyncio.FIRST_COMPLETED)
         asking.cancel()
@@ -92,7 +96,8 @@ def _summary(document: dict[str, Any]) -> list[str]:
         f"  energy    {document['energy_wh']:,} Wh",
         f"  payment   {euro(document['paid'])} in {document['ticks']:,} ticks; settled {euro(document['settled'])}",
         f"  at risk   at most {euro(document['max_exposure'])}; the limit was {euro(document['credit_limit'])}",
-        f"  gas       {document['gas_total']:,} in all, {document['gas_per_session']:,} a session",
+        f"  gas       {document['gas_total']:,} in all, {document['gas_per_session']:,} a session"
+        + (f" (approvals, {document['gas_approvals']:,}, aside)" if document["gas_approvals"] else ""),
         f"  time      {document['wall_s']} s: opening {document['open_s']}, streaming {document['stream_s']}, "
         f"settling {document['settle_s']}",
         f"  speed     {document['ticks_per_s']:,} ticks/s, durable in rounds of 8; an fsync takes "

@@ -260,7 +260,7 @@ class Ledger(Protocol):
     # Opening
 
     async def open(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
-        """Open from the contract's balance where that suffices, otherwise straight from the wallet (by permit)."""
+        """Open from the contract's balance where that suffices, otherwise straight from the wallet, as is cheapest."""
         ...
 
     async def open_signed(

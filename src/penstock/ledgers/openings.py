@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import NamedTuple
 
 from penstock.core.channel import (
@@ -14,14 +15,14 @@ from penstock.core.channel import (
     authorization_nonce,
     compact,
 )
-from penstock.core.errors import OutOfFunds, PenstockError, UsageError
+from penstock.core.errors import OutOfFunds, PenstockError, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Authorization, Mined
 from penstock.core.units import Amount
 from penstock.ledgers import forms
 from penstock.ledgers.contract import ChannelContract
 
-PERMIT_LIFE = 3_600  # seconds
+SIGNED_LIFE = 3_600  # seconds that what we sign for our own transaction is good for
 
 
 class Opening(NamedTuple):
@@ -37,6 +38,10 @@ class Openings(ChannelContract):
 
     async def open(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         return await self._open(Opening(key, params, deposit), None)
+
+    async def approve(self, key: Key, amount: Amount) -> list[Mined]:
+        """Let the contract take so much from the wallet, where it may not yet: openings from the wallet cost less."""
+        return await self._approve(key, amount)
 
     async def open_many(self, openings: Iterable[Opening]) -> list[list[Mined] | PenstockError]:
         """Open channels of many payers at once; they share blocks. For each what `open` returns, or what it raises.
@@ -66,12 +71,16 @@ class Openings(ChannelContract):
             name, call = ("open", place[:2]) if plain and params.counter < APART else ("open_with_keys", place)
             return await self._send(key, name, *call, limits=limits)
         mined = await self._to_wallet(key, wallet, balance, deposit)
-        deadline = await self._now() + PERMIT_LIFE
-        permit = await self._token.permit(key, self.domain.contract, deposit, deadline)
-        if permit is not None:
-            signature = compact(permit)
-            return mined + await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)
-        mined += await self._approve(key, deposit)
+        if await self._token.allowance(key.address, self.domain.contract) < deposit:
+            deadline = await self._now() + SIGNED_LIFE
+            with suppress(WrongLedger):  # the token knows none
+                authorization = await self.authorize(key, params, deposit, Amount(0), deadline)
+                return mined + await self._open_authorized(key, params, authorization, limits)
+            permit = await self._token.permit(key, self.domain.contract, deposit, deadline)
+            if permit is not None:
+                signature = compact(permit)
+                return mined + await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)
+            mined += await self._approve(key, deposit)
         short = plain and params.counter >= APART
         name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
         return mined + await self._send(key, name, *call, limits=limits)
@@ -104,6 +113,11 @@ class Openings(ChannelContract):
     async def open_authorized(self, key: Key, params: ChannelParams, authorization: Authorization) -> list[Mined]:
         self._check(params)
         params.check()
+        return await self._open_authorized(key, params, authorization, None)
+
+    async def _open_authorized(
+        self, key: Key, params: ChannelParams, authorization: Authorization, limits: dict[str, int] | None
+    ) -> list[Mined]:
         return await self._send(
             key,
             "open_with_authorization",
@@ -112,6 +126,7 @@ class Openings(ChannelContract):
             authorization.valid_after,
             authorization.valid_before,
             compact(authorization.signature),
+            limits=limits,
         )
 
     async def add(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:

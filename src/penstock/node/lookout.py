@@ -155,7 +155,9 @@ class Lookout:
         try:
             mined = await self._send(watched, act, shown)
             did = "settled" if act is Act.SETTLE else "filed"
-            self._tell(did, channel=channel, worth=worth(shown.filing if shown else None), gas=sum(one.gas for one in mined))
+            self._tell(
+                did, channel=channel, worth=worth(shown.filing if shown else None), gas=sum(one.gas for one in mined)
+            )
         except PenstockError as error:  # somebody may send ether, or the ledger come back, before it is too late
             self._tell("not answered", channel=channel, error=error.line())
         finally:

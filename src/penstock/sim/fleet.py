@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from penstock.core.channel import ChannelParams
+from penstock.core.channel import APART, ChannelParams
 from penstock.core.errors import LedgerError, PenstockError
 from penstock.core.identity import Key, parse_address
 from penstock.core.messages import Reason
@@ -56,7 +56,8 @@ class Fleet:
         stations = by_station(read_charges(Path(facts["csv"]) if facts["csv"] else None), facts["number"])
         keys = iter(range(1, 2_000))
         self.stations = {name: [Car(one, dev_key(next(keys))) for one in own] for name, own in stations.items()}
-        self.gas = 0
+        self._allowed: bool = facts["allowed"]  # whether the contract was allowed to take from the wallets before
+        self.gas = self.gas_approvals = 0
         self.sessions: list[Session] = []
         self.failures: list[str] = []
         self._running: dict[str, Consumer] = {}
@@ -73,8 +74,11 @@ class Fleet:
             openings = []
             for car in cars[start : start + WAVE]:
                 address = car.key.address
-                params = ChannelParams(self._ledger.domain, address, site, address, site, PERIOD, False, 1)
+                params = ChannelParams(self._ledger.domain, address, site, address, site, PERIOD, False, APART)
                 openings.append(Opening(car.key, params, Amount(max(car.cost, 1_400))))
+            if self._allowed:
+                approved = await asyncio.gather(*(self._ledger.approve(one.key, one.deposit) for one in openings))
+                self.gas_approvals += sum(one.gas for mined in approved for one in mined)
             results = await self._ledger.open_many(openings)
             for car, opening, mined in zip(cars[start:], openings, results, strict=False):
                 if isinstance(mined, PenstockError):
@@ -159,6 +163,7 @@ async def run_fleet(facts: Facts, asked: asyncio.Event) -> Facts:
         "failures": fleet.failures,
         "max_exposure": max((session.control.worst for session in fleet.sessions), default=0),
         "gas": fleet.gas,
+        "gas_approvals": fleet.gas_approvals,
         "open_s": round(opened - began, 2),
         "stream_s": round(streamed - opened, 2),
     }

@@ -24,8 +24,13 @@ STARTING = 60.0  # seconds for a process to come up
 Watch = Callable[[str, str, Event], None]
 
 
-async def run_replay(csv: Path | None, number: int | None, directory: Path, watch: Watch) -> dict[str, Any]:
+async def run_replay(
+    csv: Path | None, number: int | None, allowed: bool, directory: Path, watch: Watch
+) -> dict[str, Any]:
     """Replay the first `number` sessions of `csv` (all; the packaged month) with homes and chain in `directory`.
+
+    Every car opens its channel by one signature (EIP-3009), or, where the contract is `allowed` to take from its wallet
+    beforehand, from the token.
 
     Raises:
         UsageError: the file is wrong, or has more sessions than a devnet has keys. PenstockError: a process failed.
@@ -62,6 +67,7 @@ async def run_replay(csv: Path | None, number: int | None, directory: Path, watc
             "directory": str(directory),
             "csv": str(csv) if csv else None,
             "number": number,
+            "allowed": allowed,
         }
         site = await start("site", "penstock.sim.site", json.dumps(facts))
         listening = await asyncio.wait_for(site.event("listening"), STARTING)
@@ -82,6 +88,7 @@ async def run_replay(csv: Path | None, number: int | None, directory: Path, watc
             "max_exposure": max(bought["max_exposure"], sold["max_exposure"]),
             "gas_total": bought["gas"] + sold["gas"],
             "gas_per_session": round((bought["gas"] + sold["gas"]) / len(charges)),
+            "gas_approvals": bought["gas_approvals"],
             "wall_s": round(time.monotonic() - started, 2),
             "open_s": bought["open_s"],
             "stream_s": bought["stream_s"],
