@@ -34,7 +34,7 @@ GAS = 60_000_000
 NO_SIGNATURE = (0, 0)
 
 
-class Ground(Protocol):
+class AnyChain(Protocol):
     """What a world needs of a chain: that of the devnet has it in this process, and a real node over JSON-RPC.
 
     A transaction is mined at once, and chain time stands still but for `increase_time`.
@@ -73,7 +73,7 @@ class Ground(Protocol):
         """Go back to a point, which is used up with all later ones."""
 
 
-def devnet(balances: Mapping[bytes, int]) -> Ground:
+def devnet(balances: Mapping[bytes, int]) -> AnyChain:
     """The devnet's chain at START, with accounts of so much wei."""
     return Chain(balances, clock=lambda: START)
 
@@ -98,7 +98,7 @@ class Receipt:
 class Contract:
     """A deployed contract."""
 
-    chain: Ground
+    chain: AnyChain
     address: Address
     abi: list[dict[str, Any]]
 
@@ -141,7 +141,7 @@ class Contract:
         return next(entry for entry in self.abi if entry["type"] == kind and entry["name"] == name)
 
 
-def send(chain: Ground, key: Key, to: bytes, data: bytes, value: int = 0) -> Receipt:
+def send(chain: AnyChain, key: Key, to: bytes, data: bytes, value: int = 0) -> Receipt:
     """Sign and mine a transaction. Raises Reverted, with the contract's reason, where it failed."""
     request = Request(to=to, data=data, sender=key.address, value=value)
     signed = Account.sign_transaction(
@@ -164,7 +164,7 @@ def send(chain: Ground, key: Key, to: bytes, data: bytes, value: int = 0) -> Rec
     return Receipt(int(receipt["gasUsed"], 16), receipt["logs"])
 
 
-def deploy(chain: Ground, key: Key, artifact: Artifact, *args: Any) -> Contract:
+def deploy(chain: AnyChain, key: Key, artifact: Artifact, *args: Any) -> Contract:
     """Deploy a contract. Raises Reverted where its constructor refuses."""
     constructor = [entry for entry in artifact["abi"] if entry["type"] == "constructor"]
     inputs = [_type(entry) for entry in constructor[0]["inputs"]] if constructor else []
@@ -248,7 +248,7 @@ class Chainlet:
 class World:
     """A chain with the three contracts, an opener, a partner and a stranger who own tokens and have balances."""
 
-    def __init__(self, found: Callable[[Mapping[bytes, int]], Ground] = devnet) -> None:
+    def __init__(self, found: Callable[[Mapping[bytes, int]], AnyChain] = devnet) -> None:
         """Build it on the chain that `found` begins with those balances (wei)."""
         self.opener, self.partner, self.stranger = key("opener"), key("partner"), key("stranger")
         self.opener_key, self.partner_key = key("opener vouchers"), key("partner vouchers")

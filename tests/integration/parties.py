@@ -10,6 +10,7 @@ from penstock.core.identity import parse_address
 from penstock.core.ports import Filing, SignedClose
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
+from penstock.ledgers.fees import Fees
 
 OPENER, SUPPLIER = dev_key(0), dev_key(1)
 PERIOD = 3_600  # seconds
@@ -17,10 +18,10 @@ FOREVER = 2**40
 
 
 @contextlib.asynccontextmanager
-async def ledger_on(manifest: Manifest, confirmations: int = 0) -> AsyncIterator[EvmLedger]:
+async def ledger_on(manifest: Manifest, confirmations: int = 0, fees: Fees | None = None) -> AsyncIterator[EvmLedger]:
     """The euro's channels on the node, final after so many blocks."""
     contract = parse_address(manifest.contracts["CryptoEuroChannel"])
-    ledger = await EvmLedger.connect(manifest.url, contract, manifest.chain_id, confirmations)
+    ledger = await EvmLedger.connect(manifest.url, contract, manifest.chain_id, confirmations, fees)
     try:
         yield ledger
     finally:

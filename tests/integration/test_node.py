@@ -7,10 +7,11 @@ import time
 
 import pytest
 
-from penstock.core.errors import LedgerUnreachable
+from penstock.core.errors import LedgerUnreachable, OutOfGas
 from penstock.core.ports import ChannelState
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.manifest import Manifest
+from penstock.ledgers.fees import GWEI, Fees
 
 from .anvil import DEADLINE, Anvil
 from .parties import OPENER, SUPPLIER, channel_of, ledger_on
@@ -99,3 +100,41 @@ async def test_transactions_carry_the_fee_fields_of_today(anvil: Anvil, manifest
         tip = int(sent["maxPriorityFeePerGas"], 16)
         assert int(receipt["effectiveGasPrice"], 16) == base + tip
         assert int(receipt["gasUsed"], 16) == mined.gas < int(sent["gas"], 16) <= 2 * mined.gas
+
+
+async def test_a_base_fee_that_rises_past_an_offer_is_outbid_and_only_one_version_is_mined(
+    anvil: Anvil, manifest: Manifest
+) -> None:
+    async with ledger_on(manifest, fees=Fees(patience=0.5)) as ledger:
+        params = channel_of(ledger)
+        anvil.set_automine(False)
+        opening = asyncio.create_task(ledger.open(OPENER, params, Amount(1_000)))
+        await pool_of(anvil, 1)
+        [cheap] = anvil.waiting()
+        anvil.set_base_fee(40 * GWEI)
+        anvil.mine()
+        assert anvil.receipt(bytes.fromhex(cheap[2:])) is None
+        end = time.monotonic() + DEADLINE
+        while not opening.done():
+            assert time.monotonic() < end, "no offer is high enough"
+            anvil.set_base_fee(40 * GWEI)  # an empty block lets it sink
+            anvil.mine()
+            await asyncio.sleep(0.1)
+        [mined] = await opening
+        sent = anvil.ask("eth_getTransactionByHash", "0x" + mined.hash.hex())
+        assert sent["hash"] != cheap
+        assert int(sent["maxFeePerGas"], 16) >= int(anvil.block(mined.block)["baseFeePerGas"], 16) == 40 * GWEI
+        assert anvil.nonce(OPENER.address) == 1
+        assert anvil.waiting() == []
+        assert await ledger.channel(params) == ChannelState("open", Amount(1_000))
+
+
+async def test_an_account_that_cannot_pay_a_risen_fee_is_told_what_it_needs(anvil: Anvil, manifest: Manifest) -> None:
+    async with ledger_on(manifest, fees=Fees(patience=0.5)) as ledger:
+        anvil.set_balance(OPENER.address, 10**14)
+        anvil.set_base_fee(40 * GWEI)
+        anvil.mine()
+        with pytest.raises(OutOfGas) as poor:
+            await ledger.open(OPENER, channel_of(ledger), Amount(1_000))
+        assert (poor.value.account, poor.value.has) == (OPENER.address, 10**14)
+        assert poor.value.needs > 10**14
