@@ -33,7 +33,7 @@ def test_a_raised_offer_is_one_that_nodes_take_in_place_of_the_last(
     for _ in range(3):
         offer = raised(last, first(later_base, later_tip, fees), fees)
         if offer is None:
-            assert last.most * 9 > (ceiling - 1) * 8  # not even an eighth more would fit
+            assert max(last.most * 9, (last.most + 1) * 8) > ceiling * 8  # not even an eighth more would fit
             return
         assert offer.most * 8 >= last.most * 9
         assert offer.tip * 8 >= last.tip * 9

@@ -1,8 +1,9 @@
-"""Transactions that do not get into a block, or do not stay there: against a real node behind one that holds them back."""
+"""Transactions that do not get into a block, or do not stay there: a real node behind a gate."""
 
 from __future__ import annotations
 
 import asyncio
+from itertools import pairwise
 from typing import Any
 
 import pytest
@@ -36,7 +37,7 @@ async def test_what_no_block_takes_is_replaced_by_the_same_for_an_eighth_more(de
         assert mined.hash == keccak(gate.seen[-1])
         assert len({version.nonce for version in versions}) == 1
         assert len({version.data for version in versions}) == 1
-        for one, next_ in zip(versions, versions[1:], strict=False):
+        for one, next_ in pairwise(versions):
             assert next_.most * 8 >= one.most * 9
             assert next_.tip * 8 >= one.tip * 9
         assert (await ledger.channel(channel_of(ledger, opener))).status == "open"
@@ -47,42 +48,32 @@ async def test_an_earlier_version_that_is_mined_after_all_counts(devnet: Manifes
     async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=QUICK) as ledger:
         gate.withhold = lambda raw: True
         opening = asyncio.create_task(ledger.open(opener, channel_of(ledger, opener), Amount(0)))
-
-        async def pressed() -> bool:
-            return len(gate.seen) > 1
-
-        await until(pressed, "the fee is not raised")
+        await until(lambda: len(gate.seen) > 1, "the fee is not raised")
         await ledger._node.ask("evm_mine")
-        await gate.ask(
-            {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": ["0x" + gate.seen[0].hex()]}
-        )
+        await gate.ask("eth_sendRawTransaction", "0x" + gate.seen[0].hex())
         [mined] = await opening
         assert mined.hash == keccak(gate.seen[0])
 
 
-async def test_a_fee_spike_is_met_by_the_next_version_but_not_beyond_the_ceiling(devnet: Manifest) -> None:
+async def test_a_fee_spike_is_met_by_the_next_version_but_not_beyond_the_ceiling(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "FEE_AGE", 0.0)
     opener = dev_key(2)
     fees = Fees(ceiling=90 * GWEI, patience=0.2)
     async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=fees) as ledger:
         gate.withhold = lambda raw: len(gate.seen) < 4
         opening = asyncio.create_task(ledger.open(opener, channel_of(ledger, opener), Amount(0)))
 
-        async def begun() -> bool:
-            return len(gate.seen) > 0
-
-        await until(begun, "nothing is sent")
+        await until(lambda: len(gate.seen) > 0, "nothing is sent")
         gate.base_fee = 35 * GWEI
-        await until(lambda: _of(len(gate.seen) > 2), "the fee is not raised")
+        await until(lambda: len(gate.seen) > 2, "the fee is not raised")
         gate.base_fee = 1_000 * GWEI
         await opening
         offers = [Sent(raw).most for raw in gate.seen]
         assert offers[0] < 35 * GWEI
         assert 70 * GWEI <= max(offers[1:3]) < 90 * GWEI
         assert offers[-1] == 90 * GWEI
-
-
-async def _of(value: bool) -> bool:
-    return value
 
 
 async def test_at_the_ceiling_it_is_sent_again_unchanged_until_it_is_given_up(
@@ -120,7 +111,7 @@ async def test_what_a_reorganisation_takes_out_of_the_chain_is_sent_again(devnet
         await until(both_again, "they are not sent again")
         for _ in range(3):
             await ledger._node.ask("evm_mine")
-        await until(lambda: _of(not ledger._sender._following), "they are followed for ever")
+        await until(lambda: not ledger._sender._following, "they are followed for ever")
         assert not ledger._sender._in_flight[opener.address]
         await ledger.open(other, channel_of(ledger, other), Amount(0))
     assert not ledger._sender._following
@@ -129,8 +120,7 @@ async def test_what_a_reorganisation_takes_out_of_the_chain_is_sent_again(devnet
 async def test_what_an_ended_program_left_in_the_pool_does_not_block_for_ever(devnet: Manifest) -> None:
     opener = dev_key(6)
     async with gate_before(devnet) as (gate, url):
-        node = {"jsonrpc": "2.0", "id": 1}
-        await gate.ask({**node, "method": "evm_setAutomine", "params": [False]})
+        await gate.ask("evm_setAutomine", False)
         try:
             async with ledger_of(devnet) as ended:
                 left = asyncio.create_task(ended.open(opener, channel_of(ended, opener), Amount(0)))
@@ -144,17 +134,13 @@ async def test_what_an_ended_program_left_in_the_pool_does_not_block_for_ever(de
                 await asyncio.gather(left, return_exceptions=True)
             async with ledger_of(devnet, url=url, fees=QUICK) as ledger:
                 waiting = asyncio.create_task(ledger.withdraw(opener, Amount(0)))
-
-                async def pushed_aside() -> bool:
-                    return any(Sent(raw).nonce == 0 for raw in gate.seen)
-
-                await until(pushed_aside, "the queue stays blocked")
+                await until(lambda: any(Sent(raw).nonce == 0 for raw in gate.seen), "the queue stays blocked")
                 await until(lambda: _mined(ledger, waiting), "the transaction is not mined")
                 [empty] = [sent for sent in map(Sent, gate.seen) if sent.nonce == 0][-1:]
                 assert (empty.to, empty.data) == (bytes(opener.address), b"")
                 assert (await ledger.channel(channel_of(ledger, opener))).status == "absent"
         finally:
-            await gate.ask({**node, "method": "evm_setAutomine", "params": [True]})
+            await gate.ask("evm_setAutomine", True)
 
 
 async def _mined(ledger: EvmLedger, waiting: asyncio.Task[Any]) -> bool:
@@ -190,18 +176,19 @@ async def test_one_that_cannot_pay_for_an_answer_learns_by_when_it_must(devnet: 
         assert raised.value.by == (await ledger.channel(params)).closes_at
 
 
-async def test_a_raise_that_the_account_cannot_pay_leaves_the_first_version_standing(devnet: Manifest) -> None:
+async def test_a_raise_that_the_account_cannot_pay_leaves_the_first_version_standing(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "FEE_AGE", 0.0)
     opener = dev_key(8)
     async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=QUICK) as ledger:
         gate.withhold = lambda raw: len(gate.seen) == 1
         opening = asyncio.create_task(ledger.open(opener, channel_of(ledger, opener), Amount(0)))
-        await until(lambda: _of(len(gate.seen) > 0), "nothing is sent")
+        await until(lambda: len(gate.seen) > 0, "nothing is sent")
         gate.base_fee = 10**19  # more than anybody has, if the ceiling let it
         ledger._sender._limits = Fees(ceiling=10**20, patience=0.2)
-        await until(lambda: _of(len(gate.seen) > 2), "the fee is not raised")
-        await gate.ask(
-            {"jsonrpc": "2.0", "id": 1, "method": "eth_sendRawTransaction", "params": ["0x" + gate.seen[0].hex()]}
-        )
+        await until(lambda: len(gate.seen) > 1, "the fee is not raised")
+        await gate.ask("eth_sendRawTransaction", "0x" + gate.seen[0].hex())
         [mined] = await opening
         assert mined.hash == keccak(gate.seen[0])
 

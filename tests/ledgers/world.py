@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -145,12 +146,16 @@ class Gate:
                 self.seen.append(raw)
             if self.withhold(raw):
                 return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + keccak(raw).hex()})
-        said = await self.ask(asked)
+        said = await self._pass_on(asked)
         if asked["method"] == "eth_getBlockByNumber" and self.base_fee is not None:
             said["result"]["baseFeePerGas"] = hex(self.base_fee)
         return web.json_response(said)
 
-    async def ask(self, asked: dict[str, Any]) -> Any:
+    async def ask(self, method: str, *params: object) -> Any:
+        """Ask the node behind, past the gate."""
+        return (await self._pass_on({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}))["result"]
+
+    async def _pass_on(self, asked: dict[str, Any]) -> Any:
         async with self._session.post(self._behind, json=asked) as response:
             return await response.json()
 
@@ -177,12 +182,11 @@ class Sent:
         self.to, self.data = fields[5], fields[7]
 
 
-async def until(done: Callable[[], Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
+async def until(done: Callable[[], bool | Awaitable[bool]], what: str, seconds: float = 20.0) -> None:
     """Wait for something that comes by itself."""
-    import asyncio
-
     for _ in range(int(seconds / 0.05)):
-        if await done():
+        found = done()
+        if found if isinstance(found, bool) else await found:
             return
         await asyncio.sleep(0.05)
     raise AssertionError(what)

@@ -37,7 +37,7 @@ def first(base_fee: int, tip: int, fees: Fees) -> Offer:
 
 def raised(last: Offer, fresh: Offer, fees: Fees) -> Offer | None:
     """The offer that replaces `last`: an eighth more, and no less than a `fresh` one. None where the ceiling is hit."""
-    least = Offer(max(_eighth_more(last.tip), last.tip + 1), _eighth_more(last.most))
+    least = Offer(_eighth_more(last.tip), _eighth_more(last.most))
     if least.most > fees.ceiling:
         return None
     most = min(max(least.most, fresh.most), fees.ceiling)
@@ -45,4 +45,4 @@ def raised(last: Offer, fresh: Offer, fees: Fees) -> Offer | None:
 
 
 def _eighth_more(wei: int) -> int:
-    return -(-wei * 9 // 8)
+    return max(-(-wei * 9 // 8), wei + 1)

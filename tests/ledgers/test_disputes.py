@@ -1,0 +1,197 @@
+"""Disputes as a watcher lives through them, against a real node: what is filed, by whom, and what it still lacks."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import msgspec
+import pytest
+
+from penstock.core.channel import ChannelParams, Lock, Release, Voucher
+from penstock.core.errors import TransactionFailed
+from penstock.core.identity import Key
+from penstock.core.ports import Filed, Filing
+from penstock.core.units import Amount
+from penstock.ledgers.devnet.manifest import Manifest, dev_key
+from penstock.ledgers.evm import EvmLedger
+
+from .world import (
+    PERIOD,
+    SUPPLIER,
+    SUPPLIER_KEY,
+    channel_of,
+    consent_to,
+    filing,
+    increase_time,
+    ledger_of,
+    voucher_key,
+)
+
+pytestmark = pytest.mark.asyncio
+WATCHER = dev_key(38)
+
+
+@dataclass
+class Dispute:
+    """A two-way channel of 50,000 token units whose opener closes as if nothing had been paid."""
+
+    ledger: EvmLedger
+    opener: Key
+    params: ChannelParams
+
+    @classmethod
+    async def over(cls, ledger: EvmLedger, opener: Key) -> Dispute:
+        params = channel_of(ledger, opener, two_way=True)
+        await ledger.open(opener, params, Amount(50_000))
+        await ledger.close(opener, params, None)
+        return cls(ledger, opener, params)
+
+    async def filed(self) -> Filed:
+        return await self.ledger.filed(self.params, partner=True)
+
+    async def answer(self, what: Filing, sequence: int) -> list[str]:
+        consent = consent_to(self.params, what.voucher, SUPPLIER_KEY, sequence)
+        return [one.what for one in await self.ledger.answer(WATCHER, self.params, True, what, sequence, consent)]
+
+
+async def test_what_is_filed_is_read_with_the_state_of_the_channel(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(0))
+        filed = await at.filed()
+        assert (filed.channel.status, filed.present, filed.by_payee, filed.amount) == ("closing", False, False, 0)
+        best = filing(at.opener, at.params, 4, 20_000, (3, 0))
+        await ledger.file(SUPPLIER, at.params, best)
+        filed = await at.filed()
+        assert filed == Filed(
+            await ledger.channel(at.params), True, True, Amount(20_300), Amount(1_700), 0, best.voucher.locks_root
+        )
+        assert not (await ledger.filed(at.params, partner=False)).present
+
+
+async def test_a_watcher_answers_with_the_sleepers_consent_and_proves_its_ticks(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(1))
+        proven = (3, 0, 10, *[1] * 13)  # fifteen proofs of seven words: one more than fits a transaction
+        best = filing(at.opener, at.params, 4, 20_000, proven)
+        assert await at.answer(best, 4) == ["answer", "prove", "prove"]
+        filed = await at.filed()
+        owed = 20_000 + 100 * sum(proven)
+        assert (filed.present, filed.by_payee, filed.amount) == (True, False, owed)
+        assert await ledger.prove(WATCHER, at.params, True, best) == []  # it has them all
+        await increase_time(ledger, PERIOD)
+        before = (await ledger.holdings(SUPPLIER.address)).balance
+        await ledger.settle(WATCHER, at.params)
+        assert (await ledger.holdings(SUPPLIER.address)).balance == before + owed
+
+
+async def test_the_later_answer_counts_and_none_once_the_payee_has_filed_itself(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(2))
+        await at.answer(filing(at.opener, at.params, 1, 1_000), 1)
+        await at.answer(filing(at.opener, at.params, 3, 3_000), 3)
+        assert (await at.filed()).amount == 3_000
+        with pytest.raises(TransactionFailed) as late:
+            await at.answer(filing(at.opener, at.params, 2, 2_000), 2)
+        assert late.value.reason == "channel: a later answer was taken"
+        best = filing(at.opener, at.params, 9, 9_000)
+        consent = consent_to(at.params, best.voucher, WATCHER, 9)
+        with pytest.raises(TransactionFailed) as forged:
+            await ledger.answer(WATCHER, at.params, True, best, 9, consent)
+        assert forged.value.reason == "channel: no such answer signed"
+        await ledger.file(SUPPLIER, at.params, filing(at.opener, at.params, 4, 4_000))
+        assert (await at.filed()).by_payee
+        with pytest.raises(TransactionFailed) as useless:
+            await at.answer(filing(at.opener, at.params, 5, 5_000), 5)
+        assert useless.value.reason == "channel: the payee has filed itself"
+
+
+async def test_an_opener_who_sleeps_is_answered_for_too(devnet: Manifest) -> None:
+    opener = dev_key(3)
+    async with ledger_of(devnet) as ledger:
+        params = channel_of(ledger, opener, two_way=True)
+        await ledger.open(opener, params, Amount(1_000))
+        await ledger.add(SUPPLIER, params, Amount(1_000))
+        await ledger.close(SUPPLIER, params, None)
+        voucher = Voucher.over(1, 250)
+        best = Filing(voucher, SUPPLIER_KEY.sign(voucher.digest(params)))
+        await ledger.answer(
+            WATCHER, params, False, best, 1, consent_to(params, voucher, voucher_key(opener), sequence=1)
+        )
+        assert (await ledger.filed(params, partner=False)).amount == 250
+        assert not (await ledger.filed(params, partner=True)).present
+
+
+async def test_ticks_that_became_known_later_are_proven_and_the_others_left_out(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(4))
+        await ledger.file(SUPPLIER, at.params, filing(at.opener, at.params, 1, 1_000, (2, 5, 0)))
+        more = filing(at.opener, at.params, 1, 1_000, (6, 5, 1))  # the second has not moved
+        [mined] = await ledger.prove(WATCHER, at.params, True, more)
+        assert mined.what == "prove"
+        assert (await at.filed()).amount == 1_000 + 100 * (6 + 5 + 1)
+        with pytest.raises(TransactionFailed) as another:
+            await ledger.prove(WATCHER, at.params, True, filing(at.opener, at.params, 1, 1_000, (7, 6)))
+        assert another.value.reason == "channel: lock not in the voucher"
+
+
+async def test_ticks_of_a_lock_that_has_expired_keep_nothing_else_from_being_filed(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(5))
+        now = await ledger.now()
+        early = filing(at.opener, at.params, 1, 1_000, (3, 4), expiry=now + 50)
+        locks = (early.locks[0], Lock(early.locks[1].root, 100, 10, now + 2 * PERIOD))
+        voucher = Voucher.over(1, 1_000, locks)
+        best = Filing(voucher, voucher_key(at.opener).sign(voucher.digest(at.params)), locks, early.proofs)
+        await increase_time(ledger, 60)
+        await ledger.file(SUPPLIER, at.params, best)
+        assert (await at.filed()).amount == 1_400
+        assert await ledger.prove(WATCHER, at.params, True, best) == []
+        assert (await at.filed()).locked == 1_600
+
+
+async def test_a_payee_is_held_to_its_release_by_the_payer_or_with_the_payers_consent(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        for opener, sender in ((dev_key(6), dev_key(6)), (dev_key(7), WATCHER)):
+            at = await Dispute.over(ledger, opener)
+            await ledger.file(SUPPLIER, at.params, filing(opener, at.params, 2, 1_000, (4,)))
+            release = Release(3, 1_100)
+            signature = SUPPLIER_KEY.sign(release.digest(at.params))
+            consent = consent_to(at.params, release, voucher_key(opener))
+            if sender is WATCHER:
+                with pytest.raises(TransactionFailed) as alone:
+                    await ledger.release(sender, at.params, True, release, signature)
+                assert alone.value.reason == "channel: no such answer signed"
+            await ledger.release(sender, at.params, True, release, signature, consent if sender is WATCHER else None)
+            filed = await at.filed()
+            assert (filed.amount, filed.locked, filed.by_payee) == (1_100, 0, False)
+
+
+async def test_an_answer_that_a_reorganisation_removed_is_seen_missing_and_can_be_given_again(
+    devnet: Manifest,
+) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(8))
+        before = await ledger._node.ask("evm_snapshot")
+        best = filing(at.opener, at.params, 1, 1_000, (2,))
+        await at.answer(best, 1)
+        assert (await at.filed()).amount == 1_200
+        await ledger._node.ask("evm_revert", before)
+        assert not (await at.filed()).present
+        await at.answer(best, 1)
+        assert (await at.filed()).amount == 1_200
+
+
+async def test_an_ended_channel_is_final_once_it_is_deep_enough(devnet: Manifest) -> None:
+    opener = dev_key(9)
+    async with ledger_of(devnet, confirmations=2) as ledger:
+        params = channel_of(ledger, opener)
+        await ledger.open(opener, params, Amount(500))
+        assert not await ledger.final(params)
+        await ledger.close(SUPPLIER, params, filing(opener, params, 1, 200))
+        assert (await ledger.channel(params)).status == "settled"
+        assert not await ledger.final(params)
+        for _ in range(2):
+            await ledger._node.ask("evm_mine")
+        assert await ledger.final(params)
+        absent = msgspec.structs.replace(params, counter=7)
+        assert not await ledger.final(absent)
