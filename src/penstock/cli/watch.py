@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from penstock.core.identity import Key
     from penstock.core.ports import Ledger
     from penstock.core.watcher import Evidence
+    from penstock.ledgers.fees import Fees
 
 
 def watch(
@@ -38,6 +39,9 @@ def watch(
         typer.Option(help="Seconds between looks; left out: a twentieth of a challenge period.", show_default=False),
     ] = None,
     max_gwei: Annotated[int, typer.Option(help="The most to pay for a unit of gas, in gwei.")] = 500,
+    raise_after: Annotated[
+        float, typer.Option(help="Seconds in no block after which a transaction offers more.")
+    ] = 15.0,
     log: LogForm = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -55,6 +59,7 @@ def watch(
     """
     from penstock.cli.node import open_key, run, settings
     from penstock.core.errors import UsageError
+    from penstock.ledgers.fees import GWEI, Fees
 
     told = Told(log)
     read = settings(config, url, None, chain_id, key, passphrase_file, confirmations)
@@ -63,8 +68,11 @@ def watch(
     if not 1 <= max_gwei <= 10**6:
         raise UsageError(f"--max-gwei {max_gwei} is outside 1..1000000", "500 is a lot on most chains")
     sources = _handed_over(files, shared_passphrase_file, told) if files else _own()
+    if not 0.5 <= raise_after <= 3_600:
+        raise UsageError(f"--raise-after {raise_after} is outside 0.5..3600", "15 seconds suit most chains")
+    fees = Fees(max_gwei * GWEI, raise_after)
     signer = open_key(read.key)
-    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, max_gwei * 10**9))
+    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, fees))
     answer(
         document,
         [f"{document['settled']} channels settled, {document['left']} still to be watched"],
@@ -129,7 +137,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 
 
 async def _watch(
-    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, most: int
+    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, fees: Fees
 ) -> dict[str, Any]:
     from penstock.cli.config import need
     from penstock.ledgers.evm import EvmLedger
@@ -140,7 +148,7 @@ async def _watch(
 
     async def connect(domain: Domain) -> Ledger:
         chain_id = section.chain_id or domain.chain_id
-        return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations)
+        return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations, fees)
 
     watch = Watch(key, read, connect, told)
     await watch.run(asked, every)

@@ -48,10 +48,14 @@ class Watch:
         """
         if not self._shown:
             raise UsageError("there is no channel to watch", "channels that pay us bring vouchers")
-        self._tell("watching", channels=len(self._shown), account=to_hex(self._key.address))
+        told = 0
         try:
             while self.left and not asked.is_set():
                 await self._add()
+                watching = sum(lookout.watching for lookout in self._lookouts.values())
+                if watching > told:
+                    self._tell("watching", channels=watching, account=to_hex(self._key.address))
+                told = watching
                 for lookout in self._lookouts.values():
                     await lookout.look()
                 with suppress(TimeoutError):
