@@ -10,6 +10,7 @@ import typer
 
 from penstock.cli.handover import handover
 from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, Url
+from penstock.cli.opening import authorize, open_
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 app = typer.Typer(help="Look at payment channels, take their vouchers out, and end them.", rich_markup_mode=None)
 
 app.command()(handover)
+app.command()(authorize)
+app.command("open")(open_)
 
 Name = Annotated[str, typer.Argument(help="The channel's id, or how it begins.", show_default=False)]
 

@@ -35,7 +35,9 @@ def replay(
 
     A development chain, the site's poles and the cars are three processes. Sessions at one station follow one another
     as they did, the stations run side by side, at full speed: every package waits for its payment to be durable. Then
-    all channels are settled in batches. A car opens its channel by one signature, or with --allowed from the token. The exit code is 0 only if every session completed and paid = settled.
+    all channels are settled in batches. A car opens its channel by one signature, or with --allowed from the token.
+
+    The exit code is 0 only if every session completed and paid = settled.
 
     \b
     The file has one line a session:

@@ -205,6 +205,13 @@ class Authorization(msgspec.Struct, frozen=True):
     signature: bytes
 
 
+class SignedOpen(msgspec.Struct, frozen=True):
+    """All that anybody needs to open somebody's channel: what the opener hands out."""
+
+    params: ChannelParams
+    authorization: Authorization
+
+
 class Batch(msgspec.Struct, frozen=True):
     """Rows that were sent together: the transactions, and why rows were skipped (channel id -> reason)."""
 
