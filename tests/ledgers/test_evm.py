@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 from aiohttp import web
-from eth_account import Account
 
 from penstock.core.channel import Domain
 from penstock.core.errors import LedgerUnreachable, OutOfFunds, TransactionFailed, UsageError, WrongLedger
@@ -27,26 +26,9 @@ from .world import (
     increase_time,
     ledger_of,
     node_that,
+    pay_ether,
     signed_close,
 )
-
-
-async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
-    """A plain transaction that carries ether, which channels never do."""
-    node = ledger._node
-    fields = {
-        "type": 2,
-        "chainId": ledger.domain.chain_id,
-        "nonce": await node.quantity("eth_getTransactionCount", to_hex(key.address), "pending"),
-        "to": bytes(to),
-        "value": wei,
-        "data": data,
-        "gas": 200_000,
-        "maxFeePerGas": 5 * 10**9,
-        "maxPriorityFeePerGas": 10**9,
-    }
-    raw = bytes(Account.sign_transaction(fields, key.secret).raw_transaction)
-    await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
 
 
 @pytest.mark.asyncio

@@ -12,12 +12,12 @@ from penstock.core.channel import APART
 from penstock.core.errors import LedgerError, LedgerUnreachable, OutOfFunds, OutOfGas
 from penstock.core.identity import Key, keccak, to_hex
 from penstock.core.units import Amount
-from penstock.ledgers import sender
+from penstock.ledgers import fees, sender
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import GWEI, Fees
 
-from .world import PERIOD, Sent, channel_of, filing, gate_before, ledger_of, until
+from .world import PERIOD, Sent, channel_of, filing, gate_before, ledger_of, pay_ether, until
 
 QUICK = Fees(patience=0.2)
 pytestmark = pytest.mark.asyncio
@@ -58,10 +58,10 @@ async def test_an_earlier_version_that_is_mined_after_all_counts(devnet: Manifes
 async def test_a_fee_spike_is_met_by_the_next_version_but_not_beyond_the_ceiling(
     devnet: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "FEE_AGE", 0.0)
+    monkeypatch.setattr(fees, "QUOTE_AGE", 0.0)
     opener = dev_key(2)
-    fees = Fees(ceiling=200 * GWEI, patience=0.2)
-    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=fees) as ledger:
+    limits = Fees(ceiling=200 * GWEI, patience=0.2)
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=limits) as ledger:
         gate.withhold = lambda raw: len(gate.seen) < 4
         opening = asyncio.create_task(ledger.open(opener, channel_of(ledger, opener), Amount(0)))
 
@@ -81,8 +81,8 @@ async def test_at_the_ceiling_it_is_sent_again_unchanged_until_it_is_given_up(
 ) -> None:
     monkeypatch.setattr(sender, "DEADLINE", 1.5)
     opener = dev_key(3)
-    fees = Fees(ceiling=3 * GWEI, patience=0.1)
-    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=fees) as ledger:
+    limits = Fees(ceiling=3 * GWEI, patience=0.1)
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=limits) as ledger:
         gate.withhold = lambda raw: True
         with pytest.raises(LedgerUnreachable, match="is not mined after") as given_up:
             await ledger.open(opener, channel_of(ledger, opener), Amount(0))
@@ -179,7 +179,7 @@ async def test_one_that_cannot_pay_for_an_answer_learns_by_when_it_must(devnet: 
 async def test_a_raise_that_the_account_cannot_pay_leaves_the_first_version_standing(
     devnet: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sender, "FEE_AGE", 0.0)
+    monkeypatch.setattr(fees, "QUOTE_AGE", 0.0)
     opener = dev_key(8)
     async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=QUICK) as ledger:
         gate.withhold = lambda raw: len(gate.seen) == 1
@@ -191,6 +191,20 @@ async def test_a_raise_that_the_account_cannot_pay_leaves_the_first_version_stan
         await gate.ask("eth_sendRawTransaction", "0x" + gate.seen[0].hex())
         [mined] = await opening
         assert mined.hash == keccak(gate.seen[0])
+
+
+async def test_who_cannot_pay_for_room_above_the_base_fee_offers_all_it_has(devnet: Manifest) -> None:
+    poor = Key(keccak(b"somebody with a little ether"))
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url) as ledger:
+        params = channel_of(ledger, poor)
+        gate.base_fee = 10 * GWEI
+        with pytest.raises(OutOfGas) as nothing:
+            await ledger.open(poor, params, Amount(0))
+        gas, price = nothing.value.needs // await ledger.gas_price(), 15 * GWEI
+        await pay_ether(ledger, dev_key(11), poor.address, gas * price)
+        await ledger.open(poor, params, Amount(0))
+        sent = Sent(gate.seen[-1])
+        assert sent.most == price < await ledger.gas_price()
 
 
 async def test_the_price_of_gas_is_what_is_offered(devnet: Manifest) -> None:

@@ -10,9 +10,10 @@ from typing import Any
 
 import rlp
 from aiohttp import ClientSession, web
+from eth_account import Account
 
 from penstock.core.channel import Answer, ChannelParams, Close, Lock, Release, Voucher
-from penstock.core.identity import Key, keccak, parse_address
+from penstock.core.identity import Key, keccak, parse_address, to_hex
 from penstock.core.ports import Filing, SignedClose, SignedVoucher
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
@@ -110,6 +111,24 @@ def consent_to(params: ChannelParams, content: Voucher | Release, signer: Key, s
 async def increase_time(ledger: EvmLedger, seconds: int) -> None:
     await ledger._node.ask("evm_increaseTime", seconds)
     await ledger._node.ask("evm_mine")
+
+
+async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
+    """A plain transaction that carries ether, which channels never do."""
+    node = ledger._node
+    fields = {
+        "type": 2,
+        "chainId": ledger.domain.chain_id,
+        "nonce": await node.quantity("eth_getTransactionCount", to_hex(key.address), "pending"),
+        "to": bytes(to),
+        "value": wei,
+        "data": data,
+        "gas": 200_000,
+        "maxFeePerGas": 5 * 10**9,
+        "maxPriorityFeePerGas": 10**9,
+    }
+    raw = bytes(Account.sign_transaction(fields, key.secret).raw_transaction)
+    await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from typing import Any, Self
 
 from penstock.core.channel import ChannelParams, Domain
-from penstock.core.errors import OutOfGas, TransactionFailed, UsageError, WrongLedger
+from penstock.core.errors import LedgerError, OutOfGas, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import ChannelState, Mined
 from penstock.ledgers import forms
@@ -127,18 +127,14 @@ class ChannelContract:
         try:
             yield
         except OutOfGas as error:
-            state, _ = await self._state(params)
+            try:
+                (state, _), now = await self._state(params), await self._now()
+            except LedgerError:
+                raise error from None
             if not state.closes_at:
                 raise
-            left = state.closes_at - await self._now()
-            raise OutOfGas(
-                f"{error}; the challenge ends in {left} s",
-                error.advice,
-                error.account,
-                error.has,
-                error.needs,
-                by=state.closes_at,
-            ) from error
+            words = f"{error}; the challenge ends in {max(0, state.closes_at - now)} s"
+            raise OutOfGas(words, error.advice, error.account, error.has, error.needs, by=state.closes_at) from error
 
     async def _now(self) -> int:
         block = await self._node.record("eth_getBlockByNumber", "latest", False)

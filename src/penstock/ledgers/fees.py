@@ -6,9 +6,15 @@ Source: EIP-1559. Nodes take another transaction with the same nonce only if tip
 
 from __future__ import annotations
 
+import asyncio
+import time
 from typing import NamedTuple
 
+from penstock.ledgers.jsonrpc import Node, NodeRefused
+
 GWEI = 10**9
+QUOTE_AGE = 2.0  # seconds for which a quotation is used
+TIP = GWEI  # wei a gas, where the node suggests none
 
 
 class Fees(NamedTuple):
@@ -29,19 +35,59 @@ class Offer(NamedTuple):
     most: int
 
 
-def first(base_fee: int, tip: int, fees: Fees) -> Offer:
+def first(quote: Quote, fees: Fees) -> Offer:
     """An offer with room for the base fee to double (six full blocks)."""
-    most = min(2 * base_fee + tip, fees.ceiling)
-    return Offer(min(tip, most), most)
+    most = min(2 * quote.base_fee + quote.tip, fees.ceiling)
+    return Offer(min(quote.tip, most), most)
 
 
-def raised(last: Offer, fresh: Offer, fees: Fees) -> Offer | None:
-    """The offer that replaces `last`: an eighth more, and no less than a `fresh` one. None where the ceiling is hit."""
+def raised(last: Offer, quote: Quote, fees: Fees) -> Offer | None:
+    """The offer that replaces `last`: an eighth more, and no less than a first one. None where the ceiling is hit."""
+    fresh = first(quote, fees)
     least = Offer(_eighth_more(last.tip), _eighth_more(last.most))
     if least.most > fees.ceiling:
         return None
     most = min(max(least.most, fresh.most), fees.ceiling)
     return Offer(min(max(least.tip, fresh.tip), most), most)
+
+
+class Quote(NamedTuple):
+    """What a unit of gas costs now (wei): the base fee, and the tip that the node suggests."""
+
+    base_fee: int
+    tip: int
+
+    @property
+    def least(self) -> int:
+        """What gets a transaction into one of the next blocks, if they are not all full."""
+        return _eighth_more(self.base_fee) + self.tip
+
+
+class Market:
+    """The price of gas, asked for when it is needed and not more often."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._quote: Quote | None = None
+        self._asked = 0.0
+        self._lock = asyncio.Lock()
+
+    def stir(self) -> None:
+        """Forget the last quotation: the node has shown that it is wrong."""
+        self._quote = None
+
+    async def quote(self) -> Quote:
+        """What gas costs now, or did a moment ago."""
+        async with self._lock:
+            if self._quote is None or time.monotonic() - self._asked > QUOTE_AGE:
+                block = await self._node.record("eth_getBlockByNumber", "latest", False)
+                base = self._node.number("eth_getBlockByNumber", (block or {}).get("baseFeePerGas"))
+                try:
+                    tip = await self._node.quantity("eth_maxPriorityFeePerGas")
+                except NodeRefused:
+                    tip = TIP
+                self._quote, self._asked = Quote(base, tip), time.monotonic()
+            return self._quote
 
 
 def _eighth_more(wei: int) -> int:

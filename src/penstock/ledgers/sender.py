@@ -16,14 +16,12 @@ from penstock.core.ports import Mined
 from penstock.core.units import format_decimal
 from penstock.ledgers import fees
 from penstock.ledgers.abi import revert_reason
-from penstock.ledgers.fees import Fees, Offer
+from penstock.ledgers.fees import Fees, Market, Offer
 from penstock.ledgers.jsonrpc import Node, NodeRefused
 
 DEADLINE = 180.0  # seconds until a transaction that is in no block is given up: fifteen slots of the main network
 REBROADCAST = 5.0  # seconds; nodes drop and forget
 MARGIN = 1.25  # gas above the estimate: the state may change before the block
-FEE_AGE = 2.0  # seconds for which a fee quotation is used
-TIP = fees.GWEI  # wei a gas, where the node suggests none
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 1.0  # seconds
 _TAKEN_POLL = 0.15  # seconds between polls from which on we ask whether the nonce was taken
 _TAKEN_LOOKS = 3  # in a row: behind one URL there may be several nodes, and one of them late
@@ -82,9 +80,7 @@ class Sender:
         self._locks: defaultdict[Address, asyncio.Lock] = defaultdict(asyncio.Lock)
         self._in_flight: defaultdict[Address, set[int]] = defaultdict(set)
         self._following: set[asyncio.Task[None]] = set()
-        self._quoted: Offer | None = None
-        self._quoted_at = 0.0
-        self._quote_lock = asyncio.Lock()
+        self._market = Market(node)
 
     async def close(self) -> None:
         """Follow transactions no further."""
@@ -113,7 +109,7 @@ class Sender:
 
     async def gas_price(self) -> int:
         """What a transaction that is sent now may pay for a unit of gas (wei)."""
-        return (await self._quote()).most
+        return fees.first(await self._market.quote(), self._limits).most
 
     async def estimate(self, key: Key, to: Address, data: bytes, what: str) -> int:
         """The gas limit for a transaction, with a margin.
@@ -172,9 +168,10 @@ class Sender:
         """Take a nonce and hand the transaction to the node. One at a time for a key, so that no nonce is left out."""
         owner = call.key.address
         async with self._locks[owner]:
-            fee_tries = _FEE_TRIES
+            fee_tries, limits = _FEE_TRIES, self._limits
             for tries_left in reversed(range(_NONCE_TRIES)):
-                offer, nonce = await self._quote(), await self._next_nonce(owner)
+                offer = fees.first(await self._market.quote(), limits)
+                nonce = await self._next_nonce(owner)
                 version = self._sign(call, nonce, offer)
                 self._in_flight[owner].add(nonce)
                 try:
@@ -186,10 +183,11 @@ class Sender:
                     if _says(error, _TAKEN) and tries_left:
                         continue  # another program that has the key took this nonce
                     if _says(error, _BASE_FEE) and (fee_tries := fee_tries - 1):
-                        self._quoted = None
+                        self._market.stir()
                         continue
                     if _says(error, _FUNDS):
-                        raise await self._out_of_gas(call, offer) from error
+                        limits = await self._means(call, offer)
+                        continue
                     raise _failure(call.what, error) from error
                 return _Sending(call, nonce, offer, version)
         raise AssertionError("the last attempt returns or raises")
@@ -225,18 +223,6 @@ class Sender:
     async def _used_nonces(self, owner: Address) -> int:
         """How many nonces of an account the newest block knows as used."""
         return await self._node.quantity("eth_getTransactionCount", to_hex(owner), "latest")
-
-    async def _quote(self) -> Offer:
-        async with self._quote_lock:
-            if self._quoted is None or time.monotonic() - self._quoted_at > FEE_AGE:
-                block = await self._node.record("eth_getBlockByNumber", "latest", False)
-                base = self._node.number("eth_getBlockByNumber", (block or {}).get("baseFeePerGas"))
-                try:
-                    tip = await self._node.quantity("eth_maxPriorityFeePerGas")
-                except NodeRefused:
-                    tip = TIP
-                self._quoted, self._quoted_at = fees.first(base, tip, self._limits), time.monotonic()
-            return self._quoted
 
     # Into a block
 
@@ -298,22 +284,43 @@ class Sender:
             NodeRefused: the node does not take it; the next one offers more.
             OutOfGas: the account cannot pay that much; what is in the pool already stays.
         """
-        before = sending.offer
-        offer = fees.raised(before, await self._quote(), self._limits)
-        if offer is None:
-            await self._hand_over(sending.versions[-1])
-            return
-        version = self._sign(sending.call, sending.nonce, offer)
-        sending.offer = offer
-        sending.versions.append(version)  # before it is sent: it may arrive without our hearing of it
-        try:
-            await self._hand_over(version)
-        except NodeRefused as error:
-            sending.versions.remove(version)
-            if _says(error, _FUNDS):
+        before, limits = sending.offer, self._limits
+        while (offer := fees.raised(before, await self._market.quote(), limits)) is not None:
+            version = self._sign(sending.call, sending.nonce, offer)
+            sending.offer = offer
+            sending.versions.append(version)  # before it is sent: it may arrive without our hearing of it
+            try:
+                await self._hand_over(version)
+            except NodeRefused as error:
+                sending.versions.remove(version)
+                if not _says(error, _FUNDS):
+                    raise
                 sending.offer = before
-                raise await self._out_of_gas(sending.call, offer) from error
-            raise
+                limits = await self._means(sending.call, offer)
+            else:
+                return
+        await self._hand_over(sending.versions[-1])
+
+    async def _means(self, call: _Call, offer: Offer) -> Fees:
+        """The limits within which an account that could not pay `offer` can pay what blocks take now.
+
+        Raises:
+            OutOfGas: it cannot pay even that.
+        """
+        owner = call.key.address
+        has = await self._node.quantity("eth_getBalance", to_hex(owner), "latest")
+        most = has // call.gas
+        if (await self._market.quote()).least <= most < offer.most:
+            return self._limits._replace(ceiling=most)
+        needs = call.gas * offer.most
+        raise OutOfGas(
+            f"{to_hex(owner)} cannot pay for the gas of {call.what}: it has {format_decimal(has, 18)} ether, "
+            f"up to {format_decimal(needs, 18)} are needed",
+            "send it some ether",
+            owner,
+            has,
+            needs,
+        )
 
     async def _unblock(self, sending: _Sending) -> None:
         """Push aside what a program that ended has left in the pool before ours, for less than blocks take now."""
@@ -342,18 +349,6 @@ class Sender:
             self._forget(sending)
 
     # What went wrong
-
-    async def _out_of_gas(self, call: _Call, offer: Offer) -> OutOfGas:
-        owner, needs = call.key.address, call.gas * offer.most
-        has = await self._node.quantity("eth_getBalance", to_hex(owner), "latest")
-        return OutOfGas(
-            f"{to_hex(owner)} cannot pay for the gas of {call.what}: it has {format_decimal(has, 18)} ether, "
-            f"up to {format_decimal(needs, 18)} are needed",
-            "send it some ether",
-            owner,
-            has,
-            needs,
-        )
 
     async def _post_mortem(self, call: _Call, used: int) -> TransactionFailed:
         """Why a mined transaction failed, as far as a call at the newest block still tells."""
