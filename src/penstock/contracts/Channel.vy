@@ -91,7 +91,8 @@ struct Proof:
     next: uint256  # where the next proof begins
 
 
-# What an id is the hash of, keys resolved.
+# What an id is the hash of, keys resolved. A batch keeps one, and one of the next two, for all its rows, so that each
+# row writes only what is its own.
 struct Preimage:
     seed: bytes32
     params: Params
@@ -582,6 +583,7 @@ def claim_many(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     @param partner_key The caller's voucher key; zero: its account.
     @param rows For each: opener (160 bits) | amount (96); terms (128) | nonce (64); and the opener's signature.
     """
+    # As in `close_mine`.
     form: Preimage = self._preimage(partner_key)
     signed: SignedVoucher = empty(SignedVoucher)
     signed.type = VOUCHER_TYPE
@@ -668,6 +670,8 @@ def close_mine(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     @param rows For each: opener (160 bits) | the partner's balance (96); terms (128) | expiry (64); and the opener's
                 signature over Close, in which the opener's balance is what the pot leaves.
     """
+    # The plain case (an open channel, into which only the opener has put tokens, and a good row) is spelled out for its
+    # gas. Whatever is not plain goes the way of single claims and closes, which says what is wrong with it.
     form: Preimage = self._preimage(partner_key)
     separator: bytes32 = SEPARATOR
     signed: SignedClose = empty(SignedClose)
@@ -691,6 +695,9 @@ def close_mine(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
             row[2],
             s,
         )
+        # One comparison, because a jump costs as much as three of these. A difference below zero has its top bit set;
+        # what must be equal leaves no bits; a partner's deposit in a two-way channel is not plain. An opener is never
+        # zero, as what ecrecover finds where there is nothing to find: `_check_terms` saw to that.
         if (
             (gain | signed.opener_balance | unsafe_sub(signed.expiry, block.timestamp) | unsafe_sub(HALF_ORDER, s))
             >> 255
