@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from eth_abi.abi import encode
 
 from penstock.core.channel import ChannelParams, Close, Voucher, Withdrawal, compact
+from penstock.core.identity import Digest, keccak
 from penstock.ledgers.devnet.execute import Reverted
 
 from .world import EURO, NO_SIGNATURE, START, Chainlet, World, abi_params, abi_voucher
@@ -178,6 +180,28 @@ def test_a_batch_of_closes_by_the_partner_skips_bad_rows(world: World) -> None:
     ]
     assert [world.state(params)[0] for params, _ in signed] == [SETTLED, OPEN, OPEN, SETTLED, OPEN, SETTLED, SETTLED]
     assert world.gains(before) == (-9 * EURO + EURO - 3 * EURO, 9 * EURO - EURO)
+
+
+def test_a_batch_of_closes_refuses_what_a_single_close_refuses(world: World) -> None:
+    """Each row passes but for one thing that the plain case must notice."""
+    kind = keccak(b"Close(bytes32 channel,uint96 openerBalance,uint96 partnerBalance,uint64 expiry)")
+    overdrawn, drawn = (world.open(10, two_way=False, **world.plain) for _ in range(2))
+    funded = world.open(10, 5, **world.plain)
+    world.channel.send(world.stranger, "withdraw_together", world.consent(drawn, 4, 0, kind=Withdrawal))
+    rows = world.rows([(params, Close(4, 6, FOREVER)) for params in (overdrawn, funded)])
+    rows += world.rows([(drawn, Close(3, 7, FOREVER))])
+    # 11 of 10 for the partner: the opener signed that it owes one.
+    rows[0][0] += 5 << 160
+    body = encode(["bytes32", "bytes32", "int256", "uint256", "uint256"], [kind, overdrawn.id, -1, 11, FOREVER])
+    digest = Digest(keccak(b"\x19\x01" + world.channel.call("domain_separator") + keccak(body)))
+    rows[0][2:] = compact(world.opener.sign(digest))
+    receipt = world.channel.send(world.partner, "close_mine", 0, rows)
+    skipped = {event["channel"]: event["reason"] for event in world.channel.events(receipt, "Skipped")}
+    assert skipped == {
+        overdrawn.id: "balances are not the pot",
+        funded.id: "opener has not signed",
+        drawn.id: "more was drawn",
+    }
 
 
 def test_withdrawals_are_totals_and_work_in_open_channels(world: World) -> None:

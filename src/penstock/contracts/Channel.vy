@@ -91,6 +91,28 @@ struct Proof:
     next: uint256  # where the next proof begins
 
 
+# What an id is the hash of, keys resolved. A batch keeps one, and one of the next two, for all its rows, so that each
+# row writes only what is its own.
+struct Preimage:
+    seed: bytes32
+    params: Params
+
+
+# What a row of closes, or of claims, has its EIP-712 hash from.
+struct SignedClose:
+    type: bytes32
+    id: bytes32
+    opener_balance: uint256
+    partner_balance: uint256
+    expiry: uint256
+
+
+struct SignedVoucher:
+    type: bytes32
+    id: bytes32
+    voucher: Voucher
+
+
 MIN_PERIOD: constant(uint256) = 60
 MAX_PERIOD: constant(uint256) = 365 * 86_400
 MAX_DEPTH: constant(uint256) = 10  # 1,024 locks
@@ -98,6 +120,7 @@ MAX_WORDS: constant(uint256) = 104  # of proofs in one transaction: eight of the
 MAX_ROWS: constant(uint256) = 64
 MAX_WALLET_SIGNATURE: constant(uint256) = 1_024  # bytes; a multisignature of fifteen owners
 UINT160: constant(uint256) = 2**160 - 1
+UINT128: constant(uint256) = 2**128 - 1
 UINT96: constant(uint256) = 2**96 - 1
 UINT64: constant(uint256) = 2**64 - 1
 UINT40: constant(uint256) = 2**40 - 1
@@ -123,6 +146,8 @@ LOCKED: constant(uint256) = 240  # `held` and `trees` have entries
 LATE: constant(uint256) = 242  # a late filing with locks has kept the challenge open
 RELEASED: constant(uint256) = 244  # vouchers below `floors` are worthless
 RESTARTED: constant(uint256) = 246  # a release has restarted the challenge
+# What stands from CLOSES_AT up in an open channel from which nothing but claims has been paid.
+PLAIN: constant(uint256) = 1 << (EXISTS - CLOSES_AT)
 TOMBSTONE: constant(uint256) = 1  # all that is left of a channel with a counter apart
 
 WALLET_SAYS_YES: constant(bytes4) = 0x1626ba7e  # EIP-1271
@@ -558,7 +583,29 @@ def claim_many(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     @param partner_key The caller's voucher key; zero: its account.
     @param rows For each: opener (160 bits) | amount (96); terms (128) | nonce (64); and the opener's signature.
     """
-    self._take(partner_key, rows, False)
+    # As in `close_mine`.
+    form: Preimage = self._preimage(partner_key)
+    signed: SignedVoucher = empty(SignedVoucher)
+    signed.type = VOUCHER_TYPE
+    gains: uint256 = 0
+    for row: uint256[4] in rows:
+        form.params.opener = row[0] & UINT160
+        form.params.opener_key = form.params.opener
+        form.params.terms = row[1] & UINT128
+        signed.id = keccak256(abi_encode(form))
+        signed.voucher.amount = row[0] >> 160
+        signed.voucher.nonce = row[1] >> 128
+        word: uint256 = self.channels[signed.id]
+        gain: uint256 = unsafe_sub(signed.voucher.amount, (word >> 96) & UINT96)
+        below: uint256 = unsafe_sub(gain, 1) | unsafe_sub(word & UINT96, signed.voucher.amount)
+        plain: bool = (below >> 255 | (word >> CLOSES_AT) ^ PLAIN | form.params.terms & TWO_WAY) == 0
+        digest: bytes32 = self._digest(keccak256(abi_encode(signed)))
+        if plain and self._signed(digest, row[2], row[3], form.params.opener):
+            self.channels[signed.id] = unsafe_add(word, gain << 96)
+            gains = unsafe_add(gains, gain)
+        else:
+            self._skip(signed.id, self._claim(signed.id, form.params, signed.voucher, [row[2], row[3]]))
+    self._took(gains, False)
 
 
 @external
@@ -623,7 +670,58 @@ def close_mine(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS]):
     @param rows For each: opener (160 bits) | the partner's balance (96); terms (128) | expiry (64); and the opener's
                 signature over Close, in which the opener's balance is what the pot leaves.
     """
-    self._take(partner_key, rows, True)
+    # The plain case (an open channel, into which only the opener has put tokens, and a good row) is spelled out for its
+    # gas. Whatever is not plain goes the way of single claims and closes, which says what is wrong with it.
+    form: Preimage = self._preimage(partner_key)
+    separator: bytes32 = SEPARATOR
+    signed: SignedClose = empty(SignedClose)
+    signed.type = CLOSE_TYPE
+    gains: uint256 = 0
+    for row: uint256[4] in rows:
+        form.params.opener = row[0] & UINT160
+        form.params.opener_key = form.params.opener
+        form.params.terms = row[1] & UINT128
+        signed.id = keccak256(abi_encode(form))
+        word: uint256 = self.channels[signed.id]
+        claimed: uint256 = (word >> 96) & UINT96
+        signed.partner_balance = row[0] >> 160
+        signed.opener_balance = unsafe_sub(word & UINT96, signed.partner_balance)
+        signed.expiry = row[1] >> 128
+        gain: uint256 = unsafe_sub(signed.partner_balance, claimed)
+        s: uint256 = (row[3] << 1) >> 1
+        signer: address = ecrecover(
+            keccak256(concat(0x1901, separator, keccak256(abi_encode(signed)))),
+            unsafe_add(row[3] >> 255, 27),
+            row[2],
+            s,
+        )
+        # One comparison, because a jump costs as much as three of these. A difference below zero has its top bit set;
+        # what must be equal leaves no bits; a partner's deposit in a two-way channel is not plain. An opener is never
+        # zero, as what ecrecover finds where there is nothing to find: `_check_terms` saw to that.
+        if (
+            (gain | signed.opener_balance | unsafe_sub(signed.expiry, block.timestamp) | unsafe_sub(HALF_ORDER, s))
+            >> 255
+            | (word >> CLOSES_AT) ^ PLAIN
+            | unsafe_mul(claimed, form.params.terms & TWO_WAY)
+            | convert(signer, uint256) ^ form.params.opener
+        ) == 0:
+            self.channels[signed.id] = (form.params.terms >> 63) & TOMBSTONE
+            if signed.opener_balance != 0:
+                self.accounts[form.params.opener] += signed.opener_balance << 64
+            gains = unsafe_add(gains, gain)
+        else:
+            if form.params.terms & TWO_WAY != 0:
+                signed.opener_balance = unsafe_add(signed.opener_balance, claimed)
+            flaw: String[32] = self._close_together(
+                Consent(
+                    params=form.params,
+                    split=(signed.opener_balance & UINT96) | (signed.partner_balance << 96) | (signed.expiry << 192),
+                    opener_signature=[row[2], row[3]],
+                    partner_signature=[0, 0],
+                )
+            )
+            self._skip(signed.id, flaw)
+    self._took(gains, True)
 
 
 # -- ending alone --
@@ -980,71 +1078,35 @@ def _add(params: Params, owner: uint256, amount: uint256):
 
 
 @internal
-def _take(partner_key: uint256, rows: DynArray[uint256[4], MAX_ROWS], closing: bool):
+@view
+def _preimage(partner_key: uint256) -> Preimage:
     """
-    @dev Claim from or close many channels of which the caller is the partner. What it gains is credited once.
-
-         The plain case (an open channel, into which only the opener has put tokens, and a good row) is spelled out for
-         its gas. Whatever is not plain goes the way of single claims and closes, which says what is wrong with it.
+    @dev What the ids of a batch are hashes of: the caller is the partner, the opener and the terms are left to each
+         row.
     """
     sender: uint256 = self._sender()
-    key: uint256 = self._key(partner_key, sender)
-    gains: uint256 = 0
-    for row: uint256[4] in rows:
-        opener: uint256 = row[0] & UINT160
-        total: uint256 = row[0] >> 160
-        terms: uint256 = row[1] & (2**128 - 1)
-        id: bytes32 = keccak256(abi_encode(SEED, opener, sender, opener, key, terms))
-        word: uint256 = self.channels[id]
-        deposit: uint256 = word & UINT96
-        before: uint256 = (word >> 96) & UINT96
-        plain: bool = word >> CLOSES_AT == 1 << (EXISTS - CLOSES_AT) and total <= deposit
-        content: bytes32 = empty(bytes32)
-        if closing:
-            plain = plain and before <= total and block.timestamp <= row[1] >> 128
-            plain = plain and (before == 0 or terms & TWO_WAY == 0)
-            content = keccak256(abi_encode(CLOSE_TYPE, id, unsafe_sub(deposit, total), total, row[1] >> 128))
-        else:
-            plain = plain and before < total and terms & TWO_WAY == 0
-            content = keccak256(
-                abi_encode(VOUCHER_TYPE, id, row[1] >> 128, total, empty(uint256), empty(uint256), empty(uint256))
-            )
-        s: uint256 = row[3] & (2**255 - 1)
-        digest: bytes32 = keccak256(concat(b"\x19\x01", SEPARATOR, content))
-        # An opener is never zero, as what ecrecover finds where there is nothing to find: `_check_terms` saw to that.
-        signer: address = ecrecover(digest, 27 + (row[3] >> 255), row[2], s)
-        if plain and convert(signer, uint256) == opener and s <= HALF_ORDER:
-            if closing:
-                self.channels[id] = TOMBSTONE if terms & APART != 0 else 0
-                if deposit != total:
-                    self.accounts[opener] += unsafe_sub(deposit, total) << 64
-            else:
-                self.channels[id] = unsafe_add(word, unsafe_sub(total, before) << 96)
-            gains = unsafe_add(gains, unsafe_sub(total, before))
-            continue
-        params: Params = Params(opener=opener, partner=sender, opener_key=opener, partner_key=key, terms=terms)
-        flaw: String[32] = ""
-        if closing:
-            rest: uint256 = unsafe_sub(self._pot(word, terms & TWO_WAY != 0), total) & UINT96
-            flaw = self._close_together(
-                Consent(
-                    params=params,
-                    split=rest | (total << 96) | ((row[1] >> 128) << 192),
-                    opener_signature=[row[2], row[3]],
-                    partner_signature=[0, 0],
-                )
-            )
-        else:
-            flaw = self._claim(
-                id,
-                params,
-                Voucher(nonce=row[1] >> 128, amount=total, locked=0, locked_until=0, locks_root=empty(bytes32)),
-                [row[2], row[3]],
-            )
-        if len(flaw) != 0:
-            log Skipped(channel=id, reason=flaw)
-    self._credit(sender, gains)
-    log Taken(partner=msg.sender, closed=closing, gains=gains)
+    return Preimage(
+        seed=SEED,
+        params=Params(opener=0, partner=sender, opener_key=0, partner_key=self._key(partner_key, sender), terms=0),
+    )
+
+
+@internal
+def _skip(id: bytes32, flaw: String[32]):
+    """
+    @dev Say what is wrong with a row of a batch, if anything is.
+    """
+    if len(flaw) != 0:
+        log Skipped(channel=id, reason=flaw)
+
+
+@internal
+def _took(gains: uint256, closed: bool):
+    """
+    @dev Credit the caller once with what the plain rows of a batch have brought it.
+    """
+    self._credit(self._sender(), gains)
+    log Taken(partner=msg.sender, closed=closed, gains=gains)
 
 
 @internal
