@@ -55,6 +55,16 @@ async def test_an_earlier_version_that_is_mined_after_all_counts(devnet: Manifes
         assert mined.hash == keccak(gate.seen[0])
 
 
+async def test_a_version_that_the_node_denies_but_mines_is_not_sent_twice(devnet: Manifest) -> None:
+    opener = dev_key(12)
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=QUICK) as ledger:
+        gate.withhold = lambda raw: len(gate.seen) == 1
+        gate.deny = lambda raw: True
+        [mined] = await ledger.open(opener, channel_of(ledger, opener), Amount(0))
+        assert mined.hash == keccak(gate.seen[1])
+        assert {Sent(raw).nonce for raw in gate.seen} == {0}
+
+
 async def test_a_fee_spike_is_met_by_the_next_version_but_not_beyond_the_ceiling(
     devnet: Manifest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -155,6 +155,7 @@ class Gate:
         self._session = ClientSession()
         self.seen: list[bytes] = []  # raw transactions, each once, in the order of their arrival
         self.withhold: Callable[[bytes], bool] = lambda raw: False
+        self.deny: Callable[[bytes], bool] = lambda raw: False  # taken, but answered with an error
         self.base_fee: int | None = None
 
     async def answer(self, request: web.Request) -> web.Response:
@@ -166,6 +167,9 @@ class Gate:
             if self.withhold(raw):
                 return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "result": "0x" + keccak(raw).hex()})
         said = await self._pass_on(asked)
+        if asked["method"] == "eth_sendRawTransaction" and self.deny(self.seen[-1]):
+            error = {"code": -32603, "message": "internal error"}
+            return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "error": error})
         if asked["method"] == "eth_getBlockByNumber" and self.base_fee is not None:
             said["result"]["baseFeePerGas"] = hex(self.base_fee)
         return web.json_response(said)

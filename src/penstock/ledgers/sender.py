@@ -292,7 +292,7 @@ class Sender:
             try:
                 await self._hand_over(version)
             except NodeRefused as error:
-                sending.versions.remove(version)
+                sending.versions.insert(0, sending.versions.pop())  # it may be in the pool for all that was said
                 if not _says(error, _FUNDS):
                     raise
                 sending.offer = before
