@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from typing import Any
 
 from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
-from web3 import AsyncHTTPProvider
-from web3.types import RPCEndpoint
 
 from penstock.core.errors import LedgerError, LedgerUnreachable
 
@@ -32,14 +31,11 @@ class Node:
     def __init__(self, url: str) -> None:
         """`url` is http(s)://...; nothing is sent yet. Must be called inside a running event loop."""
         self.url = url
-        # web3's own sessions open a connection for every request; this one keeps them.
+        # Not web3's provider: it takes a lock in a thread for each question, and a cancelled one may leave it locked.
         self._session = ClientSession(
             raise_for_status=True, connector=TCPConnector(limit=CONNECTIONS), timeout=ClientTimeout(total=TIMEOUT)
         )
-        self._provider = AsyncHTTPProvider(
-            url, request_kwargs={"timeout": ClientTimeout(total=TIMEOUT)}, exception_retry_configuration=None
-        )
-        self._ready = False
+        self._asked = 0
 
     async def ask(self, method: str, *params: object) -> Any:
         """The result of `method`. Asking twice does no harm: a transaction has one hash and one nonce.
@@ -48,13 +44,10 @@ class Node:
             LedgerUnreachable: no answer, or one that is no JSON-RPC.
             NodeRefused: the node answered with an error.
         """
-        if not self._ready:
-            await self._provider.cache_async_session(self._session)
-            self._ready = True
         for tries_left, pause in zip(reversed(range(len(_PAUSES))), _PAUSES, strict=True):
             await asyncio.sleep(pause)
             try:
-                answer: Any = await self._provider.make_request(RPCEndpoint(method), params)
+                answer = await self._post(method, params)
                 break
             except (ValueError, RecursionError) as error:  # bad JSON, bad UTF-8, a URL that is none
                 raise self._rubbish(method) from error
@@ -69,6 +62,12 @@ class Node:
         if "error" in answer:
             raise self._refusal(method, answer["error"])
         return answer["result"]
+
+    async def _post(self, method: str, params: tuple[object, ...]) -> Any:
+        self._asked += 1
+        question = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}
+        async with self._session.post(self.url, json=question) as response:
+            return json.loads(await response.read())
 
     async def quantity(self, method: str, *params: object) -> int:
         """The result of `method`, which must be a quantity."""
@@ -102,7 +101,6 @@ class Node:
     async def close(self) -> None:
         """Drop the connections."""
         await self._session.close()
-        self._provider._request_session_manager.session_pool.shutdown(wait=False)
 
     def _rubbish(self, method: str) -> LedgerUnreachable:
         return LedgerUnreachable(
