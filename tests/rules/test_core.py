@@ -7,12 +7,15 @@ from typing import Any
 import msgspec
 import pytest
 
+from penstock.core import rail
 from penstock.core.channel import MAX_LOCKS, Lock, Voucher, locks_root
 from penstock.core.codec import decode_part, encode
 from penstock.core.errors import BadSignature, BadVoucher
 from penstock.core.identity import Key, check_signed, keccak
 from penstock.core.messages import Paid, Reason
-from penstock.core.rail import Evidence
+from penstock.core.ports import ChannelState, Filed, Filing
+from penstock.core.units import Amount
+from penstock.core.watcher import Act, Evidence, next_act
 from penstock.rails.stream import MAX_WALK, StreamPayee, StreamPayer, StreamTerms, VoucherNote
 
 from ..core.pair import CONSUMER, PARAMS, SECRET, STRANGER, SUPPLIER, Pair, make_offer, make_terms
@@ -33,7 +36,7 @@ def _ends(deposit: int = DEPOSIT) -> tuple[StreamPayer, StreamPayee]:
     return payer, payee
 
 
-def _give(payee: StreamPayee, evidence: list[Evidence]) -> None:
+def _give(payee: StreamPayee, evidence: list[rail.Evidence]) -> None:
     for one in evidence:
         payee.take(one.data)
 
@@ -84,6 +87,17 @@ def test_rule_10_a_session_takes_no_lock_that_expires() -> None:
         payee.take(_note(Voucher.over(2, 0, (hop,)), (hop,)))
     _give(payee, payer.pay(50))
     assert payee.secured == 50
+
+
+def test_rule_11_a_voucher_with_open_locks_is_filed_before_any_tick_is_known() -> None:
+    """Rule 11: vouchers with open locks are filed in every challenge; whoever learns a tick later can prove it then."""
+    lock = Lock(b"\x11" * 32, TICK, 100)
+    closing = ChannelState("closing", Amount(DEPOSIT), closes_at=1_000)
+    for locks, act in (((lock,), Act.FILE), ((), Act.REST)):
+        voucher = Voucher.over(1, 0, locks)
+        proofs = tuple((0, b"") for _ in locks)
+        shown = Evidence(PARAMS, True, Filing(voucher, CONSUMER.sign(voucher.digest(PARAMS)), locks, proofs))
+        assert next_act(shown, closing, Filed(closing), now=999) is act
 
 
 def test_rule_12_a_tree_holds_no_more_locks_than_the_contract_can_walk() -> None:

@@ -97,6 +97,8 @@ class Site:
             state = await self._ledger.channel(params)
             if state.status != "open":
                 raise BadTerms(f"the channel is {state.status} on the ledger", "open one, and wait until it is mined")
+            if state.opener_drawn:  # the deposit says what was put in; what was taken out again pays nobody
+                raise BadTerms("you have withdrawn from the channel", "open another channel")
             check_terms(self._offer, stream, state.opener_deposit, terms.offer.tick_value)
             row, ticks = book.earned_of(self.journal, params.id)
             payee = StreamPayee(stream, state.opener_deposit, row, ticks)
