@@ -74,7 +74,7 @@ def test_the_shell_block_trades_and_settles(ran: Ran) -> None:
     lines = ran.out.splitlines()
     assert "target reached: 5000 Wh by our meter, 5000 Wh by theirs" in lines
     assert "paid 2 cEUR in 2000 ticks; both sides signed the receipt" in lines
-    assert "the channel is settled" in lines
+    assert "settled: 1; still to be watched: 0" in lines
     shown = json.loads(lines[-1])
     assert shown["ledger"]["status"] == "settled"
     assert shown["worth"] == 2_000_000
@@ -88,7 +88,7 @@ def test_the_output_shown_is_the_output_made(ran: Ran) -> None:
         return plain.splitlines()
 
     printed = [line for line in ran.out.splitlines() if not line.startswith(("key ", "it is encrypted", "{"))]
-    assert form("\n".join(printed)) == form(block("text", "the channel is settled"))
+    assert form("\n".join(printed)) == form(block("text", "still to be watched"))
 
 
 def test_the_python_block_verifies_the_voucher(ran: Ran) -> None:

@@ -62,6 +62,6 @@ def handover(
     total = sum(worth(one.filing) for one in shown)
     answer(
         {"file": str(file), "channels": len(shown), "worth": total},
-        [f"{file} has {len(shown)} channels worth {total:,} token units"],
+        [f"{file}: {'one channel' if len(shown) == 1 else f'{len(shown)} channels'}, {total:,} token units"],
         as_json=as_json,
     )

@@ -75,7 +75,7 @@ def watch(
     document = run(lambda asked: _watch(read, signer, sources, told, asked, every, fees))
     answer(
         document,
-        [f"{document['settled']} channels settled, {document['left']} still to be watched"],
+        [f"settled: {document['settled']}; still to be watched: {document['left']}"],
         as_json=as_json,
     )
 
