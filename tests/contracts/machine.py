@@ -1,0 +1,101 @@
+"""The machine that proves the contract: random lives, the contract and its law side by side.
+
+    python -m tests.contracts.machine --steps 200000 [--seed N]
+
+runs so many moves and prints what was done. The law is in `law` (whole calls) and `model` (one channel), the moves are
+in `moves`, what must hold after each is in `play` and `invariants`, the chain in `ground`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections import Counter
+
+from hypothesis import HealthCheck, Phase, settings
+from hypothesis import seed as with_seed
+from hypothesis.stateful import run_state_machine_as_test
+
+from .moves import Moves
+from .play import Play
+
+LENGTH = 50  # moves in a life
+CHAPTER = 100  # lives from one seed; Hypothesis remembers all that it tried, and a long run takes the next seed
+
+
+class Run:
+    """What a run has done so far."""
+
+    def __init__(self) -> None:
+        self.lives = 0
+        self.tally: Counter[tuple[str, str]] = Counter()
+        self.began = time.perf_counter()
+
+    @property
+    def sent(self) -> int:
+        """Transactions and waits that were checked."""
+        return self.tally.total()
+
+    def report(self, steps: int) -> str:
+        """The summary, as lines."""
+        seconds = time.perf_counter() - self.began
+        lines = [
+            f"{steps} steps in {self.lives} lives, {self.sent} calls and waits checked, {seconds:.0f} s",
+            f"{'call (rows of batches)':28}{'allowed':>10}{'skipped':>10}{'refused':>10}",
+        ]
+        for name in sorted({name for name, _ in self.tally}):
+            counts = "".join(f"{self.tally[name, how]:>10}" for how in ("allowed", "skipped", "refused"))
+            lines.append(f"{name:28}{counts}")
+        return "\n".join(lines)
+
+
+def run(steps: int, seed: int | None = None, progress: int = 0, shrink: bool = False) -> Run:
+    """Make at least `steps` moves. The same seed makes the same moves; without one they are always the same.
+
+    `progress`: print a line every so many lives. Raises what an invariant raised, with the moves that led there.
+    """
+    done = Run()
+
+    class Machine(Moves):
+        def begin(self) -> Play:
+            done.lives += 1
+            if progress and done.lives % progress == 0:
+                spent = time.perf_counter() - done.began
+                print(f"{done.lives} lives, {done.sent} calls and waits, {spent:.0f} s", flush=True)
+            return Play(done.tally)
+
+    chosen = settings(
+        stateful_step_count=LENGTH,
+        derandomize=seed is None,
+        database=None,
+        deadline=None,
+        phases=[Phase.generate, Phase.shrink] if shrink else [Phase.generate],
+        suppress_health_check=list(HealthCheck),
+        report_multiple_bugs=False,
+    )
+    left = -(-steps // LENGTH)
+    while left > 0:
+        lives = left if seed is None else min(left, CHAPTER)
+        if seed is not None:
+            with_seed(seed)(Machine)
+            seed += 1
+        run_state_machine_as_test(Machine, settings=settings(chosen, max_examples=lives))
+        left -= lives
+    return done
+
+
+def main(arguments: list[str]) -> int:
+    """The command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.contracts.machine", description="Prove the contract.")
+    parser.add_argument("--steps", type=int, default=5_000)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--shrink", action="store_true", help="look for the shortest life that fails")
+    given = parser.parse_args(arguments)
+    done = run(given.steps, given.seed, progress=100, shrink=given.shrink)
+    print(done.report(given.steps))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
