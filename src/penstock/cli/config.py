@@ -5,6 +5,7 @@
     contract = "0x..."                        passphrase_file = "pole.pass"
     chain_id = 31337
     confirmations = 5
+    max_gwei = 500
 
     [supply]                                  [consume]
     listen = "127.0.0.1:7411"                 supplier = "127.0.0.1:7411"
@@ -62,7 +63,8 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class LedgerSection(_Section, frozen=True):
-    """`[ledger]`: the node's JSON-RPC address, the channel contract, and how many blocks above make one final."""
+    """`[ledger]`: the node's JSON-RPC address, the channel contract, how many blocks above make one final, and the most
+    that a unit of gas may cost."""
 
     url: (
         Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
@@ -71,6 +73,7 @@ class LedgerSection(_Section, frozen=True):
     contract: Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")] | None = None
     chain_id: Count | None = None
     confirmations: Annotated[int, Meta(ge=0, le=10_000, description="a whole number of blocks in 0..10000")] = 0
+    max_gwei: Annotated[int, Meta(ge=1, le=10**6, description="a whole number of gwei in 1..1000000")] = 500
 
 
 class KeySection(_Section, frozen=True):

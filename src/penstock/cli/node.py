@@ -171,10 +171,13 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
     """
     from penstock.core.identity import parse_address
     from penstock.ledgers.evm import EvmLedger
+    from penstock.ledgers.fees import GWEI, Fees
 
     url = need(section.url, "ledger", "url")
     contract = parse_address(need(section.contract, "ledger", "contract"))
-    ledger = await EvmLedger.connect(url, contract, section.chain_id, section.confirmations)
+    ledger = await EvmLedger.connect(
+        url, contract, section.chain_id, section.confirmations, Fees(section.max_gwei * GWEI)
+    )
     try:
         yield ledger, await ledger.token()
     finally:

@@ -38,7 +38,9 @@ def watch(
         float | None,
         typer.Option(help="Seconds between looks; left out: a twentieth of a challenge period.", show_default=False),
     ] = None,
-    max_gwei: Annotated[int, typer.Option(help="The most to pay for a unit of gas, in gwei.")] = 500,
+    max_gwei: Annotated[
+        int | None, typer.Option(help="The most to pay for a unit of gas, in gwei: 500.", show_default=False)
+    ] = None,
     raise_after: Annotated[
         float, typer.Option(help="Seconds in no block after which a transaction offers more.")
     ] = 15.0,
@@ -57,6 +59,7 @@ def watch(
         penstock watch --url http://127.0.0.1:8545 --key pole
         penstock watch pole.handover --url http://127.0.0.1:8545 --key watcher --shared-passphrase-file shared
     """
+    from penstock.cli.config import over
     from penstock.cli.node import open_key, run, settings
     from penstock.core.errors import UsageError
     from penstock.ledgers.fees import GWEI, Fees
@@ -65,12 +68,11 @@ def watch(
     read = settings(config, url, None, chain_id, key, passphrase_file, confirmations)
     if every is not None and not 0.1 <= every <= 86_400:
         raise UsageError(f"--every {every} is outside 0.1..86400", "leave it out, or give seconds")
-    if not 1 <= max_gwei <= 10**6:
-        raise UsageError(f"--max-gwei {max_gwei} is outside 1..1000000", "500 is a lot on most chains")
+    ledger = over(read.ledger, max_gwei=max_gwei)
     sources = _handed_over(files, shared_passphrase_file, told) if files else _own()
     if not 0.5 <= raise_after <= 3_600:
         raise UsageError(f"--raise-after {raise_after} is outside 0.5..3600", "15 seconds suit most chains")
-    fees = Fees(max_gwei * GWEI, raise_after)
+    fees = Fees(ledger.max_gwei * GWEI, raise_after)
     signer = open_key(read.key)
     document = run(lambda asked: _watch(read, signer, sources, told, asked, every, fees))
     answer(
