@@ -103,12 +103,36 @@ def test_a_consumer_that_closes_alone_leaves_the_supplier_time_to_file(streamed:
     assert early.returncode == 1
     assert "to go" in early.stderr
     filed = json.loads(streamed.command("pole", "channel", "close", name, *streamed.common("pole"), "--json").stdout)
-    assert filed["transactions"]
+    assert filed["status"] == "settled", "nobody else can file anything: it is paid at once"
+    assert asyncio.run(balance(streamed, "pole")) == 500 * 400
+    assert asyncio.run(balance(streamed, "car")) == 1_000_000 - 500 * 400
+
+
+def test_what_is_at_risk_is_shown_and_until_when(streamed: World) -> None:
+    owed, node = 500 * 400, ["--url", streamed.manifest["url"]]
+
+    def listed(*flags: str) -> dict[str, Any]:
+        found = streamed.command("pole", "channel", "list", *flags, "--json")
+        return dict(json.loads(found.stdout)["channels"][0])
+
+    at_peace = listed(*node)
+    assert (at_peace["at_risk"], at_peace["until"], at_peace["status"]) == (owed, None, "open")
+    assert "at risk 200,000 from 3,600 s after a close" in streamed.command("pole", "channel", "list").stdout
+    name = at_peace["channel"]
+    closing = json.loads(streamed.command("car", "channel", "close", name, *streamed.common("car"), "--json").stdout)
+    in_danger = listed(*node)
+    assert (in_danger["at_risk"], in_danger["until"]) == (owed, closing["closes_at"])
+    assert in_danger["status"] == "closing"
+    assert "AT RISK 200,000 until" in streamed.command("pole", "channel", "list", *node).stdout
+    shown = json.loads(streamed.command("pole", "channel", "show", name, *node, "--json").stdout)
+    assert (shown["at_risk"], shown["until"]) == (owed, closing["closes_at"])
+    deaf = streamed.command("pole", "channel", "list", "--url", "http://127.0.0.1:1")
+    assert (deaf.returncode, "the journal alone speaks" in deaf.stderr) == (0, True)
     asyncio.run(pass_time(streamed, closing["closes_at"]))
     settled = json.loads(streamed.command("car", "channel", "settle", name, *streamed.common("car"), "--json").stdout)
     assert settled["status"] in ("settled", "absent")
-    assert asyncio.run(balance(streamed, "pole")) == 500 * 400
-    assert asyncio.run(balance(streamed, "car")) == 1_000_000 - 500 * 400
+    assert listed(*node)["at_risk"] == 0
+    assert asyncio.run(balance(streamed, "car")) == 1_000_000, "nobody answered"
 
 
 def test_what_a_channel_brought_is_withdrawn_to_the_wallet(streamed: World) -> None:
