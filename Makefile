@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# Tests that need no chain or the devnet's; the machine has a counterpart in tests/integration.
+NOT_ON_ANVIL := $(wildcard tests/ledgers/test_devnet_*.py) tests/ledgers/test_artifacts.py tests/contracts/test_machine.py
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
@@ -17,7 +19,7 @@ test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branc
 	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
 
 integration: $(VENV)/dev $(VENV)/anvil/ready ## the contracts and their ledger on anvil, a real node: reorgs, restarts, the same gas
-	@$(BIN)/pytest -n 2 tests/integration tests/contracts tests/ledgers/test_evm.py --chain anvil
+	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
 
 lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/ruff check .

@@ -183,11 +183,17 @@ class Anvil:
 
     def send_raw(self, raw: bytes) -> bytes:
         """`submit`, and wait until it is in a block."""
-        tx_hash, end = self.submit(raw), time.monotonic() + DEADLINE
-        while self.receipt(tx_hash) is None:
+        tx_hash = self.submit(raw)
+        self.mined(tx_hash)
+        return tx_hash
+
+    def mined(self, tx_hash: bytes) -> dict[str, Any]:
+        """The receipt of a transaction that gets into a block now."""
+        end = time.monotonic() + DEADLINE
+        while (found := self.receipt(tx_hash)) is None:
             assert time.monotonic() < end, "not mined: is automine off?"
             time.sleep(0.002)
-        return tx_hash
+        return found
 
     def waiting(self) -> list[str]:
         """The hashes (hex) of the transactions in the pool."""
