@@ -25,8 +25,9 @@ from penstock.ledgers.devnet import execute
 from penstock.ledgers.devnet.chain import Chain
 from penstock.ledgers.devnet.execute import revert_reason
 
-from .law import ENDLESS, Accounts, Law, Seals
+from .law import ENDLESS, Accounts, Law
 from .model import Channel
+from .seals import Seals
 from .world import ETHER, GAS, START, Contract, abi_params, compiled, deploy, key
 
 WALLET, BALANCE = 200, 100  # what the three who trade begin with, in token units
@@ -133,7 +134,7 @@ class Life:
     def __init__(self) -> None:
         self._chain = ground().chain
         self._vm = execute.machine(self._chain._evm, self._chain.next_header())
-        self.now = self._vm.state.execution_context.timestamp
+        self.now: int = self._vm.state.execution_context.timestamp
 
     def wait(self, seconds: int) -> None:
         """Let time pass."""

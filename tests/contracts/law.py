@@ -20,60 +20,25 @@ from penstock.core.channel import (
     ChannelParams,
     Close,
     Domain,
-    Lock,
     Release,
     SignedAddition,
     SignedOpening,
     Voucher,
     Withdrawal,
     authorization_nonce,
-    compact,
 )
 from penstock.core.errors import OutOfRange
-from penstock.core.identity import Address, Digest, Key, keccak
+from penstock.core.identity import Address, Digest, keccak
 
-from .model import Channel, Forbidden, Proof, require
+from .model import Channel, Forbidden, require
+from .seals import UINT64, UINT96, UINT128, UINT160, Seals, Signature, address, keys, read_proofs
 
 ENDLESS = 2**256 - 1  # an allowance that never shrinks
-UINT16, UINT64, UINT96, UINT128, UINT160 = (2**bits - 1 for bits in (16, 64, 96, 128, 160))
 PERMIT = b"Permit(address owner,address spender,uint256 value,uint256 nonce,uint256 deadline)"
 AUTHORIZATION = (
     b"ReceiveWithAuthorization(address from,address to,uint256 value,"
     b"uint256 validAfter,uint256 validBefore,bytes32 nonce)"
 )
-
-Signature = Sequence[int]
-
-
-class Seals:
-    """Every signature that was made, and the trees that vouchers were signed over."""
-
-    def __init__(self) -> None:
-        self._signers: dict[tuple[bytes, int, int], Address] = {}
-        self.made: dict[int | bytes, tuple[int, int]] = {}  # by the second word, and by both packed into bytes
-        self.trees: dict[bytes, tuple[Lock, ...]] = {}
-
-    def sign(self, key: Key, digest: Digest) -> tuple[int, int]:
-        """A key's signature, as the contract takes it."""
-        r, vs = compact(key.sign(digest))
-        self._signers[digest, r, vs] = key.address
-        self.made[vs] = r, vs
-        return r, vs
-
-    def pack(self, key: Key, digest: Digest) -> bytes:
-        """A key's signature, as the contract takes an account's. 64 bytes."""
-        r, vs = self.sign(key, digest)
-        packed = r.to_bytes(32, "big") + vs.to_bytes(32, "big")
-        self.made[packed] = r, vs
-        return packed
-
-    def check(self, digest: Digest, signature: Signature, signer: Address) -> None:
-        """Pass where the signer made just this signature over just this."""
-        require(self._signers.get((digest, *signature)) == signer)
-
-    def locks(self, voucher: Voucher) -> tuple[Lock, ...]:
-        """The locks under a voucher; none where nobody has ever made such a tree."""
-        return self.trees.get(voucher.locks_root, ())
 
 
 @dataclass
@@ -98,11 +63,6 @@ class Accounts:
             self.used,
             {id: channel.copy() for id, channel in self.channels.items()},
         )
-
-
-def address(word: int) -> Address:
-    """A word as an address; one that is none stays recognisable by its length."""
-    return Address(word.to_bytes(20 if word <= UINT160 else 32, "big"))
 
 
 class Law:
@@ -241,10 +201,10 @@ class Law:
 
     def close_mine(self, caller: Address, now: int, key: int, rows: Sequence[Sequence[int]]) -> list[bytes]:
         def one(row: Sequence[int]) -> None:
-            words, total, expiry = self._row(caller, key, row), row[0] >> 160, row[1] >> 128
+            # A row has room for more bits than an expiry has; the contract does not look at them.
+            words, total, expiry = self._row(caller, key, row), row[0] >> 160, row[1] >> 128 & UINT64
             _, channel = self._find(words)
             require(total <= channel.pot and expiry >= now)
-            # A row has room for twice the bits that an expiry has elsewhere.
             self._close_row(caller, words, channel.pot - total, total, expiry, row[2:])
 
         return self._each(rows, one, lambda row: self._row(caller, key, row))
@@ -343,8 +303,16 @@ class Law:
 
     def _params(self, words: Sequence[int]) -> ChannelParams:
         opener, partner, opener_key, partner_key, terms = words
-        parties = [address(word) for word in (opener, partner, opener_key or opener, partner_key or partner)]
-        return ChannelParams(self.domain, *parties, terms >> 65, bool(terms >> 64 & 1), terms & UINT64)
+        return ChannelParams(
+            self.domain,
+            opener=address(opener),
+            partner=address(partner),
+            opener_key=address(opener_key or opener),
+            partner_key=address(partner_key or partner),
+            period=terms >> 65,
+            two_way=bool(terms >> 64 & 1),
+            counter=terms & UINT64,
+        )
 
     def _open(self, params: ChannelParams, deposit: int) -> None:
         try:
@@ -423,22 +391,3 @@ class Law:
     def _party(self, params: ChannelParams, caller: Address) -> int:
         require(caller in (params.opener, params.partner))
         return int(caller == params.partner)
-
-
-def keys(params: ChannelParams) -> tuple[Address, Address]:
-    """Both voucher keys."""
-    return params.opener_key, params.partner_key
-
-
-def read_proofs(words: Sequence[bytes]) -> list[Proof]:
-    """Proofs from the words that the contract takes."""
-    proofs, at = [], 0
-    while at < len(words):
-        head = int.from_bytes(words[at], "big")
-        depth, after = head >> 48 & 255, at + 3 + (head >> 48 & 255)
-        require(after <= len(words) and depth <= 10)
-        lock = Lock(words[at + 1], head >> 120 & UINT96, head >> 16 & UINT16, head >> 56 & UINT64)
-        branch = tuple(words[at + 3 : after])
-        proofs.append(Proof(head & UINT16, lock, head >> 32 & UINT16, words[at + 2], branch))
-        at = after
-    return proofs

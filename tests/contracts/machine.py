@@ -3,7 +3,7 @@
     python -m tests.contracts.machine --steps 200000 [--seed N]
 
 runs so many moves and prints what was done. The law is in `law` (whole calls) and `model` (one channel), the moves are
-in `moves`, what must hold after each is in `play` and `invariants`, the chain in `ground`.
+in `moves` and `spoil`, what must hold after each is in `play` and `invariants`, the chain in `ground`.
 """
 
 from __future__ import annotations
@@ -16,6 +16,9 @@ from collections import Counter
 from hypothesis import HealthCheck, Phase, settings
 from hypothesis import seed as with_seed
 from hypothesis.stateful import run_state_machine_as_test
+
+from penstock.core.identity import keccak
+from penstock.ledgers.artifacts import load
 
 from .moves import Moves
 from .play import Play
@@ -41,6 +44,7 @@ class Run:
         """The summary, as lines."""
         seconds = time.perf_counter() - self.began
         lines = [
+            f"contract {keccak(load('Channel')['bytecode'].encode()).hex()[:16]}, Python {sys.version.split()[0]}",
             f"{steps} steps in {self.lives} lives, {self.sent} calls and waits checked, {seconds:.0f} s",
             f"{'call (rows of batches)':28}{'allowed':>10}{'skipped':>10}{'refused':>10}",
         ]

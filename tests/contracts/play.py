@@ -60,11 +60,12 @@ class Play:
         self.tally = tally if tally is not None else Counter()
         self._keys = {key.address: key for key in (*self.people, *ground().voucher_keys.values())}
         self._worth: dict[tuple[int, Address], int] = {}
+        self.sound = True  # no check has failed
         self._look()
 
     @property
     def now(self) -> int:
-        return self.life.now
+        return self.life.now  # seconds
 
     def key(self, address: Address) -> Key:
         """The private key of somebody here."""
@@ -90,6 +91,7 @@ class Play:
 
     def act(self, call: Call) -> bool:
         """Send a call. The law and the contract agree on it, and everything holds afterwards. Returns if allowed."""
+        self.sound = False
         allowed, skipped = self._both(call)
         rows = len(call.args[-1]) if call.name in ("claim_many", "close_mine", "close_many") and allowed else 1
         self.tally[call.name, "allowed" if allowed else "refused"] += rows - skipped
@@ -107,6 +109,7 @@ class Play:
             if person == ground().stranger.address:
                 limit = call.fee if call.caller.address == person and at == call.at else 0
                 assert gain <= limit, f"a stranger gains {gain} by {call}"
+        self.sound = True
         return allowed
 
     def _both(self, call: Call) -> tuple[bool, int]:
