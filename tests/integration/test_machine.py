@@ -88,8 +88,10 @@ def test_the_contract_keeps_its_law_on_anvil(node: Anvil) -> None:
             return play
 
         def teardown(self) -> None:
-            super().teardown()
-            node.revert(self.point)
+            try:
+                super().teardown()
+            finally:  # a life that fails is lived again
+                node.revert(self.point)
 
     run_state_machine_as_test(
         Machine,
