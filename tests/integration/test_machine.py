@@ -65,7 +65,8 @@ class LifeOnAnvil(Life):
 @pytest.fixture
 def node(tmp_path: Path) -> Iterator[Anvil]:
     """The machine's ground on anvil: the very transactions that made it on the devnet, and thus its addresses."""
-    made, chain = Anvil(tmp_path, START), ground().chain
+    chain = ground().chain
+    made = Anvil(tmp_path, START)
     try:
         made.fund({person.address: chain.balance(person.address, 0) for person in ground().people})
         for number in range(1, chain.head.block_number + 1):
