@@ -68,6 +68,7 @@ def test_a_token_without_code_is_refused_at_deployment(world: World) -> None:
 
 
 def test_a_token_that_returns_nothing_is_served(world: World) -> None:
+    """Mistake: tokens that return nothing, return false, take a fee or call back."""
     _, channel = _serve(world, compiled(TOKENS / "SilentToken.vy"))
     channel.send(world.opener, "deposit", 5)
     channel.send(world.opener, "withdraw", 2)
@@ -75,6 +76,7 @@ def test_a_token_that_returns_nothing_is_served(world: World) -> None:
 
 
 def test_a_token_that_returns_false_moves_no_balance(world: World, odd: Artifact) -> None:
+    """Mistake: tokens that return nothing, return false, take a fee or call back."""
     token, channel = _serve(world, odd)
     channel.send(world.opener, "deposit", 5)
     token.send(world.stranger, "behave", RETURNS_FALSE, channel.address, b"")
@@ -85,6 +87,7 @@ def test_a_token_that_returns_false_moves_no_balance(world: World, odd: Artifact
 
 
 def test_a_token_that_takes_a_fee_is_refused_in_every_entrance(world: World, odd: Artifact) -> None:
+    """Mistake: tokens that return nothing, return false, take a fee or call back."""
     token, channel = _serve(world, odd)
     domain = Domain(world.chain.chain_id, channel.address, token.address)
     params = world.params(counter=1)
@@ -109,6 +112,7 @@ def test_a_token_that_takes_a_fee_is_refused_in_every_entrance(world: World, odd
 @pytest.mark.parametrize("inner", ["deposit", "withdraw"])
 @pytest.mark.parametrize("outer", ["deposit", "withdraw"])
 def test_a_token_that_calls_back_cannot_enter_again(world: World, odd: Artifact, outer: str, inner: str) -> None:
+    """Mistake: tokens that return nothing, return false, take a fee or call back."""
     token, channel = _serve(world, odd)
     channel.send(world.opener, "deposit", 50)
     token.send(world.stranger, "enter", channel.address, channel.calldata("deposit", (50,)))

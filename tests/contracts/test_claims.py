@@ -58,6 +58,7 @@ def test_a_claim_pays_no_ticks(world: World) -> None:
 
 
 def test_rule_5_only_the_partner_of_a_one_way_channel_claims(world: World) -> None:
+    """Rule 5: claims without an end pay out in one-way channels alone."""
     one, two = world.open(EURO, two_way=False), world.open(EURO, EURO)
     for sender in (world.opener, world.stranger):
         with pytest.raises(Reverted, match="channel: not the partner"):
@@ -79,7 +80,10 @@ def test_nothing_is_claimed_once_the_channel_closes(world: World) -> None:
 
 @pytest.mark.parametrize("filed", [None, 0, 2, 5, 99])
 def test_closing_with_less_than_was_claimed_strands_nothing(world: World, filed: int | None) -> None:
-    """A settlement once reverted for ever where the last balance was below what had been withdrawn."""
+    """Mistake: closing with less than was already withdrawn.
+
+    A settlement once reverted for ever where the last balance was below what had been withdrawn.
+    """
     before, params = world.balances(), world.open(10, two_way=False)
     world.send(world.partner, "claim", params, *_claim(world, params, 4))
     world.send(world.opener, "close", params)
@@ -115,6 +119,7 @@ def test_a_close_that_forgets_a_claim_is_refused(world: World) -> None:
 
 
 def test_a_batch_of_claims_skips_bad_rows(world: World) -> None:
+    """Mistake: one unconfirmed deposit blocked a whole batch of claims."""
     before = world.balance(world.partner)
     plain = {"two_way": False, **world.plain}
     first, second, spent, closing = (world.open(10 * EURO, **plain) for _ in range(4))
@@ -154,6 +159,7 @@ def test_a_batch_needs_the_callers_own_voucher_key(world: World) -> None:
 
 
 def test_a_batch_of_closes_by_the_partner_skips_bad_rows(world: World) -> None:
+    """Mistake: one unconfirmed deposit blocked a whole batch of claims."""
     before = world.balances()
     good, two_way = world.open(10 * EURO, two_way=False, **world.plain), world.open(EURO, EURO, **world.plain)
     claimed = world.open(10 * EURO, two_way=False, **world.plain)
@@ -205,6 +211,7 @@ def test_a_batch_of_closes_refuses_what_a_single_close_refuses(world: World) -> 
 
 
 def test_withdrawals_are_totals_and_work_in_open_channels(world: World) -> None:
+    """Mistake: withdrawals replayable."""
     before, params = world.balances(), world.open(10, 5)
     consent = world.consent(params, 2, 6, kind=Withdrawal)
     world.channel.send(world.stranger, "withdraw_together", consent)
@@ -226,7 +233,7 @@ def test_withdrawals_are_totals_and_work_in_open_channels(world: World) -> None:
 
 @pytest.mark.parametrize(("to_opener", "to_partner", "final"), [(0, 0, 10), (0, 10, 6), (0, 2, 8), (9, 0, 12)])
 def test_what_was_withdrawn_is_kept_in_a_dispute(world: World, to_opener: int, to_partner: int, final: int) -> None:
-    """The totals of 6 and 3 out of 10 and 5 are gone; the rest follows the filings."""
+    """Rule 1. The totals of 6 and 3 out of 10 and 5 are gone; the rest follows the filings."""
     before, params = world.balances(), world.open(10, 5)
     world.channel.send(world.stranger, "withdraw_together", world.consent(params, 6, 3, kind=Withdrawal))
     world.file(world.partner, params, *world.filing(params, world.partner, to_partner), begin=True)
@@ -250,6 +257,7 @@ def test_the_opener_of_a_one_way_channel_withdraws_with_consent_and_claims_go_on
 
 
 def test_rule_6_a_withdrawal_expires_and_needs_both_and_an_open_channel(world: World) -> None:
+    """Mistake: withdraw signatures valid for ever."""
     params = world.open(10, 5)
     row = world.consent(params, 1, 0, expiry=START + 5, kind=Withdrawal)
     for place, who in ((2, "opener"), (3, "partner")):

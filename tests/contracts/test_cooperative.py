@@ -54,6 +54,7 @@ def test_balances_must_be_the_whole_pot(world: World, balances: tuple[int, int])
 
 
 def test_rule_6_a_cooperative_close_expires(world: World) -> None:
+    """Rule 6: what both signed expires, and binds who signed it until then."""
     params = world.open(10 * EURO)
     row = world.consent(params, 10 * EURO, 0, expiry=START + 10)
     world.wait(11)
@@ -82,7 +83,10 @@ def test_a_close_signed_for_one_channel_closes_no_other(world: World) -> None:
 
 
 def test_a_payment_is_no_consent_to_close(world: World) -> None:
-    """The signature of a voucher with the same numbers does not close a channel."""
+    """Mistake: the same signed message served as a payment and as a consent to close.
+
+    The signature of a voucher with the same numbers does not close a channel.
+    """
     params = world.open(10 * EURO)
     row = list(world.consent(params, 4, 10 * EURO - 4, expiry=START + 99))
     voucher = Voucher(4, 10 * EURO - 4, START + 99, 0, bytes(32))

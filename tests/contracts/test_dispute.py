@@ -43,6 +43,7 @@ def test_a_stale_close_is_answered(world: World) -> None:
 
 
 def test_a_stranger_neither_closes_nor_files_nor_finishes(world: World) -> None:
+    """Mistake: a stranger settles an open channel without signatures."""
     for deposit in (0, 5 * EURO):
         params = world.open(deposit)
         filing = world.filing(params, world.partner, 0)
@@ -88,7 +89,10 @@ def test_settling_waits_for_the_last_second_of_the_challenge(world: World) -> No
 
 
 def test_nothing_is_filed_after_the_challenge(world: World) -> None:
-    """A watcher's late transaction once still changed a settled outcome elsewhere."""
+    """Mistake: the watcher's transaction mined too late.
+
+    A watcher's late transaction once still changed a settled outcome elsewhere.
+    """
     params = world.open(5, two_way=False)
     world.send(world.opener, "close", params)
     world.wait(PERIOD)
@@ -121,6 +125,7 @@ def test_nothing_is_filed_before_a_close(world: World) -> None:
 def test_rule_1_netted_first_and_clamped_once(
     world: World, deposits: tuple[int, int], to_opener: int, to_partner: int, final: tuple[int, int]
 ) -> None:
+    """Rule 1: balances are netted first and clamped once, open locks taken at their worst."""
     before, params = world.balances(), world.open(*deposits)
     world.file(world.opener, params, *world.filing(params, world.opener, to_opener), begin=True)
     world.file(world.partner, params, *world.filing(params, world.partner, to_partner))
@@ -171,6 +176,7 @@ def test_a_voucher_of_another_channel_is_refused(world: World) -> None:
 
 
 def test_an_old_voucher_is_worthless_in_the_next_channel_of_the_same_pair(world: World) -> None:
+    """Mistake: old balance proofs valid on a reopened channel."""
     old = world.open(10 * EURO)
     filing = world.filing(old, world.partner, 9 * EURO)
     world.channel.send(world.opener, "close_together", world.consent(old, 10 * EURO, 0))
@@ -197,6 +203,7 @@ def test_only_the_one_form_of_a_vouchers_signature_is_taken(world: World) -> Non
 
 
 def test_rule_4_the_account_does_not_sign_vouchers(world: World) -> None:
+    """Rule 4: vouchers are signed by the plain keys that were fixed at opening."""
     params = world.open(10 * EURO)
     voucher = Voucher.over(1, 5)
     by_account = compact(world.opener.sign(voucher.digest(params)))
@@ -213,6 +220,7 @@ def test_a_voucher_that_no_sum_could_hold_is_refused(world: World) -> None:
 
 
 def test_a_voucher_that_locks_for_more_than_a_year_is_refused(world: World) -> None:
+    """Rule 12: what is secured is final, was seen lately, and is bounded in ticks, depth and time."""
     params = world.open(10)
     world.send(world.partner, "close", params)
     for until, fits in ((START + 365 * 86_400 + 1, False), (2**64 - 1, False), (START + 365 * 86_400, True)):
@@ -248,6 +256,7 @@ def test_finishing_answers_a_close_and_replaces_what_was_filed(world: World) -> 
 
 
 def test_rule_5_a_two_way_channel_is_never_finished_by_one_side(world: World) -> None:
+    """Rule 5: claims without an end pay out in one-way channels alone."""
     params = world.open(10 * EURO)
     with pytest.raises(Reverted, match="channel: two-way"):
         world.send(world.partner, "finish", params, *world.filing(params, world.partner, EURO))

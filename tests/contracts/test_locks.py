@@ -149,7 +149,7 @@ def test_rule_13_an_inner_node_is_no_leaf(world: World) -> None:
 
 
 def test_rule_13_a_lock_stands_at_its_index(world: World) -> None:
-    """A tree that is too small for the index signed in its leaf is no canonical tree."""
+    """Rule 13. A tree that is too small for the index signed in its leaf is no canonical tree."""
     params = world.open(10 * EURO)
     chain = Chainlet(10, 1)
     voucher = Voucher(1, 0, 10, 0, chain.lock.leaf(1))
@@ -161,7 +161,10 @@ def test_rule_13_a_lock_stands_at_its_index(world: World) -> None:
 
 
 def test_rule_2_a_direction_never_claims_more_than_its_locked_sum(world: World) -> None:
-    """The payer signed a smaller sum than its locks are worth: the sum counts, and later expiries change nothing."""
+    """Rule 2.
+
+    The payer signed a smaller sum than its locks are worth: the sum counts, and later expiries change nothing.
+    """
     before = world.balances()
     chains = [Chainlet(10, 100, expiry=LATE, seed=b"%d" % n) for n in range(2)]
     locks = [chain.lock for chain in chains]
@@ -178,7 +181,7 @@ def test_rule_2_a_direction_never_claims_more_than_its_locked_sum(world: World) 
 
 
 def test_rule_2_a_later_filing_takes_its_proofs_along(world: World) -> None:
-    """Ticks proven under one voucher count under no other; folded ticks are not paid twice."""
+    """Rule 2. Ticks proven under one voucher count under no other; folded ticks are not paid twice."""
     before, chain = world.balances(), Chainlet(100, 1_000)
     params = _closed(world, 0, [chain.lock], (0, 60, chain.preimage(60)))
     rest = Lock(chain.preimage(60), 1_000, 40)  # the fold: 60 ticks became amount
@@ -219,6 +222,7 @@ def test_whoever_proves_does_it_for_the_payee(world: World) -> None:
 
 
 def test_a_lock_between_neighbours_is_proven_within_the_challenge_only(world: World) -> None:
+    """Rule 10: a lock lasts until its own expiry, and counts where it was agreed to, acknowledged and final."""
     before, chain, hop = world.balances(), Chainlet(100, 1_000), Chainlet(10, 100, expiry=LATE, seed=b"hop")
     locks = [chain.lock, hop.lock]
     params = _closed(world, 0, locks)
@@ -234,6 +238,7 @@ def test_a_lock_between_neighbours_is_proven_within_the_challenge_only(world: Wo
 
 
 def test_a_hop_lock_is_proven_until_its_expiry(world: World) -> None:
+    """Rule 11: vouchers with open locks are filed always, and their ticks proven in time."""
     hop = Chainlet(10, 100, expiry=START + 100)
     params = _closed(world, 0, [hop.lock])
     world.wait(99)
@@ -255,6 +260,7 @@ def test_a_lock_that_outlives_its_voucher_is_refused(world: World) -> None:
 
 
 def test_settling_frees_at_once_all_that_no_hop_lock_holds(world: World) -> None:
+    """Rule 8: a lock holds its share until it is used up, expired or released, and its root serves once."""
     before, hop = world.balances(), Chainlet(10, EURO // 10, expiry=LATE)
     params = _closed(world, 2 * EURO, [hop.lock])
     world.wait(PERIOD)
@@ -278,6 +284,7 @@ def test_settling_frees_at_once_all_that_no_hop_lock_holds(world: World) -> None
 
 
 def test_locks_in_both_directions_hold_only_their_own_value(world: World) -> None:
+    """Rule 1: balances are netted first and clamped once, open locks taken at their worst."""
     before = world.balances()
     down, up = Chainlet(10, 1_000, expiry=LATE), Chainlet(10, 100, expiry=LATE, seed=b"up")
     params = _closed(world, 0, [down.lock])

@@ -65,6 +65,7 @@ def test_an_answer_is_given_for_the_opener_too(world: World) -> None:
 
 
 def test_rule_3_the_payees_order_decides_among_answers(world: World) -> None:
+    """Rule 3: only the payee, or somebody with its signed answer, files its vouchers; its order decides."""
     params = world.open(10 * EURO)
     world.send(world.opener, "close", params)
     world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(9, 9 * EURO), 3))
@@ -76,6 +77,7 @@ def test_rule_3_the_payees_order_decides_among_answers(world: World) -> None:
 
 
 def test_rule_3_no_answer_replaces_what_the_payee_filed_itself(world: World) -> None:
+    """Rule 3: only the payee, or somebody with its signed answer, files its vouchers; its order decides."""
     params = world.open(10 * EURO)
     world.send(world.opener, "close", params)
     world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(1, EURO), 0))
@@ -86,6 +88,7 @@ def test_rule_3_no_answer_replaces_what_the_payee_filed_itself(world: World) -> 
 
 
 def test_rule_3_a_payer_cannot_answer_for_the_payee(world: World) -> None:
+    """Rule 3: only the payee, or somebody with its signed answer, files its vouchers; its order decides."""
     params = world.open(10 * EURO)
     world.send(world.opener, "close", params)
     worse = _answer(world, params, Voucher.over(1, 1), 0, by=world.opener_key)
@@ -136,6 +139,7 @@ def test_a_released_voucher_falls_and_its_ticks_with_it(world: World, two_way: b
 
 
 def test_rule_9_a_release_restarts_the_challenge_once_so_that_the_payee_can_file_what_is_newer(world: World) -> None:
+    """Rule 9: a release leaves each side its time to answer."""
     before, hop = world.balances(), Chainlet(10, 100, expiry=LATE)
     params = world.open(10_000)
     world.file(world.partner, params, *world.filing(params, world.partner, 0, [hop.lock], nonce=1), begin=True)
@@ -146,6 +150,7 @@ def test_rule_9_a_release_restarts_the_challenge_once_so_that_the_payee_can_file
     fresh = Chainlet(10, 50, expiry=LATE, seed=b"fresh")
     world.file(world.partner, params, *world.filing(params, world.partner, 400, [fresh.lock], nonce=2))
     deadline = world.state(params)[3]
+    world.wait(1)
     world.send(world.opener, "release", params, *_release(world, params, 3, 450))
     assert world.state(params)[3] == deadline
     assert world.filed(params, world.partner)[0] == 450
@@ -154,6 +159,7 @@ def test_rule_9_a_release_restarts_the_challenge_once_so_that_the_payee_can_file
 
 
 def test_rule_9_locks_filed_late_leave_the_payer_time_for_its_release(world: World) -> None:
+    """Rule 9: a release leaves each side its time to answer."""
     before, hop = world.balances(), Chainlet(10, 100, expiry=LATE)
     params = world.open(10_000)
     world.send(world.opener, "close", params)

@@ -140,6 +140,7 @@ def test_a_channel_that_the_contract_would_not_open_is_refused(changes: dict[str
     ],
 )
 def test_a_lock_that_the_contract_could_not_pay_is_refused(changes: dict[str, Any]) -> None:
+    """Rule 12: what is secured is final, was seen lately, and is bounded in ticks, depth and time."""
     lock = Lock(bytes(32), 7, 3)
     lock.check()
     with pytest.raises(BadVoucher):
@@ -176,6 +177,7 @@ def tree(leaves: list[bytes]) -> bytes:
 @settings(max_examples=50)
 @given(locks)
 def test_a_tree_of_locks_is_canonical_and_every_branch_leads_to_its_root(locks: list[Lock]) -> None:
+    """Rule 13: trees are canonical, and the payee recomputes what it will have to prove."""
     size = 1 << (len(locks) - 1).bit_length()
     padded = [leaf(index, lock) for index, lock in enumerate(locks)] + [bytes(32)] * (size - len(locks))
     root = locks_root(locks)

@@ -63,6 +63,7 @@ def turning(*prices: int, every: int = 2_000) -> Tariff:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("quantity", [1, 2, 3, 7, 500, 1_733])
 def test_a_session_ends_at_its_target_and_is_paid_to_the_unit(mode: Any, quantity: int) -> None:
+    """Rule 14: a tick counts once it is durable, and no seed is used twice."""
     pair = Pair(make_terms(make_offer(mode=mode, tariff=Tariff.flat(412_345, 1_000)), quantity_limit=quantity))
     pair.stream()
     agreed(pair)
@@ -113,6 +114,7 @@ def test_a_supplier_is_heard_about_once_a_second() -> None:
 @pytest.mark.parametrize("mode", MODES)
 @pytest.mark.parametrize("budget", [1_400, 10_000, 12_345, 50_399])
 def test_the_budget_is_spent_and_not_exceeded(mode: Any, budget: int) -> None:
+    """Mistake: the client had no price cap and no budget."""
     pair = Pair(make_terms(make_offer(mode=mode), budget=budget))
     pair.stream()
     agreed(pair)

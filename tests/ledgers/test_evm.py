@@ -351,6 +351,7 @@ async def test_a_url_that_is_none_is_refused(url: str) -> None:
 
 @pytest.mark.asyncio
 async def test_an_opening_and_a_deposit_count_once_they_are_deep_enough(devnet: Manifest) -> None:
+    """Rule 10: a lock lasts until its own expiry, and counts where it was agreed to, acknowledged and final."""
     opener = dev_key(31)
     async with ledger_of(devnet, confirmations=2) as ledger, ledger_of(devnet) as hasty:
         params = channel_of(ledger, opener)

@@ -101,6 +101,7 @@ async def test_an_opener_quicker_than_the_signed_close_is_answered(
 async def test_a_ledger_that_is_not_seen_for_half_a_challenge_period_ends_the_session(
     open_street: OpenStreet,
 ) -> None:
+    """Rule 12: what is secured is final, was seen lately, and is bounded in ticks, depth and time."""
     async with open_street() as it:
         params = await it.channel(it.fresh_key(), period=60)
         port = int(it.manifest.url.rpartition(":")[2])

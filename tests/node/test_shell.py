@@ -54,6 +54,7 @@ async def running(it: Street) -> SessionShell:
 
 
 async def test_what_follows_a_persist_waits_until_it_is_durable(open_street: Open) -> None:
+    """Rule 14: a tick counts once it is durable, and no seed is used twice."""
     async with open_street(speed=SPEED) as it:
         shell = await running(it)
         thief = it.thieves[-1]

@@ -42,6 +42,7 @@ async def paid(it: Street) -> tuple[Key, ChannelParams]:
 
 
 async def test_closes_that_cost_us_are_refused(open_street: Open) -> None:
+    """Mistake: the payee's closing signature could be had by anyone."""
     async with open_street() as it:
         await it.site.settle()  # the first car's
         key, params = await paid(it)
@@ -156,6 +157,7 @@ async def test_a_channel_that_is_closing_on_the_ledger_pays_no_session(open_stre
 
 
 async def test_a_signed_off_channel_pays_no_session(open_street: Open) -> None:
+    """Rule 6: what both signed expires, and binds who signed it until then."""
     async with open_street() as it:
         key, params = await paid(it)
         await it.site.take_close(asks(key, params, 0, HELD))
@@ -183,6 +185,7 @@ async def test_settling_skips_a_bad_row_and_pays_all(open_street: Open) -> None:
 async def test_a_pole_without_ether_goes_on_looking_and_selling(
     open_street: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Mistake: no gas money crashes the node."""
     monkeypatch.setattr(lookout, "SHORTEST", 0.1)
     monkeypatch.setattr(lookout, "LONGEST", 0.1)
     async with open_street(key=Key(os.urandom(32))) as it:

@@ -292,6 +292,7 @@ def note_with(lock: Lock) -> bytes:
 
 @pytest.mark.parametrize(("evidence", "error"), [pytest.param(e, error, id=name) for name, e, error in mutations()])
 def test_evidence_with_one_thing_wrong_is_refused_and_changes_nothing(evidence: bytes, error: type) -> None:
+    """Mistake: underpayment accepted by the payee's check."""
     ends = Ends()
     ends.give(ends.payer.pay(200))
     before = state_of(ends.payee)
@@ -314,6 +315,7 @@ def test_rubbish_is_no_evidence(rubbish: bytes) -> None:
 
 @pytest.mark.parametrize("amount", [99, 101, 100_001])
 def test_the_last_voucher_must_be_worth_the_bill_exactly(amount: int) -> None:
+    """Mistake: underpayment accepted by the payee's check."""
     ends = Ends()
     voucher = Voucher.over(2, amount)
     note = VoucherNote(voucher, CONSUMER.sign(voucher.digest(PARAMS)), ())
@@ -483,6 +485,7 @@ OFFER = StreamOffer(DOMAIN, SUPPLIER.address, SUPPLIER.address, 60)
 def test_terms_under_which_the_payee_could_not_be_paid_are_refused(
     offer: dict[str, Any], terms: dict[str, Any], deposit: int
 ) -> None:
+    """Mistake: unclaimed vouchers reserve nothing while the seller is down."""
     check_terms(OFFER, TERMS, DEPOSIT, TICK)
     with pytest.raises(BadTerms):
         check_terms(msgspec.structs.replace(OFFER, **offer), msgspec.structs.replace(TERMS, **terms), deposit, TICK)

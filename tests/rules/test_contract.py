@@ -83,7 +83,10 @@ def twin() -> World:
 
 
 def test_a_voucher_is_worthless_on_another_chain(world: World, twin: World) -> None:
-    """Mistake: signed messages without the chain id. The same channel, with the same addresses, on a second chain."""
+    """Mistake: signed messages without the contract address or the chain id.
+
+    The same channel, with the same addresses, on a second chain.
+    """
     assert twin.channel.address == world.channel.address
     ours, theirs = world.open(10 * EURO), twin.open(10 * EURO)
     assert (theirs.opener, theirs.partner, theirs.terms) == (ours.opener, ours.partner, ours.terms)
@@ -93,7 +96,10 @@ def test_a_voucher_is_worthless_on_another_chain(world: World, twin: World) -> N
 
 
 def test_a_voucher_is_worthless_in_another_contract(world: World) -> None:
-    """Mistake: signed messages without the contract address. A second contract over the same token, same channel."""
+    """Mistake: signed messages without the contract address or the chain id.
+
+    The same channel in a second contract over the same token.
+    """
     other = deploy(world.chain, world.stranger, load("Channel"), world.token.address)
     ours = world.open(10 * EURO)
     theirs = ChannelParams(

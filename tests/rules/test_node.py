@@ -20,6 +20,7 @@ from penstock.core.messages import (
     Propose,
     Refused,
 )
+from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
 from penstock.node import book, lookout
 from penstock.node.book import SECRET_ROWS
@@ -124,6 +125,24 @@ async def test_rule_10_no_tick_leaves_before_the_supplier_has_acknowledged_its_l
 
 
 # ---- mistakes
+
+
+async def test_no_offer_above_the_price_limit_is_taken(open_street: Open) -> None:
+    """Mistake: the client had no price cap and no budget. An offer a unit above the limit gets no proposal."""
+
+    async def script(liar: Liar, peer: Thief) -> None:
+        await peer.hear(AskOffer)
+        peer.send(liar.signed(tariff=Tariff.flat(450_000 + liar.links - 1, 1_000)))
+        await liar.proposed(peer)
+        peer.send(Refused("enough"))
+        await peer.hear(Propose)
+
+    async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:
+        with pytest.raises(PeerRefused, match="enough"):
+            await car.buy(quantity=20)
+        with pytest.raises(BadTerms, match="price over the limit"):
+            await car.buy(quantity=20)
+        assert len(liar.proposals) == 1
 
 
 async def test_no_payment_reads_the_journal(open_street: Open, monkeypatch: pytest.MonkeyPatch) -> None:
