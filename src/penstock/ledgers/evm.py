@@ -1,6 +1,6 @@
 """Channels on an EVM chain: `core.ports.Ledger` over any JSON-RPC node, against the contract `contracts/Channel.vy`.
 
-Importing this module costs a second or two (web3, eth-account): only what touches a ledger may.
+Importing this module costs a second or two (eth-account): only what touches a ledger may.
 """
 
 from __future__ import annotations
