@@ -62,7 +62,7 @@ class Moves(Stage):
         if how < 2:
             self._send(Call(papers.at, owner, ("add", "add_from_token")[how], (words, amount)), noise)
             return
-        addition = SignedAddition(channel.deposits[party] + amount, amount % 3, self.play.now + LONG)
+        addition = SignedAddition(channel.deposits[party] + amount, amount % 3, self._until(noise))
         signature = self._packed(owner, addition.digest(papers.params))
         args = (words, word(owner.address), addition.total | addition.fee << 96, addition.expiry, signature)
         self._send(Call(papers.at, self._anybody(noise), "add_signed", args), noise)
@@ -93,7 +93,7 @@ class Moves(Stage):
     def withdraw_together(self, pick: int, opener: int, partner: int, signers: int, noise: int) -> None:
         papers, channel = self._channel(pick)
         totals = channel.paid[0] + opener - (noise % 8 == 1), channel.paid[1] + partner
-        consent = self._consent(papers, Withdrawal(max(0, totals[0]), totals[1], self.play.now + LONG), signers)
+        consent = self._consent(papers, Withdrawal(max(0, totals[0]), totals[1], self._until(noise)), signers)
         self._send(Call(papers.at, self._sender(papers, signers, noise), "withdraw_together", (consent,)), noise)
 
     # Ends by consent
@@ -102,7 +102,7 @@ class Moves(Stage):
     @rule(pick=pick, share=money, signers=st.integers(0, 3), noise=noise)
     def close_together(self, pick: int, share: int, signers: int, noise: int) -> None:
         papers, _ = self._channel(pick) if share % 3 else self._contested(pick, over=True)
-        consent = self._consent(papers, self._close(papers, share), signers)
+        consent = self._consent(papers, self._close(papers, share, noise), signers)
         self._send(Call(papers.at, self._sender(papers, signers, noise), "close_together", (consent,)), noise)
 
     @precondition(lambda self: self._papers)
@@ -113,7 +113,7 @@ class Moves(Stage):
         for more, share in enumerate(shares):
             papers = self._channel(pick + more * (noise % 3))[0]
             if papers.at == first.at:
-                rows.append(self._consent(papers, self._close(papers, share), signers))
+                rows.append(self._consent(papers, self._close(papers, share, noise), signers))
         self._send(Call(first.at, self._sender(first, signers, noise), "close_many", (rows,)), noise)
 
     @precondition(lambda self: self._papers)
@@ -121,7 +121,7 @@ class Moves(Stage):
     def close_mine(self, pick: int, shares: list[int], noise: int) -> None:
         (first, _), rows = self._channel(pick, plain=True), []
         for papers, share in self._group(first, shares):
-            close = self._close(papers, share)
+            close = self._close(papers, share, noise)
             opener = self.play.key(papers.params.opener_key)
             rows.append(
                 (

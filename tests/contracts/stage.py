@@ -86,7 +86,7 @@ class Stage(RuleBasedStateMachine):
             two_way,
             counter,
         )
-        fee, expiry, words = skip, self.play.now + LONG, abi_params(params)
+        fee, expiry, words = skip, self._until(noise), abi_params(params)
         caller = opener
         args: tuple[Any, ...] = abi_place(params, deposit) + (words[2:4] if own_keys else ())
         if name == "open_with_permit":
@@ -195,6 +195,10 @@ class Stage(RuleBasedStateMachine):
         """Whose signature is missing sends it itself."""
         return self._anybody(noise) if signers in (0, 3) else self._side(papers, 2 - signers)
 
+    def _until(self, noise: int) -> int:
+        """When a signature expires: mostly later, but now and then in this second, or in the one before."""
+        return self.play.now + (-1, 0, LONG, LONG, LONG, LONG, LONG)[noise // 16 % 7]
+
     def _packed(self, key: Key, digest: Digest) -> bytes:
         return self.play.seals.pack(key, digest)
 
@@ -236,8 +240,8 @@ class Stage(RuleBasedStateMachine):
         ]
         return (abi_params(papers.params), first | second << 96 | what.expiry << 192, *signatures)
 
-    def _close(self, papers: Papers, share: int) -> Close:
+    def _close(self, papers: Papers, share: int, noise: int) -> Close:
         """A split of what is left; now and then a unit more than there is."""
         channel = self._law_of(papers)
         opener = channel.paid[0] + share % (channel.held + 1)
-        return Close(opener, channel.pot - opener + (share == 30), self.play.now + LONG)
+        return Close(opener, channel.pot - opener + (share == 30), self._until(noise))
