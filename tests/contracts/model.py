@@ -44,7 +44,7 @@ class Proof:
 
     def holds(self) -> bool:
         """Whether the preimage leads to the lock's root in `count` steps."""
-        if not 0 < self.count <= self.lock.ticks:
+        if not 0 <= self.count <= self.lock.ticks:
             return False
         link = self.preimage
         for _ in range(self.count):
@@ -85,8 +85,10 @@ class Filed:
         lock, end = proof.lock, proof.lock.expiry or closes_at
         done = lock.ticks if proof.index in self.dead else self.proven.get(proof.index, 0)
         if proof.count:
-            require(now < end and lock.expiry <= self.until)
-            require(proof.count > done and proof.holds())
+            require(now < end)
+            if proof.count <= done:
+                return  # somebody was quicker with it
+            require(lock.expiry <= self.until and proof.holds())
             self.earned += min((proof.count - done) * lock.tick_value, self.rest)
             self.proven = {**self.proven, proof.index: proof.count}
         else:
@@ -171,10 +173,9 @@ class Channel:
         require(self.challenged(now))
         self._check(party, voucher, now)
         side = self.sides[party]
-        if voucher.locked:
-            require(not side.late or side.floor is not None)
-            if not side.late and now + self.period // 2 > self.closes_at:
-                side.late, self.closes_at = True, now + self.period
+        if voucher.locked and now + self.period // 2 > self.closes_at:
+            require(not side.late)
+            side.late, self.closes_at = True, now + self.period
         side.had_locks |= voucher.locked > 0
         # A voucher that locks nothing has no locks to prove, whatever its root says; unless an earlier one had some:
         # then they can be proven, for nothing.
@@ -208,8 +209,10 @@ class Channel:
         filed = self.sides[party].filed
         require(filed is not None and self.status in ("closing", "part paid"))
         assert filed is not None
+        rest = filed.rest
         for proof in proofs:
             filed.move(proof, self.closes_at, now)
+        require(filed.rest < rest)
 
     def finish(self, voucher: Voucher, locks: tuple[Lock, ...], proofs: Sequence[Proof], now: int) -> None:
         require(not self.two_way and (self.status == "open" or self.challenged(now)))

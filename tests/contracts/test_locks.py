@@ -85,8 +85,19 @@ def test_no_tick_is_paid_twice(world: World, count: int) -> None:
     with pytest.raises(Reverted, match="channel: ticks already proven"):
         world.send(world.partner, "prove", params, True, claims)
     claims = world.claims([chain.lock], [(0, 50, chain.preimage(50))])
-    with pytest.raises(Reverted, match="channel: ticks already proven"):
-        world.send(world.partner, "prove", params, True, claims * 2)
+    world.send(world.partner, "prove", params, True, claims * 2)
+    assert _filed(world, params) == (50_000, 50_000)
+
+
+def test_a_proof_that_somebody_was_quicker_with_does_not_spoil_the_others(world: World) -> None:
+    """The payer sees the transaction in the pool, and proves one of its locks before it."""
+    chains = [Chainlet(10, 1_000, seed=bytes([number])) for number in range(3)]
+    locks = [chain.lock for chain in chains]
+    params = _closed(world, 0, locks, (0, 1, chains[0].preimage(1)))
+    world.send(world.opener, "prove", params, True, world.claims(locks, [(1, 10, chains[1].preimage(10))]))
+    proofs = world.claims(locks, [(at, 10, chain.preimage(10)) for at, chain in enumerate(chains)])
+    world.send(world.partner, "prove", params, True, proofs)
+    assert _filed(world, params) == (30_000, 0)
 
 
 def test_a_long_proof_is_split_over_transactions(world: World) -> None:

@@ -175,6 +175,36 @@ def test_rule_9_locks_filed_late_leave_the_payer_time_for_its_release(world: Wor
     assert world.gains(before) == (-300, 300)
 
 
+@pytest.mark.parametrize("by", ["watcher", "payee"])
+def test_rule_3_an_old_answer_that_comes_late_leaves_the_payee_time_for_its_newest(world: World, by: str) -> None:
+    """Rule 3: the payer sends what an earlier watcher had been given; the payee's order decides, not the payer's."""
+    before, params = world.balances(), world.open(100 * EURO)
+    old, new = Chainlet(10, EURO, seed=b"old"), Chainlet(10, EURO, seed=b"new")
+    stale = _answer(world, params, Voucher.over(5, 10 * EURO, [old.lock]), 5)
+    world.send(world.opener, "close", params)
+    world.wait(PERIOD // 2 + 1)
+    world.send(world.opener, "answer", params, *stale)
+    if by == "watcher":
+        world.send(world.stranger, "answer", params, *_answer(world, params, Voucher.over(6, 80 * EURO, [new.lock]), 6))
+    else:
+        world.file(world.partner, params, *world.filing(params, world.partner, 80 * EURO, [new.lock], nonce=6))
+    _settle(world, params)
+    assert world.gains(before)[1] == 80 * EURO
+
+
+def test_rule_9_an_old_release_does_not_cost_the_payer_its_time_for_the_newest(world: World) -> None:
+    """Rule 9: somebody who has an old release of the payee's sends it to help the payee."""
+    params = world.open(100 * EURO)
+    one, five = (Chainlet(10, EURO, expiry=LATE, seed=seed) for seed in (b"1", b"5"))
+    world.send(world.opener, "close", params)
+    world.wait(PERIOD - 1)
+    world.file(world.partner, params, *world.filing(params, world.partner, 0, [one.lock], nonce=1))
+    world.send(world.stranger, "release", params, *_release(world, params, 3, 0, answered=True))
+    world.wait(PERIOD - 1)
+    with pytest.raises(Reverted, match="channel: too late for locks"):
+        world.file(world.partner, params, *world.filing(params, world.partner, 0, [five.lock], nonce=5))
+
+
 def test_a_filing_without_locks_never_moves_the_deadline(world: World) -> None:
     params = world.open(10_000)
     world.send(world.opener, "close", params)

@@ -656,9 +656,7 @@ def close_many(consents: DynArray[Consent, MAX_ROWS]):
     @param consents As for `close_together`.
     """
     for consent: Consent in consents:
-        flaw: String[32] = self._close_together(consent)
-        if len(flaw) != 0:
-            log Skipped(channel=self._id(consent.params), reason=flaw)
+        self._skip(self._id(consent.params), self._close_together(consent))
 
 
 @external
@@ -1241,19 +1239,19 @@ def _hold(id: bytes32, terms: uint256, before: uint256, partner: bool, voucher: 
     """
     @dev Keep a filed voucher's locks in place of earlier ones. Returns the channel's word.
 
-         The payer must have time to hold the payee to a release, so that locks filed in the second half of the
-         challenge let it last one period more; that happens once, and after it only what is above a release can still
-         have locks.
+         Each side must have half a period to answer: the payer with a release, the payee with a newer voucher where an
+         old answer of its came late. So locks filed in the second half of the challenge let it last one period more,
+         once, and after that they must come in the first half.
     """
     word: uint256 = before
-    if voucher.locked != 0:
+    if voucher.locked != 0 and block.timestamp + (terms >> (PERIOD_SHIFT + 1)) > self._closes_at(word):
         if self._has(word, LATE, partner):
-            if not self._has(word, RELEASED, partner):
-                self._refuse("too late for locks")
-        elif block.timestamp + (terms >> (PERIOD_SHIFT + 1)) > self._closes_at(word):
-            word = self._reschedule(self._mark(word, LATE, partner), terms)
-    # The serial would wrap after 2**24 filings; then old marks of proven ticks count against the payee that made them.
-    serial: uint256 = ((self.held[id][partner] >> 136) + 1) & UINT24
+            self._refuse("too late for locks")
+        word = self._reschedule(self._mark(word, LATE, partner), terms)
+    serial: uint256 = ((self.held[id][partner] >> 136) & UINT24) + 1
+    # Were it to wrap, marks of ticks proven long ago would count again.
+    if serial > UINT24:
+        self._refuse("filed too often")
     self.held[id][partner] = (
         voucher.locked | (voucher.locked_until << 96) | (serial << 136) | (voucher.nonce << 160)
     )
@@ -1268,7 +1266,8 @@ def _prove(
     """
     @dev Move ticks proven from `held` to the filing, and what is given up out of it. Returns the channel's word.
     """
-    kept: uint256 = self.held[id][partner]
+    start: uint256 = self.held[id][partner]
+    kept: uint256 = start
     tree: bytes32 = self.trees[id][partner]
     filed: uint256 = self._filed(id, before, terms, partner)
     at: uint256 = 0
@@ -1280,23 +1279,28 @@ def _prove(
         self._check_tree(proof, tree)
         end: uint256 = proof.expiry if proof.expiry != 0 else self._closes_at(before)
         place: bytes32 = self._place(id, partner, kept, proof.index)
+        done: uint256 = self.proven[place]
         moved: uint256 = 0
         if proof.count != 0:
             if block.timestamp >= end:
                 self._refuse("lock expired")
-            moved = min(self._earn(id, (kept >> 96) & UINT40, proof, self.proven[place]), kept & UINT96)
+            # Somebody was quicker with it, which must not spoil the other proofs.
+            if proof.count <= done & UINT16:
+                continue
+            moved = min(self._earn(id, (kept >> 96) & UINT40, proof, done), kept & UINT96)
             filed += moved
             self.proven[place] = (convert(proof.preimage, uint256) & ~UINT16) | proof.count
         else:
             if block.timestamp < end:
                 self._refuse("lock can still be proven")
-            done: uint256 = self.proven[place] & UINT16
-            if done >= proof.ticks:
+            if done & UINT16 >= proof.ticks:
                 self._refuse("nothing left in the lock")
-            moved = min((proof.ticks - done) * proof.tick_value, kept & UINT96)
+            moved = min((proof.ticks - (done & UINT16)) * proof.tick_value, kept & UINT96)
             self.proven[place] = proof.ticks
             log Expired(channel=id, root=proof.root, freed=moved)
         kept -= moved
+    if kept == start:
+        self._refuse("ticks already proven")
     self.held[id][partner] = kept
     return self._write(id, before, terms, partner, filed)
 
@@ -1310,8 +1314,6 @@ def _earn(id: bytes32, locked_until: uint256, proof: Proof, mark: uint256) -> ui
     if proof.expiry > locked_until:
         self._refuse("lock outlives its voucher")
     done: uint256 = mark & UINT16
-    if proof.count <= done:
-        self._refuse("ticks already proven")
     if proof.count > proof.ticks:
         self._refuse("more ticks than locked")
     link: bytes32 = proof.preimage
