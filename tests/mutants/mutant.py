@@ -28,6 +28,12 @@ _BUILD = (
     "import sys; from pathlib import Path; from hatch_build import CompileContracts as C;"
     "C(str(Path.cwd()), {}, None, None, '', 'wheel').initialize('standard', {})"
 )
+# A contract above the size limit fails every test, and no test has found anything by that.
+_DEPLOY = (
+    "from penstock.ledgers.artifacts import load; from tests.contracts.world import ETHER, Chain, deploy, key;"
+    "owner = key('deployer'); chain = Chain({owner.address: 10**6 * ETHER});"
+    "deploy(chain, owner, load('Channel'), deploy(chain, owner, load('CryptoEuro')).address)"
+)
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,14 @@ def apply(patch: Path, tree: Path) -> None:
     """Put the bug into the copy, and build its contracts anew where it is theirs.
 
     Raises:
-        CalledProcessError: the patch does not fit, or what it makes does not compile.
+        CalledProcessError: the patch does not fit, or what it makes does not compile or cannot be deployed.
     """
     # The copy is no repository: without the ceiling git would take a parent folder's index for it.
     bare = {**os.environ, "GIT_CEILING_DIRECTORIES": str(tree.parent)}
     subprocess.run(["git", "apply", "--whitespace=nowarn", str(patch)], cwd=tree, env=bare, check=True)
     if ".vy" in patch.read_text():
-        subprocess.run([sys.executable, "-c", _BUILD], cwd=tree, env=environment(tree), check=True)
+        for script in (_BUILD, _DEPLOY):
+            subprocess.run([sys.executable, "-c", script], cwd=tree, env=environment(tree), check=True)
 
 
 def judge(tree: Path, ids: Sequence[str]) -> Verdict:
