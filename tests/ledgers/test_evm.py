@@ -14,6 +14,7 @@ from penstock.core.errors import LedgerUnreachable, OutOfFunds, TransactionFaile
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import ChannelState, Ledger, TokenFacts
 from penstock.core.units import Amount
+from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger, Opening
@@ -22,6 +23,7 @@ from .world import (
     PERIOD,
     SUPPLIER,
     channel_of,
+    deploy_code,
     filing,
     increase_time,
     ledger_of,
@@ -44,6 +46,32 @@ async def test_connecting_reads_the_domain_and_the_token(devnet: Manifest) -> No
         assert abs(await ledger.now() - 1_700_000_000) < 10**9
         holdings = await ledger.holdings(dev_key(30).address)
         assert (holdings.wallet, holdings.balance, holdings.ether) == (ACCOUNT_EUROS, 0, 1_000 * 10**18)
+
+
+@pytest.mark.asyncio
+async def test_a_counterfeit_contract_is_told_from_a_genuine_one(devnet: Manifest) -> None:
+    maker = dev_key(31)
+    async with ledger_of(devnet) as ledger:
+        assert await ledger.genuine()
+        chain_id, token, code = ledger.domain.chain_id, ledger.domain.token, runtime(load("Channel"))
+
+        def original(address: Address) -> bytes:
+            domain = Domain(chain_id, address, token)
+            return code + token.rjust(32, b"\0") + domain.separator + domain.seed
+
+        def changed(address: Address) -> bytes:
+            return original(address).replace(b"not a party", b"not a Party", 1)
+
+        def without_seed(address: Address) -> bytes:
+            return original(address)[:-32] + bytes(32)
+
+        for make, genuine in ((original, True), (changed, False), (without_seed, False)):
+            address = await deploy_code(ledger, maker, make)
+            other = await EvmLedger.connect(devnet.url, address, devnet.chain_id)  # it answers like one, all the same
+            try:
+                assert await other.genuine() is genuine, make.__name__
+            finally:
+                await other.disconnect()
 
 
 @pytest.mark.asyncio

@@ -13,7 +13,7 @@ from aiohttp import ClientSession, web
 from eth_account import Account
 
 from penstock.core.channel import Answer, ChannelParams, Close, Lock, Release, Voucher
-from penstock.core.identity import Key, keccak, parse_address, to_hex
+from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import Filing, SignedClose, SignedVoucher
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
@@ -129,6 +129,35 @@ async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: byte
     }
     raw = bytes(Account.sign_transaction(fields, key.secret).raw_transaction)
     await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
+
+
+async def deploy_code(ledger: EvmLedger, key: Key, code_at: Callable[[Address], bytes]) -> Address:
+    """Put bytes at a new address, which they may depend on."""
+    node = ledger._node
+    nonce = await node.quantity("eth_getTransactionCount", to_hex(key.address), "pending")
+    address = Address(keccak(rlp.encode([bytes(key.address), nonce]))[12:])
+    code = code_at(address)
+    # PUSH2 size, DUP1, PUSH1 10, PUSH0, CODECOPY, PUSH0, RETURN
+    init = b"\x61" + len(code).to_bytes(2, "big") + bytes.fromhex("80600a5f395ff3") + code
+    fields = {
+        "type": 2,
+        "chainId": ledger.domain.chain_id,
+        "nonce": nonce,
+        "to": b"",
+        "value": 0,
+        "data": init,
+        "gas": 10_000_000,
+        "maxFeePerGas": 5 * 10**9,
+        "maxPriorityFeePerGas": 10**9,
+    }
+    raw = bytes(Account.sign_transaction(fields, key.secret).raw_transaction)
+    await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
+
+    async def there() -> bool:
+        return await node.data("eth_getCode", to_hex(address), "latest") == code
+
+    await until(there, "the code is deployed")
+    return address
 
 
 @contextlib.asynccontextmanager

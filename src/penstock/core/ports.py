@@ -240,6 +240,14 @@ class Ledger(Protocol):
         """The token's symbol and decimals."""
         ...
 
+    async def genuine(self) -> bool:
+        """Whether the code behind `domain` is exactly that of this version's contract, for its token.
+
+        One that is not may answer as a channel contract does, and then burn the gas of whoever sends to it, or keep
+        what it promised.
+        """
+        ...
+
     async def channel(self, params: ChannelParams) -> ChannelState:
         """The channel's state now; an opening or a deposit counts once it is deep enough to be final."""
         ...

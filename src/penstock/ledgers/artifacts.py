@@ -30,3 +30,16 @@ def load(name: str) -> Artifact:
         raise UsageError(
             f"contract {name} is not built", "reinstall penstock; in a checkout: pip install -e ."
         ) from error
+
+
+def runtime(artifact: Artifact) -> bytes:
+    """The code that a deployment leaves at its address, without the immutables that the constructor puts behind it.
+
+    The init code ends in what Vyper says of itself: a CBOR array of integrity hash (32 bytes), runtime size, sizes of
+    data sections, size of immutables and compiler, and then two bytes of how long all that is. The runtime lies before.
+    """
+    init = bytes.fromhex(artifact["bytecode"].removeprefix("0x"))
+    end = len(init) - int.from_bytes(init[-2:], "big")
+    head = init[end : end + 38]
+    assert head[:3] == b"\x85\x58\x20" and head[35] == 0x19, "the build pins the compiler, which writes it so"
+    return init[end - int.from_bytes(head[36:38], "big") : end]

@@ -14,6 +14,7 @@ from penstock.core.identity import Address, to_hex
 from penstock.core.ports import ChannelState, Filed, Holdings, TokenFacts
 from penstock.core.units import Amount
 from penstock.ledgers import forms
+from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.batches import Batches
 from penstock.ledgers.disputes import Disputes
 from penstock.ledgers.openings import Opening, Openings
@@ -29,6 +30,11 @@ class EvmLedger(Openings, Batches, Disputes):
 
     async def now(self) -> int:
         return await self._now()
+
+    async def genuine(self) -> bool:
+        immutables = self.domain.token.rjust(32, b"\0") + self.domain.separator + self.domain.seed
+        code = await self._node.data("eth_getCode", to_hex(self.domain.contract), "latest")
+        return code == runtime(load("Channel")) + immutables
 
     async def gas_price(self) -> int:
         return await self._sender.gas_price()
