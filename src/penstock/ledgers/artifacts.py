@@ -41,5 +41,6 @@ def runtime(artifact: Artifact) -> bytes:
     init = bytes.fromhex(artifact["bytecode"].removeprefix("0x"))
     end = len(init) - int.from_bytes(init[-2:], "big")
     head = init[end : end + 38]
-    assert head[:3] == b"\x85\x58\x20" and head[35] == 0x19, "the build pins the compiler, which writes it so"
+    assert head[:3] == b"\x85\x58\x20", "the build pins the compiler, which writes it so"
+    assert head[35] == 0x19, "a size of two bytes"
     return init[end - int.from_bytes(head[36:38], "big") : end]
