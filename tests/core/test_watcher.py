@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from penstock.core.channel import ChannelParams, Domain, Lock, Voucher
-from penstock.core.errors import BadSignature, BadVoucher
+from penstock.core.errors import BadSignature, BadVoucher, OutOfRange
 from penstock.core.identity import Address, Key
 from penstock.core.ports import ChannelState, Filed, Filing
 from penstock.core.units import Amount
@@ -31,8 +31,8 @@ def chain(count: int) -> bytes:
 LOCK = Lock(chain(10), 5, 10)
 
 
-def evidence(amount: int = 100, ticks: int = 0, locked: bool = True, nonce: int = 3) -> Evidence:
-    locks = (LOCK,) if locked else ()
+def evidence(amount: int = 100, ticks: int = 0, locked: bool = True, nonce: int = 3, lock: Lock = LOCK) -> Evidence:
+    locks = (lock,) if locked else ()
     voucher = Voucher.over(nonce, amount, locks)
     proofs = ((ticks, chain(10 - ticks)),) if locked else ()
     filing = Filing(voucher, PAYER.sign(voucher.digest(PARAMS)), locks, proofs)
@@ -43,6 +43,8 @@ def entrusted(one: Evidence) -> Evidence:
     return msgspec.structs.replace(one, consent=PAYEE.sign(one.answer.digest(PARAMS)))
 
 
+HOP = Lock(chain(10), 5, 10, 9_000)
+CLOSED_AFTER_A_CLAIM = ChannelState("closing", Amount(1_000), Amount(0), CLOSES, partner_drawn=Amount(60))
 CLOSING = ChannelState("closing", Amount(1_000), Amount(0), CLOSES)
 
 
@@ -65,15 +67,20 @@ OLD = evidence(amount=40, nonce=1, locked=False)
         (evidence(), ChannelState("settled"), None, NOW, Act.END),
         (evidence(), CLOSING, filed(None), NOW, Act.FILE),
         (evidence(), CLOSING, filed(None), CLOSES - 1, Act.FILE),
-        (evidence(), CLOSING, filed(None), CLOSES, Act.SETTLE),
+        (evidence(), CLOSING, filed(None), CLOSES, Act.REST),  # too late: what is paid out is the payer's
+        (evidence(), CLOSING, filed(OLD), CLOSES, Act.SETTLE),
+        (evidence(), CLOSED_AFTER_A_CLAIM, filed(OLD), CLOSES, Act.REST),
         (None, CLOSING, filed(None), NOW, Act.REST),
-        (None, CLOSING, filed(None), CLOSES, Act.SETTLE),
+        (None, CLOSING, filed(None), CLOSES, Act.REST),
         (evidence(), CLOSING, filed(OLD), NOW, Act.FILE),
         (evidence(), CLOSING, filed(evidence()), NOW, Act.REST),
         (evidence(ticks=4), CLOSING, filed(evidence()), NOW, Act.PROVE),
         (evidence(ticks=4), CLOSING, filed(evidence(), ticks=4), NOW, Act.REST),
         (evidence(ticks=4), CLOSING, filed(evidence(), ticks=6), NOW, Act.REST),
-        (evidence(amount=0), CLOSING, filed(None), NOW, Act.FILE),  # no tick is known, but its locks are open
+        (evidence(amount=0), CLOSING, filed(None), NOW, Act.REST),  # only the payer could prove its lock
+        (evidence(amount=0, lock=HOP), CLOSING, filed(None), NOW, Act.FILE),  # a third party could
+        (evidence(amount=0, lock=HOP), CLOSING, filed(evidence(amount=0, lock=HOP)), NOW, Act.REST),
+        (evidence(amount=40, locked=False), CLOSED_AFTER_A_CLAIM, filed(None), NOW, Act.REST),
         (evidence(amount=0, locked=False), CLOSING, filed(None), NOW, Act.REST),
         (evidence(locked=False), CLOSING, filed(evidence(locked=False)), NOW, Act.REST),
         (evidence(locked=False), CLOSING, filed(evidence(amount=120)), NOW, Act.REST),
@@ -103,6 +110,10 @@ def test_good_evidence_passes() -> None:
     entrusted(evidence(ticks=10)).check()
 
 
+def test_a_newer_voucher_is_better_and_then_more_ticks() -> None:
+    assert evidence(nonce=4).rank > evidence(ticks=9).rank > evidence(ticks=4).rank
+
+
 def test_evidence_that_the_contract_would_not_take_is_refused() -> None:
     good = entrusted(evidence(ticks=4))
     change = msgspec.structs.replace
@@ -121,6 +132,11 @@ def test_evidence_that_the_contract_would_not_take_is_refused() -> None:
         (change(good, filing=change(good.filing, proofs=((-1, chain(0)),))), BadVoucher),
         (change(good, filing=change(good.filing, proofs=good.filing.proofs * 2)), BadVoucher),
         (change(good, partner=False), BadVoucher),
+        (change(good, filing=change(good.filing, voucher=change(good.filing.voucher, amount=-1))), BadVoucher),
+        (change(good, filing=change(good.filing, voucher=change(good.filing.voucher, nonce=2**64))), BadVoucher),
+        (change(good, filing=change(good.filing, locks=(Lock(chain(10), 5, 10**15),))), BadVoucher),
+        (change(good, filing=change(good.filing, proofs=((4, chain(6) + b"x"),))), BadVoucher),
+        (change(good, params=change(PARAMS, domain=change(DOMAIN, chain_id=-1))), OutOfRange),
     ):
         with pytest.raises(error):
             wrong.check()

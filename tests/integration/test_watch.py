@@ -61,7 +61,7 @@ class Street(World):
         return self.start(
             "watcher", "watch", str(self.file), "--url", self.manifest["url"], "--key", "watcher",
             "--passphrase-file", str(self.passphrase), "--shared-passphrase-file", str(self.shared),
-            "--every", "0.2", "--log", "json", "--json", *flags,
+            "--every", "0.2", "--once", "--log", "json", "--json", *flags,
         )  # fmt: skip
 
     @property
@@ -136,10 +136,10 @@ def test_a_stale_close_is_answered_through_a_restart_a_reorg_and_a_fee_spike(anv
     watch = street.watch("--max-gwei", "5000", "--confirmations", "2")
     watch.until("channel closing")
     period_over(anvil, street)
-    watch.until("settled")
+    watch.until("paid out")
     anvil.mine(3)
     watch.until("settled for good")
-    assert watch.answer() == {"settled": 1, "left": 0}
+    assert watch.answer() == {"settled": 1, "left": 0, "lost": 0}
     assert watch.code == 0
     assert street.balance("pole") == OWED
     assert street.balance("car") == DEPOSIT - OWED
@@ -149,7 +149,7 @@ def test_a_watcher_without_ether_says_so_and_answers_when_it_has_some(anvil: Anv
     watcher = street.keys["watcher"].address
     anvil.set_balance(watcher, 1_000)
     watch = street.watch()
-    assert watch.until("WALLET CANNOT PAY for answers")["wei"] == 1_000
+    assert watch.until("WALLET CANNOT PAY for answers")["ether"] == "0.000000000000001"
     street.closes()
     watch.until("not answered")
     anvil.set_balance(watcher, 10**18)
@@ -161,12 +161,24 @@ def test_the_pole_itself_is_paid_at_once_when_it_watches(anvil: Anvil, street: S
     street.closes()
     watch = street.start(
         "pole", "watch", "--url", street.manifest["url"], "--key", "pole", "--passphrase-file",
-        str(street.passphrase), "--every", "0.2", "--log", "json", "--json",
+        str(street.passphrase), "--every", "0.2", "--once", "--log", "json", "--json",
     )  # fmt: skip
     watch.until("filed", worth=OWED)
     watch.until("settled for good")
-    assert watch.answer() == {"settled": 1, "left": 0}
+    assert watch.answer() == {"settled": 1, "left": 0, "lost": 0}
     assert street.balance("pole") == OWED
+
+
+def test_what_nobody_answered_is_called_lost(anvil: Anvil, street: Street) -> None:
+    street.closes()
+    period_over(anvil, street)
+    watch = street.watch()
+    watch.until("channel closing")
+    settled = street.command("car", "channel", "settle", to_hex(street.params.id), *street.common("car"))
+    assert settled.returncode == 0, settled.stderr
+    assert watch.until("LOST: no answer came in time")["lost"] == OWED
+    assert watch.answer() == {"settled": 1, "left": 0, "lost": OWED}
+    assert watch.code == 1
 
 
 def offers(anvil: Anvil) -> dict[int, int]:

@@ -91,7 +91,7 @@ def test_rule_10_a_session_takes_no_lock_that_expires() -> None:
 
 def test_rule_11_a_voucher_with_open_locks_is_filed_before_any_tick_is_known() -> None:
     """Rule 11: vouchers with open locks are filed in every challenge; whoever learns a tick later can prove it then."""
-    lock = Lock(b"\x11" * 32, TICK, 100)
+    lock = Lock(b"\x11" * 32, TICK, 100, expiry=2_000)
     closing = ChannelState("closing", Amount(DEPOSIT), closes_at=1_000)
     for locks, act in (((lock,), Act.FILE), ((), Act.REST)):
         voucher = Voucher.over(1, 0, locks)

@@ -44,6 +44,7 @@ def watch(
     raise_after: Annotated[
         float, typer.Option(help="Seconds in no block after which a transaction offers more.")
     ] = 15.0,
+    once: Annotated[bool, typer.Option("--once", help="End when every channel has been settled.")] = False,
     log: LogForm = "text",
     as_json: AsJson = False,
 ) -> None:
@@ -51,8 +52,9 @@ def watch(
 
     Without FILES it watches over the channels that pay this node, beside `supply` or in its place. With FILES, which
     `penstock channel handover` wrote, it watches for others: the key only pays the gas. A file that is replaced is read
-    again. It goes on through outages of the node and reorganisations of the chain, raises its fee when a transaction is
-    not mined, and ends when every channel has been settled.
+    again. It goes on through outages of the node and reorganisations of the chain, and raises its fee when no block
+    takes a transaction. It runs until interrupted, or with --once until every channel has been settled. The exit code
+    is 1 if anything was lost because no answer came in time.
 
     \b
     Example:
@@ -61,7 +63,7 @@ def watch(
     """
     from penstock.cli.config import over
     from penstock.cli.node import open_key, run, settings
-    from penstock.core.errors import UsageError
+    from penstock.core.errors import LedgerError, UsageError
     from penstock.ledgers.fees import GWEI, Fees
 
     told = Told(log)
@@ -74,12 +76,13 @@ def watch(
         raise UsageError(f"--raise-after {raise_after} is outside 0.5..3600", "15 seconds suit most chains")
     fees = Fees(ledger.max_gwei * GWEI, raise_after)
     signer = open_key(read.key)
-    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, fees))
-    answer(
-        document,
-        [f"settled: {document['settled']}; still to be watched: {document['left']}"],
-        as_json=as_json,
-    )
+    if not read.ledger.confirmations:
+        told("every block counts at once", advice="with --confirmations 12 a reorganisation undoes nothing unseen")
+    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees))
+    lines = [f"settled: {document['settled']}; still to be watched: {document['left']}"]
+    answer(document, lines, as_json=as_json)
+    if document["lost"]:
+        raise LedgerError(f"{document['lost']:,} token units were lost: no answer came in time", "see the events")
 
 
 Read = Callable[[], "dict[bytes, Evidence]"]
@@ -120,11 +123,9 @@ def _handed_over(files: list[Path], shared: Path | None, told: Told) -> Read:
                     kept[file] = stamp, kept[file][1]
                     told("file not taken", file=str(file), error=error.line())
         best: dict[bytes, Evidence] = {}
-        for _, shown in kept.values():
-            for one in shown:
-                other = best.get(one.params.id)
-                if other is None or other.filing.voucher.nonce <= one.filing.voucher.nonce:
-                    best[one.params.id] = one
+        for one in (one for _, shown in kept.values() for one in shown):
+            if one.params.id not in best or one.rank > best[one.params.id].rank:
+                best[one.params.id] = one
         return best
 
     return read
@@ -139,7 +140,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 
 
 async def _watch(
-    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, fees: Fees
+    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, once: bool, fees: Fees
 ) -> dict[str, Any]:
     from penstock.cli.config import need
     from penstock.ledgers.evm import EvmLedger
@@ -153,5 +154,5 @@ async def _watch(
         return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations, fees)
 
     watch = Watch(key, read, connect, told)
-    await watch.run(asked, every)
-    return {"settled": watch.settled, "left": watch.left}
+    await watch.run(asked, every, once)
+    return {"settled": watch.settled, "left": watch.left, "lost": watch.lost}

@@ -11,11 +11,11 @@ from hashlib import sha256
 
 import msgspec
 
-from penstock.core.channel import Answer, ChannelParams, locks_root
-from penstock.core.errors import BadVoucher
+from penstock.core.channel import MAX_LOCKS, Answer, ChannelParams, locks_root
+from penstock.core.errors import BadVoucher, OutOfRange
 from penstock.core.identity import Address, check_signed, to_hex
 from penstock.core.ports import ChannelState, Filed, Filing
-from penstock.core.units import Amount
+from penstock.core.units import MAX_AMOUNT, Amount
 
 
 class Act(StrEnum):
@@ -55,14 +55,29 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
         """Who consents."""
         return self.params.partner_key if self.partner else self.params.opener_key
 
+    @property
+    def rank(self) -> tuple[int, Amount]:
+        """What makes one evidence of a channel better than another: a newer voucher, then more ticks."""
+        return self.filing.voucher.nonce, worth(self.filing)
+
     def check(self) -> None:
         """Pass where the ledger would take all of it.
 
         Raises:
-            BadVoucher, BadSignature: it would not; the text says which part.
+            BadVoucher, BadSignature, OutOfRange: it would not; the text says which part.
         """
         self.params.check()
         voucher, locks, proofs = self.filing.voucher, self.filing.locks, self.filing.proofs
+        if not 0 <= self.params.domain.chain_id < 2**256:
+            raise OutOfRange(f"chain {self.params.domain.chain_id} is no chain")
+        if not (0 <= voucher.nonce < 2**64 and 0 <= voucher.locked_until < 2**64):
+            raise BadVoucher("the voucher's nonce or expiry is outside uint64")
+        if not (voucher.amount >= 0 and voucher.locked >= 0 and voucher.amount + voucher.locked <= MAX_AMOUNT):
+            raise BadVoucher("the voucher's sums are outside uint96")
+        if len(locks) > MAX_LOCKS:
+            raise BadVoucher(f"the voucher has {len(locks)} locks, more than {MAX_LOCKS}")
+        for lock in locks:
+            lock.check()
         if not (self.partner or self.params.two_way):
             raise BadVoucher("the opener of a one-way channel receives nothing")
         check_signed(voucher.digest(self.params), self.filing.signature, self.payer_key, "the voucher")
@@ -76,6 +91,8 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
             link = preimage
             if not 0 <= count <= lock.ticks:
                 raise BadVoucher(f"{count} ticks are proven of a lock that has {lock.ticks}")
+            if count and len(preimage) != 32:
+                raise BadVoucher("a preimage is 32 bytes")
             for _ in range(count):
                 link = sha256(link).digest()
             if count and link != lock.root:
@@ -93,25 +110,25 @@ def worth(filing: Filing | None) -> Amount:
 def next_act(shown: Evidence | None, state: ChannelState, filed: Filed | None, now: int) -> Act:
     """The payee's next act. `filed` is what the ledger has in its favour in a challenge; `now` the ledger's time (s).
 
-    A voucher with locks is filed even where no tick is known yet: whoever learns one later can prove it then. Nobody
-    can answer for a payee that has filed itself; its ticks can still be proven.
+    A voucher with hop locks is filed even where no tick is known yet: whoever learns one later can prove it then.
+    Nobody can answer for a payee that has filed itself; its ticks can still be proven. What brings the payee nothing is
+    not done: it would cost gas.
     """
     if state.status == "settled":
         return Act.END
-    if state.status != "closing" or filed is None:
+    if state.status != "closing" or filed is None or shown is None:
         return Act.REST
+    drawn, deposit = state.opener_drawn, state.opener_deposit
+    if shown.partner:
+        drawn, deposit = state.partner_drawn, state.partner_deposit
     if now >= state.closes_at:
-        return Act.SETTLE
-    if shown is None:
+        return Act.SETTLE if filed.amount + deposit > drawn else Act.REST
+    voucher, value = shown.filing.voucher, worth(shown.filing)
+    if filed.present and voucher.locked and filed.locks_root == voucher.locks_root:
+        return Act.PROVE if value > filed.amount else Act.REST
+    hops = any(lock.expiry for lock in shown.filing.locks) and filed.amount <= voucher.amount
+    if value <= max(filed.amount, drawn) and not hops:
         return Act.REST
-    voucher = shown.filing.voucher
-    ours = filed.present and (
-        filed.locks_root == voucher.locks_root if voucher.locked else filed.amount == voucher.amount
-    )
-    if filed.amount >= worth(shown.filing) and (ours or not voucher.locked or filed.amount > voucher.amount):
-        return Act.REST
-    if ours:
-        return Act.PROVE
     return Act.REST if shown.consent and filed.by_payee else Act.FILE
 
 

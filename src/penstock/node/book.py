@@ -47,7 +47,7 @@ class ChannelRow(msgspec.Struct, frozen=True):
 
     `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
     channel takes no more sessions. `closing` says that the ledger has it in its challenge period. `mined` lists our own
-    transactions on it.
+    transactions on it. `lost` is what was ours by its vouchers and was not claimed in time (token units).
     """
 
     params: ChannelParams
@@ -59,6 +59,7 @@ class ChannelRow(msgspec.Struct, frozen=True):
     settled: bool = False
     mined: tuple[Mined, ...] = ()
     closing: bool = False
+    lost: Amount = Amount(0)
 
     @property
     def over(self) -> bool:

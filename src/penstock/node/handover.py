@@ -26,10 +26,12 @@ def consented(journal: Rowed, key: Key, rows: Sequence[ChannelRow]) -> list[Evid
     """What we can show of these channels, each with our signed leave. Those without a voucher are left out.
 
     Raises:
-        UsageError: the key is not the payee's of one of them.
+        UsageError: the key is not the payee's of one of them, or it is settled.
     """
     shown = []
     for row in rows:
+        if row.settled:
+            raise UsageError(f"channel {book.name_of(row)[:14]}... is settled", "hand over those that are not")
         evidence = book.evidence_of(journal, row.params.id)
         if evidence is None:
             continue

@@ -8,58 +8,70 @@ period. `penstock watch` is one, too, for whatever it is given to watch. Streami
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Awaitable, Callable
+from typing import NamedTuple
 
 from penstock.core.channel import ChannelParams
 from penstock.core.errors import LedgerError, PenstockError
 from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Reason
-from penstock.core.ports import ChannelState, Filed, Ledger, Mined
-from penstock.core.units import Amount, Instant
+from penstock.core.ports import ChannelState, Ledger, Mined
+from penstock.core.units import Amount, Instant, format_decimal
 from penstock.core.watcher import Act, Evidence, at_risk, next_act, worth
 from penstock.node.tasks import Tasks
 from penstock.node.tell import Tell
 
 LOOKS = 20  # in a challenge period
 SHORTEST, LONGEST = 1.0, 60.0  # seconds between two of them
+AT_ONCE = 32  # channels that are asked for side by side
+AGAIN = 60.0  # seconds until the same complaint is made again
 ANSWER_GAS = 250_000  # what an answer may take without ticks; the purse must have it for each channel
 
 Show = Callable[[bytes], Evidence | None]
 """What can be shown of the channel with this id, now."""
 
+Over = Callable[[ChannelParams, Amount], Awaitable[None]]
+"""Hears of a channel that has been settled for good, and of what was lost in it."""
+
 
 class _Watched:
     """A channel that is looked at. `stop` ends the session that streams over it, if one does."""
 
-    __slots__ = ("acting", "filed", "params", "partner", "seen", "stop", "told")
+    __slots__ = ("acting", "params", "partner", "secured", "seen", "stop", "told")
 
     def __init__(self, params: ChannelParams, partner: bool, seen: Instant) -> None:
         self.params = params
         self.partner = partner  # whether the payee is
         self.seen = seen
         self.stop: Callable[[Reason], None] | None = None
-        self.filed: Filed | None = None  # what stood in the payee's favour when the challenge was last looked at
+        self.secured: Amount | None = None  # what stands in the payee's favour in the challenge, as far as we saw
         self.told = ""  # the last status that was told of
         self.acting = False  # a transaction for it is on its way
+
+
+class _Due(NamedTuple):
+    """What has to be sent for a channel, and how much it saves."""
+
+    watched: _Watched
+    act: Act
+    shown: Evidence | None
+    risk: Amount
 
 
 class Lookout:
     """Watches channels until they are settled for good."""
 
     def __init__(
-        self,
-        ledger: Ledger,
-        key: Key,
-        show: Show,
-        over: Callable[[ChannelParams], Awaitable[None]],
-        clock: Callable[[], Instant],
-        tell: Tell,
+        self, ledger: Ledger, key: Key, show: Show, over: Over, clock: Callable[[], Instant], tell: Tell
     ) -> None:
-        """`key` sends the answers and pays for them; `over` hears of each channel that has been settled for good."""
+        """`key` sends the answers and pays for them."""
         self._ledger, self._key, self._show, self._over = ledger, key, show, over
         self._clock, self._tell = clock, tell
         self._channels: dict[bytes, _Watched] = {}
         self._tasks = Tasks()
+        self._complained: dict[str, float] = {}
+        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def watch(self, params: ChannelParams, partner: bool = True) -> None:
         """Look at this channel from now on, for the partner or for the opener."""
@@ -84,6 +96,12 @@ class Lookout:
         """How many channels are looked at."""
         return len(self._channels)
 
+    @property
+    def pause(self) -> float:
+        """How long to wait between two looks, in seconds."""
+        shortest = min((watched.params.period for watched in self._channels.values()), default=3_600)
+        return min(LONGEST, max(SHORTEST, shortest / LOOKS))
+
     async def run(self) -> None:
         """Look until cancelled."""
         try:
@@ -98,68 +116,72 @@ class Lookout:
         await self._tasks.cancel()
 
     async def look(self) -> None:
-        """Look at every channel once. What has to be sent is sent beside, so that no channel waits for another's."""
-        for watched in list(self._channels.values()):
-            if watched.acting:
-                continue
+        """Look at every channel once. What has to be sent is sent beside, the most valuable first."""
+        channels = sorted(self._channels.values(), key=lambda watched: watched.params.period)
+        found = await asyncio.gather(*(self._turn(watched) for watched in channels if not watched.acting))
+        for due in sorted((one for one in found if one is not None), key=lambda one: -one.risk):
+            due.watched.acting = True
+            self._tasks.start(self._act(due))
+        await self._check_purse()
+
+    async def _turn(self, watched: _Watched) -> _Due | None:
+        async with self._turns:
             try:
-                await self._look(watched)
+                return await self._look(watched)
             except LedgerError as error:
                 self._unseen(watched, error)
             except PenstockError as error:
                 self._tell("not looked at", channel=to_hex(watched.params.id), error=error.line())
-        await self._check_purse()
+        return None
 
-    @property
-    def pause(self) -> float:
-        """How long to wait between two looks, in seconds."""
-        shortest = min((watched.params.period for watched in self._channels.values()), default=3_600)
-        return min(LONGEST, max(SHORTEST, shortest / LOOKS))
-
-    async def _look(self, watched: _Watched) -> None:
+    async def _look(self, watched: _Watched) -> _Due | None:
         params = watched.params
         state = await self._ledger.channel(params)
         watched.seen = self._clock()
         closing = state.status == "closing"
         filed = await self._ledger.filed(params, watched.partner) if closing else None
         shown = self._show(params.id)
-        filing = shown.filing if shown else None
-        self._say(watched, state, at_risk(filing, state, filed))
+        risk = at_risk(shown.filing if shown else None, state, filed)
+        self._say(watched, state, risk)
         if state.status == "open":
-            return
+            watched.secured = None
+            return None
+        if filed is not None:
+            watched.secured = filed.amount
+        now = await self._ledger.now() if closing else 0
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
-        watched.filed = filed or watched.filed
-        act = next_act(shown, state, filed, await self._ledger.now() if closing else 0)
+            if closing and now < state.closes_at - params.period // 2:
+                return None  # the session's last voucher may be on its way, and an answer ends the channel
+        act = next_act(shown, state, filed, now)
         if act is Act.END and watched.stop is None:
-            await self._end(watched)
-        elif act in (Act.FILE, Act.PROVE, Act.SETTLE):
-            watched.acting = True
-            self._tasks.start(self._act(watched, act, shown))
+            await self._end(watched, shown)
+        return _Due(watched, act, shown, risk) if act in (Act.FILE, Act.PROVE, Act.SETTLE) else None
 
     def _say(self, watched: _Watched, state: ChannelState, risk: Amount) -> None:
         """Tell of a status that is new: a reorganisation can bring an old one back."""
-        if state.status == watched.told or (not watched.told and state.status == "open"):
-            watched.told = state.status
+        told, watched.told = watched.told, state.status
+        if state.status == told or (not told and state.status == "open"):
             return
-        watched.told = state.status
         channel = to_hex(watched.params.id)
         if state.status == "closing":
             self._tell("channel closing", channel=channel, closes_at=state.closes_at, at_risk=risk)
         else:
             self._tell(f"channel {state.status}", channel=channel)
 
-    async def _act(self, watched: _Watched, act: Act, shown: Evidence | None) -> None:
+    async def _act(self, due: _Due) -> None:
         """Send what is due, and look again at the next turn, whatever came of it."""
-        channel = to_hex(watched.params.id)
+        watched, channel = due.watched, to_hex(due.watched.params.id)
+        value = worth(due.shown.filing if due.shown else None)
         try:
-            mined = await self._send(watched, act, shown)
-            did = "settled" if act is Act.SETTLE else "filed"
-            self._tell(
-                did, channel=channel, worth=worth(shown.filing if shown else None), gas=sum(one.gas for one in mined)
-            )
+            gas = sum(one.gas for one in await self._send(watched, due.act, due.shown))
+            if due.act is Act.SETTLE:
+                self._tell("paid out", channel=channel, secured=watched.secured, gas=gas)
+            else:
+                watched.secured = value
+                self._tell("filed", channel=channel, worth=value, gas=gas)
         except PenstockError as error:  # somebody may send ether, or the ledger come back, before it is too late
-            self._tell("not answered", channel=channel, error=error.line())
+            self._complain("not answered", channel=channel, error=error.line())
         finally:
             watched.acting = False
 
@@ -173,18 +195,20 @@ class Lookout:
             return await ledger.answer(key, params, shown.partner, shown.filing, shown.answer.sequence, shown.consent)
         return await ledger.file(key, params, shown.filing)
 
-    async def _end(self, watched: _Watched) -> None:
+    async def _end(self, watched: _Watched, shown: Evidence | None) -> None:
         if not await self._ledger.final(watched.params):
             return  # a reorganisation may still take it back
-        shown = self._show(watched.params.id)
+        value, secured = worth(shown.filing if shown else None), watched.secured
+        lost = Amount(max(0, value - secured)) if secured is not None else Amount(0)
+        await self._over(watched.params, lost)
         self.forget(watched.params.id)
-        await self._over(watched.params)
-        filed = watched.filed
-        lost = max(0, worth(shown.filing if shown else None) - filed.amount) if filed is not None else None
-        self._tell("settled for good", channel=to_hex(watched.params.id), filed=filed and filed.amount, lost=lost)
+        channel = to_hex(watched.params.id)
+        self._tell("settled for good", channel=channel, secured=secured)
+        if lost:
+            self._tell("LOST: no answer came in time", channel=channel, worth=value, lost=lost)
 
     async def _check_purse(self) -> None:
-        """Say loudly, at every look, when the key could not pay for an answer in each channel."""
+        """Say loudly when the key could not pay for an answer in each channel."""
         if not self._channels:
             return
         try:
@@ -193,10 +217,18 @@ class Lookout:
         except LedgerError:
             return  # the looks have told of it
         if ether < needed:
-            self._tell("WALLET CANNOT PAY for answers", account=to_hex(self._key.address), wei=ether, needed_wei=needed)
+            has, wants = (format_decimal(wei, 18) for wei in (ether, needed))
+            self._complain("WALLET CANNOT PAY for answers", account=to_hex(self._key.address), ether=has, needs=wants)
+
+    def _complain(self, event: str, **facts: str) -> None:
+        """Tell, but the same of the same not over and over."""
+        what = event + facts.get("channel", facts.get("account", ""))
+        if time.monotonic() - self._complained.get(what, -AGAIN) >= AGAIN:
+            self._complained[what] = time.monotonic()
+            self._tell(event, **facts)
 
     def _unseen(self, watched: _Watched, error: LedgerError) -> None:
         age = self._clock() - watched.seen
-        self._tell("ledger not seen", channel=to_hex(watched.params.id), error=error.line(), for_s=age // 1000)
+        self._complain("ledger not seen", channel=to_hex(watched.params.id), error=error.line(), for_s=str(age // 1000))
         if watched.stop is not None and age > watched.params.period * 500:
             watched.stop(Reason.LEDGER_UNSEEN)

@@ -141,11 +141,11 @@ class Site:
         self._in_use.discard(channel)
         self.lookout.rest(channel)
 
-    async def _over(self, params: ChannelParams) -> None:
+    async def _over(self, params: ChannelParams, lost: Amount) -> None:
         """The lookout saw that the channel was paid out."""
         row = book.channel_of(self.journal, params.id)
         if row is not None and not row.settled:
-            await durable(self.journal, msgspec.structs.replace(row, settled=True).rows())
+            await durable(self.journal, msgspec.structs.replace(row, settled=True, lost=lost).rows())
 
     async def take_close(self, ask: AskClose) -> None:
         """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.

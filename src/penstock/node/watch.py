@@ -7,10 +7,11 @@ from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 
 from penstock.core.channel import ChannelParams, Domain
-from penstock.core.errors import LedgerUnreachable, UsageError
+from penstock.core.errors import LedgerError, LedgerUnreachable, UsageError
 from penstock.core.identity import Key, to_hex
 from penstock.core.ports import Ledger
-from penstock.core.watcher import Evidence
+from penstock.core.units import Amount
+from penstock.core.watcher import Evidence, worth
 from penstock.node.clock import now
 from penstock.node.lookout import LONGEST, Lookout
 from penstock.node.tell import Tell
@@ -24,10 +25,12 @@ class Watch:
 
     def __init__(self, key: Key, read: Read, connect: Callable[[Domain], Awaitable[Ledger]], tell: Tell) -> None:
         self._key, self._read, self._connect, self._tell = key, read, connect, tell
-        self._shown = read()
-        self._ledgers: dict[Domain, Ledger] = {}
-        self._lookouts: dict[Domain, Lookout] = {}
+        self._shown: dict[bytes, Evidence] = {}
+        self._lookouts: dict[Domain, tuple[Lookout, Ledger]] = {}
+        self._refused: set[Domain] = set()
         self._over: set[bytes] = set()
+        self.lost = Amount(0)
+        """What payees have lost in channels that nobody answered in time (token units)."""
 
     @property
     def settled(self) -> int:
@@ -39,41 +42,53 @@ class Watch:
         """How many are still to be settled."""
         return len(self._shown.keys() - self._over)
 
-    async def run(self, asked: asyncio.Event, every: float | None = None) -> None:
-        """Look until asked to end, or until nothing is left, `every` so many seconds or as the periods demand.
+    async def run(self, asked: asyncio.Event, every: float | None = None, once: bool = False) -> None:
+        """Look until asked to end, or `once` nothing is left, `every` so many seconds or as the periods demand.
 
         Raises:
-            UsageError: there is nothing to watch, or the key may not answer for a channel.
-            WrongLedger: the node speaks for another chain, or the contract is another.
+            UsageError: the key may not answer for a channel.
         """
-        if not self._shown:
-            raise UsageError("there is no channel to watch", "channels that pay us bring vouchers")
-        told = 0
         try:
-            while self.left and not asked.is_set():
+            while not asked.is_set():
+                self._take()
                 await self._add()
-                watching = sum(lookout.watching for lookout in self._lookouts.values())
-                if watching > told:
-                    self._tell("watching", channels=watching, account=to_hex(self._key.address))
-                told = watching
-                for lookout in self._lookouts.values():
+                for lookout, _ in list(self._lookouts.values()):
                     await lookout.look()
+                if once and not self._pending():
+                    return
                 with suppress(TimeoutError):
                     await asyncio.wait_for(asked.wait(), every or self._pause())
-                self._shown = self._read()
         finally:
-            for lookout in self._lookouts.values():
+            for lookout, ledger in self._lookouts.values():
                 await lookout.close()
-            for ledger in self._ledgers.values():
                 await ledger.disconnect()
 
+    def _take(self) -> None:
+        """Look at what can be shown; nothing takes the place of something better."""
+        fresh = 0
+        for channel, evidence in self._read().items():
+            known = self._shown.get(channel)
+            if known is None or evidence.rank > known.rank:
+                self._shown[channel] = evidence
+                fresh += 1
+        if fresh:
+            live = [one for channel, one in self._shown.items() if channel not in self._over]
+            total = sum(worth(one.filing) for one in live)
+            self._tell("watching", channels=len(live), worth=total, account=to_hex(self._key.address))
+
+    def _pending(self) -> int:
+        """How many channels can still be answered for."""
+        open_ = (one for channel, one in self._shown.items() if channel not in self._over)
+        return sum(one.params.domain not in self._refused for one in open_)
+
     def _pause(self) -> float:
-        return min((lookout.pause for lookout in self._lookouts.values()), default=LONGEST / 12)
+        return min((lookout.pause for lookout, _ in self._lookouts.values()), default=LONGEST / 12)
 
     async def _add(self) -> None:
-        """Watch what is new among what is shown."""
+        """Watch what is new among what is shown. A channel that cannot be watched keeps no other from it."""
         for channel, evidence in self._shown.items():
-            if channel in self._over:
+            domain = evidence.params.domain
+            if channel in self._over or domain in self._refused:
                 continue
             if not evidence.consent and evidence.payee_key != self._key.address:
                 raise UsageError(
@@ -81,20 +96,30 @@ class Watch:
                     "choose another with --key",
                 )
             try:
-                lookout = await self._lookout(evidence.params.domain)
+                lookout = await self._lookout(domain, bool(evidence.consent))
             except LedgerUnreachable as error:
-                self._tell("ledger not reached", error=error.line())
+                self._tell("ledger not reached", error=error.line(), waiting=self.left)
                 return
+            except LedgerError as error:
+                self._refused.add(domain)
+                self._tell("CANNOT WATCH", contract=to_hex(domain.contract), error=error.line())
+                continue
             lookout.watch(evidence.params, evidence.partner)
 
-    async def _lookout(self, domain: Domain) -> Lookout:
+    async def _lookout(self, domain: Domain, strange: bool) -> Lookout:
+        """The lookout for a contract. Of a `strange` one, which somebody else named, we look at the code first.
+
+        Raises:
+            LedgerError: nobody answers, or it is not a contract that we know.
+        """
         if domain not in self._lookouts:
-            ledger = self._ledgers[domain] = await self._connect(domain)
-            self._lookouts[domain] = Lookout(ledger, self._key, self._show, self._end, now, self._tell)
-        return self._lookouts[domain]
+            ledger = await self._connect(domain)
+            if strange and not await ledger.genuine():
+                await ledger.disconnect()
+                raise LedgerError("its code is not that of this version's contract: it could burn our ether")
+            self._lookouts[domain] = Lookout(ledger, self._key, self._shown.get, self._end, now, self._tell), ledger
+        return self._lookouts[domain][0]
 
-    def _show(self, channel: bytes) -> Evidence | None:
-        return self._shown.get(channel)
-
-    async def _end(self, params: ChannelParams) -> None:
+    async def _end(self, params: ChannelParams, lost: Amount) -> None:
         self._over.add(params.id)
+        self.lost = Amount(self.lost + lost)
