@@ -32,14 +32,11 @@ class Mutant:
     after: str
     line: int
     function: str
+    name: str  # the same for the same change of the same function, whatever became of the rest of the source
 
     def apply(self, source: str) -> str:
         """The changed source."""
         return source[: self.start] + self.after + source[self.start + len(self.before) :]
-
-    def name(self, source: str) -> str:
-        """The same for the same change of the same source, so that a run can be resumed."""
-        return sha256(self.apply(source).encode()).hexdigest()[:16]
 
 
 class Text:
@@ -71,7 +68,9 @@ def mutants(source: str) -> list[Mutant]:
         name = child.name if isinstance(child, nodes.FunctionDef) else "constants"
         for kind, start, before, after in _changes(text, child):
             line = source.count("\n", 0, start) + 1
-            found.setdefault((start, before, after), Mutant(kind, start, before, after, line, name))
+            what = (name, text.of(child), str(start - text.start(child)), before, after)
+            digest = sha256("\0".join(what).encode()).hexdigest()[:16]
+            found.setdefault((start, before, after), Mutant(kind, start, before, after, line, name, digest))
     return sorted(found.values(), key=lambda mutant: (mutant.start, mutant.before, mutant.after))
 
 

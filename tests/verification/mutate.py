@@ -2,7 +2,7 @@
 
     python -m tests.verification.mutate --minutes 60 --results /tmp/mutation/results.jsonl
 
-Mutants come in an order shuffled by a fixed seed, so that what a time budget reaches is a random sample. Each is
+Mutants come in the order of their names, which are hashes: what a time budget reaches is a random sample. Each is
 compiled and tested in a process of its own, forked from one that has everything imported. Results are JSON lines; a
 mutant that has one is not run again, and `--survivors` runs again those that survived.
 
@@ -15,7 +15,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import random
 import shutil
 import signal
 import sys
@@ -38,7 +37,6 @@ from .mutants import Mutant, mutants
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src/penstock/contracts/Channel.vy"
-SEED = 3
 TIMEOUT = 600  # seconds for one mutant; the whole set of tests takes 50 on a free core
 LAST = "test_machine"  # takes longer than all others together
 
@@ -99,9 +97,12 @@ class Run:
         kept = shutil.ignore_patterns("__pycache__", "node_modules")
         shutil.copytree(ROOT / "tests", work / "tests", ignore=kept)
         shutil.copy(ROOT / "pyproject.toml", work)
+        self._source = work / SOURCE.relative_to(ROOT)
+        self._source.parent.mkdir(parents=True, exist_ok=True)
         (self._tests / "test_gas.py").unlink()
         os.chdir(work)
         self.source = SOURCE.read_text()
+        self._source.write_text(self.source)
         self._original = compiled(self.source)
         self._served = Served()
         self._served.channel = self._original
@@ -149,8 +150,9 @@ class Run:
 
     def _outcome(self, mutant: Mutant | None) -> Result:
         if mutant is not None:
+            self._source.write_text(mutant.apply(self.source))
             try:
-                self._served.channel = compiled(mutant.apply(self.source))
+                self._served.channel = compiled(self._source.read_text())
             except (VyperException, VyperInternalException, SyntaxError, ValueError, TypeError) as error:
                 return {"outcome": "invalid", "by": type(error).__name__}
             if self._served.channel["bytecode"] == self._original["bytecode"]:
@@ -177,10 +179,10 @@ def recorded(results: Path) -> dict[str, Result]:
     return {entry["name"]: entry for entry in map(json.loads, lines)}
 
 
-def waiting(run: Run, found: list[Mutant], results: dict[str, Result], survivors: bool) -> Iterator[Mutant]:
+def waiting(found: list[Mutant], results: dict[str, Result], survivors: bool) -> Iterator[Mutant]:
     """The mutants to judge, in their shuffled order."""
     for mutant in found:
-        known = results.get(mutant.name(run.source))
+        known = results.get(mutant.name)
         if known is None if not survivors else known is not None and known["outcome"] == "survived":
             yield mutant
 
@@ -202,18 +204,17 @@ def main() -> None:
     results_path = given.results.absolute()
     results_path.parent.mkdir(parents=True, exist_ok=True)
     run = Run(results_path.parent)
-    found = mutants(run.source)
-    names = {mutant.name(run.source) for mutant in found}
-    random.Random(SEED).shuffle(found)
+    found = sorted(mutants(run.source), key=lambda mutant: mutant.name)
+    names = {mutant.name for mutant in found}
     known = recorded(results_path)
     for entry in known.values():
         if entry["outcome"] == "killed":
             run.kills[entry["function"], entry["by"]] += 1
     with results_path.open("a") as file:
-        for mutant in waiting(run, found, known, given.survivors):
+        for mutant in waiting(found, known, given.survivors):
             if time.monotonic() > end:
                 break
-            result = {"name": mutant.name(run.source), **vars(mutant), **run.judge(mutant)}
+            result = {**vars(mutant), **run.judge(mutant)}
             file.write(json.dumps(result) + "\n")
             file.flush()
     print(summary(len(found), [entry for name, entry in recorded(results_path).items() if name in names]))
