@@ -7,6 +7,7 @@ from itertools import pairwise
 from typing import Any
 
 import pytest
+from aiohttp import web
 
 from penstock.core.channel import APART
 from penstock.core.errors import LedgerError, LedgerUnreachable, OutOfFunds, OutOfGas
@@ -17,7 +18,7 @@ from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import GWEI, Fees
 
-from .world import PERIOD, Sent, channel_of, filing, gate_before, ledger_of, pay_ether, until
+from .world import PERIOD, Gate, Sent, channel_of, filing, gate_before, ledger_of, node_that, pay_ether, until
 
 QUICK = Fees(patience=0.2)
 pytestmark = pytest.mark.asyncio
@@ -241,3 +242,90 @@ async def test_a_node_that_forgets_a_transaction_gets_it_again(
         [mined] = await ledger.open(opener, channel_of(ledger, opener), Amount(0))
         assert gate.seen == [gate.seen[0]]
         assert mined.hash == keccak(gate.seen[0])
+
+
+class LateReceipts(Gate):
+    """Two nodes behind one URL: the one that counts nonces is ahead of the one that has the receipts."""
+
+    def __init__(self, behind: str) -> None:
+        super().__init__(behind)
+        self.asked: list[str] = []
+        self.late = False
+
+    async def answer(self, request: web.Request) -> web.Response:
+        asked = await request.json()
+        if self.late and asked["method"] == "eth_getTransactionReceipt":
+            self.asked.append(asked["params"][0])
+            return web.json_response({"jsonrpc": "2.0", "id": asked["id"], "result": None})
+        return await super().answer(request)
+
+
+async def test_receipts_that_come_late_do_not_let_the_same_money_be_sent_twice(devnet: Manifest) -> None:
+    opener = dev_key(30)
+    gate = LateReceipts(devnet.url)
+    try:
+        async with node_that(gate.answer) as url, ledger_of(devnet, url=url) as ledger:
+            params = channel_of(ledger, opener)
+            await ledger.deposit(opener, Amount(10_000))
+            await ledger.open(opener, params, Amount(1_000))
+            gate.late, sent = True, len(gate.seen)
+            adding = asyncio.create_task(ledger.add(opener, params, Amount(500)))
+            await until(lambda: len(gate.asked) > 7, "its receipt is not asked for")
+            gate.late = False
+            await adding
+            assert len(gate.seen) == sent + 1
+            assert (await ledger.channel(params)).opener_deposit == 1_500
+    finally:
+        await gate.close()
+
+
+async def test_a_receipt_that_never_comes_is_doubt_and_not_a_nonce_that_was_taken(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sender, "DEADLINE", 1.5)
+    opener = dev_key(31)
+    gate = LateReceipts(devnet.url)
+    try:
+        async with node_that(gate.answer) as url, ledger_of(devnet, url=url) as ledger:
+            gate.late = True
+            with pytest.raises(LedgerUnreachable) as raised:
+                await ledger.withdraw(opener, Amount(0))
+            assert raised.value.advice == "it may still be: look it up before you send it again"
+            assert len(gate.seen) == 1
+    finally:
+        await gate.close()
+
+
+async def test_a_nonce_that_a_block_holds_something_else_under_is_left_to_it(devnet: Manifest) -> None:
+    opener = dev_key(32)
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url) as ledger:
+        gate.withhold = lambda raw: len(gate.seen) == 1
+        adding = asyncio.create_task(ledger.deposit(opener, Amount(0)))
+        await until(lambda: len(gate.seen) > 0, "nothing is sent")
+        async with ledger_of(devnet) as other:
+            await pay_ether(other, opener, opener.address, 1)
+        await adding
+        assert [Sent(raw).nonce for raw in gate.seen] == [0, 1]
+
+
+async def test_one_that_was_mined_but_whose_answer_was_lost_is_not_sent_again(devnet: Manifest) -> None:
+    opener = dev_key(33)
+
+    class Lossy(Gate):
+        lost = False
+
+        async def answer(self, request: web.Request) -> web.Response:
+            answered = await super().answer(request)
+            if (await request.json())["method"] == "eth_sendRawTransaction" and not self.lost:
+                self.lost = True
+                return web.Response(status=502)
+            return answered
+
+    gate = Lossy(devnet.url)
+    try:
+        async with node_that(gate.answer) as url, ledger_of(devnet, url=url) as ledger:
+            [mined] = await ledger.withdraw(opener, Amount(0))
+            assert gate.lost
+            assert [keccak(raw) for raw in gate.seen] == [mined.hash]
+    finally:
+        await gate.close()

@@ -14,7 +14,7 @@ from penstock.core.errors import LedgerError, LedgerUnreachable, OutOfGas, Trans
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Mined
 from penstock.core.units import format_decimal
-from penstock.ledgers import fees
+from penstock.ledgers import fees, nonces
 from penstock.ledgers.abi import revert_reason
 from penstock.ledgers.fees import Fees, Market, Offer
 from penstock.ledgers.jsonrpc import Node, NodeRefused
@@ -24,13 +24,13 @@ REBROADCAST = 5.0  # seconds; nodes drop and forget
 MARGIN = 1.25  # gas above the estimate: the state may change before the block
 _FIRST_POLL, _SLOWEST_POLL = 0.02, 1.0  # seconds
 _TAKEN_POLL = 0.15  # seconds between polls from which on we ask whether the nonce was taken
-_TAKEN_LOOKS = 3  # in a row: behind one URL there may be several nodes, and one of them late
 _NONCE_TRIES = 100  # every one that fails is another program's success
 _BLOCKED = 4  # times the patience until what blocks our account's queue is pushed aside
 _EMPTY_GAS = 21_000  # of a transaction that does nothing
 _FEE_TRIES = 3  # the base fee may rise between quotation and submission
 _ALREADY = ("already known", "known transaction", "already imported", "alreadyknown")
-_TAKEN = ("nonce too low", "replacement transaction underpriced", "nonce already used", "could not replace")
+_USED = ("nonce too low", "nonce already used")
+_OTHER = ("replacement transaction underpriced", "could not replace")
 _FUNDS = ("insufficient funds", "insufficient balance")
 _BASE_FEE = ("less than block base fee", "fee cap less than", "below the base fee")
 
@@ -53,14 +53,13 @@ class _Version(NamedTuple):
 class _Sending:
     """A call under its nonce: the versions of it that were handed to the node, one of which will be mined."""
 
-    __slots__ = ("call", "nonce", "offer", "unseen", "versions")
+    __slots__ = ("call", "nonce", "offer", "versions")
 
     def __init__(self, call: _Call, nonce: int, offer: Offer, version: _Version) -> None:
         self.call = call
         self.nonce = nonce
         self.offer = offer  # the newest version's
         self.versions = [version]
-        self.unseen = 0  # looks in a row at which our nonce was used, but by no version of ours
 
 
 class _NonceTaken(Exception):
@@ -179,8 +178,10 @@ class Sender:
                 except LedgerUnreachable:
                     pass  # it may have arrived; the wait for the receipt sends it again
                 except NodeRefused as error:
+                    if _says(error, _USED) and not await self._is_taken(owner, nonce, [version]):
+                        return _Sending(call, nonce, offer, version)  # ours was heard though its answer was not, or so
                     self._in_flight[owner].discard(nonce)
-                    if _says(error, _TAKEN) and tries_left:
+                    if _says(error, _USED + _OTHER) and tries_left:
                         continue  # another program that has the key took this nonce
                     if _says(error, _BASE_FEE) and (fee_tries := fee_tries - 1):
                         self._market.stir()
@@ -220,10 +221,6 @@ class Sender:
         pending = await self._node.quantity("eth_getTransactionCount", to_hex(owner), "pending")
         return max(pending, *(nonce + 1 for nonce in self._in_flight[owner]), 0)
 
-    async def _used_nonces(self, owner: Address) -> int:
-        """How many nonces of an account the newest block knows as used."""
-        return await self._node.quantity("eth_getTransactionCount", to_hex(owner), "latest")
-
     # Into a block
 
     async def _receipt(self, sending: _Sending) -> dict[str, Any]:
@@ -262,16 +259,24 @@ class Sender:
         receipt = await self._receipt_of(sending.versions[-1])
         if receipt is not None or not (closely or len(sending.versions) > 1):
             return receipt
-        if await self._used_nonces(sending.call.key.address) <= sending.nonce:
-            sending.unseen = 0
+        owner = sending.call.key.address
+        if await nonces.used(self._node, owner) <= sending.nonce:
             return None
         for version in sending.versions:
             if (receipt := await self._receipt_of(version)) is not None:
                 return receipt
-        sending.unseen += 1
-        if sending.unseen >= _TAKEN_LOOKS:
+        # Behind one URL there may be several nodes, and the one with the receipts late: that is no proof.
+        if await self._is_taken(owner, sending.nonce, sending.versions):
             raise _NonceTaken
         return None
+
+    async def _is_taken(self, owner: Address, nonce: int, versions: list[_Version]) -> bool:
+        """Whether a block is known to hold, under an account's nonce, something else than these versions."""
+        try:
+            holder = await nonces.holder(self._node, owner, nonce)
+        except LedgerError:
+            return False
+        return holder is not None and holder not in [version.hash for version in versions]
 
     async def _receipt_of(self, version: _Version) -> dict[str, Any] | None:
         receipt = await self._node.record("eth_getTransactionReceipt", "0x" + version.hash.hex())
@@ -325,7 +330,7 @@ class Sender:
     async def _unblock(self, sending: _Sending) -> None:
         """Push aside what a program that ended has left in the pool before ours, for less than blocks take now."""
         owner = sending.call.key.address
-        for nonce in range(await self._used_nonces(owner), sending.nonce):
+        for nonce in range(await nonces.used(self._node, owner), sending.nonce):
             if nonce not in self._in_flight[owner]:  # those rise on their own
                 nothing = sending.call._replace(to=owner, data=b"", gas=_EMPTY_GAS)
                 with contextlib.suppress(NodeRefused):  # it pays more than we offer so far
