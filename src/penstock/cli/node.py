@@ -8,6 +8,7 @@ import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
 
@@ -55,7 +56,7 @@ def patient(seconds: float) -> session.Patience:
 
 
 class Told:
-    """Events on stderr: a line of words each, or of JSON for programs."""
+    """Events on stderr, each with the time (UTC): a line of words, or of JSON for programs."""
 
     def __init__(self, form: str) -> None:
         if form not in ("text", "json", "none"):
@@ -63,11 +64,14 @@ class Told:
         self.form = form
 
     def __call__(self, event: str, **facts: Any) -> None:
+        if self.form == "none":
+            return
+        at = datetime.now(UTC)
         if self.form == "json":
-            say(json.dumps({"event": event, **facts}))
-        elif self.form == "text":
+            say(json.dumps({"event": event, "time": at.isoformat(timespec="milliseconds"), **facts}))
+        else:
             words = " ".join(f"{name}={value}" for name, value in facts.items() if value not in ("", None))
-            say(printable(f"penstock: {event} {words}".rstrip()))
+            say(printable(f"{at:%H:%M:%S} penstock: {event} {words}".rstrip()))
 
 
 class Account(NamedTuple):
