@@ -2,25 +2,32 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import msgspec
 import pytest
 
-from penstock.core.channel import Lock, Withdrawal
+from penstock.core.channel import APART, ChannelParams, Close, Lock, Voucher, Withdrawal
 from penstock.core.errors import TransactionFailed, WrongLedger
-from penstock.core.identity import keccak
+from penstock.core.identity import Key, keccak
+from penstock.core.ports import Batch, Filing, SignedClose
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
-from penstock.ledgers.evm import Opening
+from penstock.ledgers.evm import EvmLedger, Opening
+from penstock.ledgers.fees import Fees
 
 from .world import (
     FOREVER,
     SUPPLIER,
     SUPPLIER_KEY,
     channel_of,
+    gate_before,
     ledger_of,
+    pay_ether,
     plain_channel,
     signed_close,
     signed_voucher,
+    until,
     voucher_key,
 )
 
@@ -115,3 +122,56 @@ async def test_nothing_is_sent_where_one_row_is_of_another_ledger(devnet: Manife
             await ledger.claim(SUPPLIER, rows[1])
         assert (await ledger.holdings(SUPPLIER.address)).ether == ether
         assert msgspec.structs.asdict(await ledger.claim_many(SUPPLIER, [])) == {"mined": [], "skipped": {}}
+
+
+@pytest.mark.parametrize("kind", ["close", "close two-way", "claim"])
+async def test_openers_that_make_their_rows_dear_after_the_estimate_let_nothing_fail(
+    devnet: Manifest, kind: str
+) -> None:
+    first = 12 + 8 * ["close", "close two-way", "claim"].index(kind)
+    openers = [dev_key(index) for index in range(first, first + 8)]
+    payee = Key(keccak(b"payee of " + kind.encode()))
+    async with gate_before(devnet) as (gate, url), ledger_of(devnet, url=url, fees=Fees(patience=0.2)) as ledger:
+        async with ledger_of(devnet) as theirs:
+            await pay_ether(theirs, dev_key(38), payee.address, 10**18)
+            made = [
+                msgspec.structs.replace(  # counters apart: the account's slot is free once all is withdrawn
+                    plain_channel(theirs, key, APART),
+                    partner=payee.address,
+                    partner_key=payee.address,
+                    two_way="two" in kind,
+                )
+                for key in openers
+            ]
+            for key, params in zip(openers, made, strict=True):
+                await theirs.deposit(key, Amount(3_000))
+                await theirs.open(key, params, Amount(1_000))
+            gate.withhold = lambda raw: True
+            sending = asyncio.create_task(_paid(ledger, payee, kind, list(zip(openers, made, strict=True))))
+            await until(lambda: len(gate.seen) > 0, "nothing is sent")
+            for key, params in zip(openers, made, strict=True):
+                await theirs.close(key, params, _received(payee, params) if params.two_way else None)
+                await theirs.withdraw(key, Amount(2_000))
+        gate.withhold = lambda raw: False
+        batch = await sending
+        states = {(await ledger.channel(params)).status for params in made}
+        assert states == ({"closing"} if kind == "claim" else {"settled"})
+        assert len(batch.skipped) == (8 if kind == "claim" else 0)
+
+
+async def _paid(ledger: EvmLedger, payee: Key, kind: str, made: list[tuple[Key, ChannelParams]]) -> Batch:
+    if kind == "claim":
+        return await ledger.claim_many(payee, [signed_voucher(key, params, 300) for key, params in made])
+    rows = []
+    for key, params in made:
+        close = Close(700, 300, FOREVER)
+        digest = close.digest(params)
+        rows.append(SignedClose(params, close, key.sign(digest), payee.sign(digest)))
+    return await ledger.close_many(payee, rows)
+
+
+def _received(payee: Key, params: ChannelParams) -> Filing:
+    """What the opener of a two-way channel can file: a voucher of its partner's, with a lock."""
+    lock = Lock(keccak(b"a root"), 1, 10)
+    voucher = Voucher.over(1, 0, (lock,))
+    return Filing(voucher, payee.sign(voucher.digest(params)), (lock,), ((0, b""),))
