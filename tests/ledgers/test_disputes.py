@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 import msgspec
@@ -14,6 +15,7 @@ from penstock.core.ports import Filed, Filing
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
+from penstock.ledgers.fees import Fees
 
 from .world import (
     PERIOD,
@@ -22,8 +24,10 @@ from .world import (
     channel_of,
     consent_to,
     filing,
+    gate_before,
     increase_time,
     ledger_of,
+    until,
     voucher_key,
 )
 
@@ -132,6 +136,27 @@ async def test_ticks_that_became_known_later_are_proven_and_the_others_left_out(
         with pytest.raises(TransactionFailed) as another:
             await ledger.prove(WATCHER, at.params, True, filing(at.opener, at.params, 1, 1_000, (7, 6)))
         assert another.value.reason == "channel: lock not in the voucher"
+
+
+async def test_somebody_who_is_quicker_with_a_proof_spoils_none_of_the_others(devnet: Manifest) -> None:
+    async with (
+        ledger_of(devnet) as theirs,
+        gate_before(devnet) as (gate, url),
+        ledger_of(devnet, url=url, fees=Fees(patience=0.2)) as ledger,
+    ):
+        at = await Dispute.over(theirs, dev_key(10))
+        await theirs.file(SUPPLIER, at.params, filing(at.opener, at.params, 1, 1_000, (0, 0, 0)))
+        for ours, quicker, count in (((3, 5, 6), (4, 0, 0), 1), ((5, 6, 7), (5, 6, 7), 0)):
+            gate.withhold = lambda raw: True
+            gate.seen.clear()
+            proving = asyncio.create_task(
+                ledger.prove(SUPPLIER, at.params, True, filing(at.opener, at.params, 1, 1_000, ours))
+            )
+            await until(lambda: len(gate.seen) > 0, "nothing is sent")
+            await theirs.prove(WATCHER, at.params, True, filing(at.opener, at.params, 1, 1_000, quicker))
+            gate.withhold = lambda raw: False
+            assert len(await proving) == count
+        assert (await at.filed()).amount == 1_000 + 100 * (5 + 6 + 7)
 
 
 async def test_ticks_of_a_lock_that_has_expired_keep_nothing_else_from_being_filed(devnet: Manifest) -> None:

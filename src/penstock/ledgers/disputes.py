@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from penstock.core.channel import ChannelParams, Release, compact
+from penstock.core.errors import TransactionFailed
 from penstock.core.identity import Key
 from penstock.core.ports import Filing, Mined
 from penstock.ledgers import forms
 from penstock.ledgers.contract import ChannelContract
 
-_PAST = {"channel: ticks already proven", "channel: lock expired"}  # what a proof may be without being wrong
+_PROVEN = "channel: ticks already proven"  # by all proofs of a transaction: somebody was quicker
+_PAST = {_PROVEN, "channel: lock expired"}  # what a proof may be without being wrong
 
 
 class Disputes(ChannelContract):
@@ -46,7 +48,7 @@ class Disputes(ChannelContract):
         first, *rest = forms.in_transactions([words for _, words in rows]) or [[]]
         mined = await self._send(key, "file", *_filing(params, filing), first, begin)
         for words in rest:
-            mined += await self._send(key, "prove", forms.params_words(params), key.address == params.partner, words)
+            mined += await self._prove(key, params, key.address == params.partner, words)
         return mined
 
     async def answer(
@@ -61,7 +63,8 @@ class Disputes(ChannelContract):
     async def prove(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[Mined]:
         """Prove ticks under the voucher that was filed, in as many transactions as they need.
 
-        Those that are proven already, or no longer can be, are left out: nothing may be sent at all.
+        A transaction of which nothing is new is left out, as are proofs that came too late: nothing may be sent at all.
+        Somebody who is quicker with some of them spoils none of the others.
 
         Raises:
             TransactionFailed: nothing is filed, or not this voucher.
@@ -70,11 +73,22 @@ class Disputes(ChannelContract):
         mined: list[Mined] = []
         async with self._pressing(params):
             for words in forms.in_transactions(await self._provable(key, params, partner, filing)):
-                mined += await self._send(key, "prove", forms.params_words(params), partner, words)
+                mined += await self._prove(key, params, partner, words)
         return mined
 
+    async def _prove(self, key: Key, params: ChannelParams, partner: bool, words: list[bytes]) -> list[Mined]:
+        try:
+            return await self._send(key, "prove", forms.params_words(params), partner, words)
+        except TransactionFailed as error:
+            if error.reason != _PROVEN:
+                raise
+            return []
+
     async def _provable(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[list[bytes]]:
-        """The proofs that the contract would take now: all of them, or each asked for alone."""
+        """The proofs that the contract would take now: all of them, or each asked for alone.
+
+        Among others the contract passes over what is proven already; only a transaction of nothing else is refused.
+        """
         where = forms.params_words(params)
         rows = [words for _, words in forms.proof_rows(filing)]
         parts = forms.in_transactions(rows)
