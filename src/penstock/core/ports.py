@@ -268,6 +268,10 @@ class Ledger(Protocol):
         """The lowest counter with which `opener` can still open a channel."""
         ...
 
+    def fresh_counter(self) -> int:
+        """A counter apart (the milliseconds now), for an opening that somebody sends some day: none is in its way."""
+        ...
+
     async def gas_price(self) -> int:
         """What a transaction that is sent now may pay for a unit of gas (wei)."""
         ...

@@ -90,4 +90,7 @@ class EvmLedger(Openings, Batches, Disputes):
         now. It spares the opening a slot.
         """
         balance, lowest = await self._read("account", to_hex(opener))
-        return int(lowest) if balance else APART + time.time_ns() // 10**6
+        return int(lowest) if balance else self.fresh_counter()
+
+    def fresh_counter(self) -> int:
+        return APART + time.time_ns() // 10**6
