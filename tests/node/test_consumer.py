@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager
 from functools import partial
@@ -10,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from penstock.core.channel import ChannelParams
 from penstock.core.errors import (
     BadMessage,
     BadSignature,
@@ -17,9 +19,11 @@ from penstock.core.errors import (
     JournalError,
     LinkLost,
     OutOfFunds,
+    OutOfGas,
     PeerRefused,
     PenstockError,
 )
+from penstock.core.identity import Key, to_hex
 from penstock.core.messages import (
     Accepted,
     AskClose,
@@ -42,6 +46,10 @@ from penstock.core.session import Role, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Instant, Quantity
 from penstock.node import book, clock, ending, talk
+from penstock.node.book import ChannelRow
+from penstock.node.purse import Purse
+from penstock.node.tasks import durable
+from penstock.rails.stream import NAME, decode_offer
 
 from .liar import Liar, lying
 from .world import LIMIT, PRICE, SHORT, SPEED, Car, Street, Thief, until
@@ -480,3 +488,51 @@ async def test_a_purchase_that_is_cancelled_leaves_nothing_running(open_street: 
                 with pytest.raises(asyncio.CancelledError):
                     await buying
             await until(lambda: it.supplier.shell is None and not it.supplier.visits)
+
+
+# ---- the purse
+
+
+async def opened_for(it: Street, car: Car, deposit: int) -> ChannelParams:
+    """A channel that the car has authorized and somebody else has opened."""
+    details = decode_offer(it.supplier.offer().offer.rails[NAME])
+    counter = it.ledger.fresh_counter()
+    here = car.key.address
+    params = ChannelParams(details.domain, here, details.payee, here, details.payee_key, 3_600, False, counter)
+    await durable(car.journal, ChannelRow(params, Role.CONSUMER, Amount(0)).rows())
+    signed = await it.ledger.authorize(car.key, params, Amount(deposit), Amount(0), 2**40)
+    await it.ledger.open_authorized(it.fresh_key(), params, signed)
+    return params
+
+
+async def test_a_channel_that_somebody_opened_for_us_is_used_before_another_is_added_to(open_street: Open) -> None:
+    async with open_street(serves=False) as it, it.car() as car:
+        details = decode_offer(it.supplier.offer().offer.rails[NAME])
+        purse = Purse(car.key, car.journal, car._ledger, car.told)
+        small = await purse.channel(details, 1_000, 1_000, 3_600)
+        params = await opened_for(it, car, 50_000)
+        found = await purse.channel(details, 20_000, 20_000, 3_600)
+        assert (found.params, found.deposit) == (params, 50_000)
+        assert (await purse.channel(details, 500, 0, 3_600)).deposit >= 500
+        assert car.told.of("adding") == []
+        raised = await purse.channel(details, 60_000, 0, 3_600)  # now none has enough
+        assert raised.params in (small.params, params)
+        assert (await it.ledger.channel(raised.params)).opener_deposit == raised.deposit == 60_000
+
+
+async def test_an_addition_that_cannot_be_paid_for_changes_nothing_and_says_how_to_do_without_ether(
+    open_street: Open,
+) -> None:
+    poor = Key(os.urandom(32))
+    async with open_street(serves=False) as it, it.car(key=poor) as car:
+        data = it.ledger._token.interface.encode("transfer", to_hex(poor.address), 100_000)
+        await it.ledger._sender.send(it.fresh_key(), it.ledger.domain.token, data, "transfer")
+        details = decode_offer(it.supplier.offer().offer.rails[NAME])
+        purse = Purse(poor, car.journal, car._ledger, car.told)
+        params = await opened_for(it, car, 10_000)
+        row = await purse.channel(details, 5_000, 0, 3_600)
+        with pytest.raises(OutOfGas) as raised:
+            await purse.channel(details, 20_000, 0, 3_600)
+        assert "penstock channel authorize" in raised.value.advice
+        assert book.channel_of(car.journal, params.id) == row
+        assert row.deposit == 10_000

@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from penstock.core.channel import Domain
+from penstock.core.channel import Domain, Voucher
 from penstock.core.codec import encode
 from penstock.core.errors import UsageError
-from penstock.core.identity import Key
-from penstock.core.ports import Ledger
+from penstock.core.identity import Address, Key, to_hex
+from penstock.core.ports import Filing, Ledger
 from penstock.core.watcher import Evidence
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, handover
@@ -96,6 +96,69 @@ async def test_a_watcher_that_starts_again_does_not_file_again(open_street: Open
         await running
         assert told.of("channel closing")[-1]["at_risk"] == 0
         assert (watch.left, told.of("filed")) == (1, []), "the ledger has it already"
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("strange", ["no contract", "another code"])
+async def test_one_clients_channel_harms_no_other(
+    open_street: OpenStreet, strange: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A contract of a client's own making is not fed with our ether, and the others are answered."""
+    async with open_street() as it:
+        car, shown = await sold(it)
+        it.site.lookout.forget(shown.params.id)
+        await it.ledger.close(car, shown.params, None)
+        domain = msgspec.structs.replace(shown.params.domain, contract=Address(b"\x66" * 20))
+        params = msgspec.structs.replace(shown.params, domain=domain)
+        theirs = msgspec.structs.replace(shown, params=params)
+
+        async def connect(wanted: Domain) -> Ledger:
+            if wanted == domain and strange == "no contract":
+                return await EvmLedger.connect(it.manifest.url, wanted.contract)
+            ledger = await EvmLedger.connect(it.manifest.url, shown.params.domain.contract)
+            if wanted == domain:
+                monkeypatch.setattr(ledger, "genuine", _no)
+            return ledger
+
+        told = Told()
+        watch = Watch(it.fresh_key(), lambda: {params.id: theirs, shown.params.id: shown}, connect, told)
+        asked = asyncio.Event()
+        running = asyncio.create_task(watch.run(asked, 0.05))
+        await until(lambda: told.of("filed"), "nothing was filed")
+        asked.set()
+        await running
+        assert [one["contract"] for one in told.of("CANNOT WATCH")] == [to_hex(domain.contract)]
+
+
+async def _no() -> bool:
+    return False
+
+
+@pytest.mark.asyncio
+async def test_an_older_file_takes_nothing_from_a_newer(open_street: OpenStreet) -> None:
+    async with open_street() as it:
+        car, shown = await sold(it)
+        it.site.lookout.forget(shown.params.id)
+        voucher = Voucher.over(shown.filing.voucher.nonce - 1, 1)
+        filing = Filing(voucher, car.sign(voucher.digest(shown.params)))
+        older = msgspec.structs.replace(shown, filing=filing)
+        older = msgspec.structs.replace(older, consent=it.key.sign(older.answer.digest(shown.params)))
+        files = [shown, older]
+
+        async def connect(domain: Domain) -> Ledger:
+            return await EvmLedger.connect(it.manifest.url, domain.contract)
+
+        told, asked = Told(), asyncio.Event()
+        watch = Watch(
+            it.fresh_key(), lambda: {shown.params.id: files.pop(0) if len(files) > 1 else files[0]}, connect, told
+        )
+        running = asyncio.create_task(watch.run(asked, 0.05))
+        await until(lambda: len(files) == 1, "it reads no more")
+        await it.ledger.close(car, shown.params, None)
+        await until(lambda: told.of("filed"), "nothing was filed")
+        asked.set()
+        await running
+        assert told.of("filed")[0]["worth"] == shown.filing.voucher.amount
 
 
 @pytest.mark.asyncio

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import msgspec
 
 from penstock.core.channel import ChannelParams, Close
-from penstock.core.errors import BadTerms, LedgerError, WrongLedger
+from penstock.core.errors import BadTerms, LedgerError, LedgerUnreachable, OutOfGas, PenstockError, WrongLedger
 from penstock.core.identity import Key
 from penstock.core.messages import AskClose
 from penstock.core.ports import ChannelState, Journal, Ledger
@@ -45,24 +46,34 @@ class Purse:
                 f"the supplier may hold our deposit for {details.min_period} s, {period} s are allowed",
                 "look for another supplier",
             )
+        fitting = self._fitting(details)
+        for row, spent in fitting:
+            if row.deposit and row.deposit - spent >= need:
+                return row
+        known: list[tuple[ChannelRow, int]] = []
+        for row, spent in fitting:
+            if (found := await self._looked_up(row)) is not None:
+                if found.deposit - spent >= need:
+                    return found
+                known.append((found, spent))
+        if known:
+            row, spent = known[0]
+            return await self._raised(row, spent + need)
+        return await self._fresh(details, Amount(max(need, deposit)), period)
+
+    def _fitting(self, details: StreamOffer) -> list[tuple[ChannelRow, int]]:
+        """Our channels that could pay the payee of `details`, each with what was promised in it."""
+        wanted = (details.domain, details.payee, details.payee_key)
+        found = []
         for row in book.channels(self._journal):
             params, paid = row.params, book.paid_of(self._journal, row.params.id)
             if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks):
                 continue
-            if (params.domain, params.partner, params.partner_key) != (
-                details.domain,
-                details.payee,
-                details.payee_key,
-            ):
+            if (params.domain, params.partner, params.partner_key) != wanted:
                 continue
-            if params.opener_key != self._key.address or params.period < details.min_period:
-                continue
-            spent = paid.note.voucher.amount if paid else 0
-            if row.deposit and row.deposit - spent >= need:
-                return row
-            if (found := await self._raised(row, spent + need)) is not None:
-                return found
-        return await self._fresh(details, Amount(max(need, deposit)), period)
+            if params.opener_key == self._key.address and params.period >= details.min_period:
+                found.append((row, paid.note.voucher.amount if paid else 0))
+        return found
 
     async def retire(self, row: ChannelRow) -> bool:
         """Whether the ledger says that the channel is closing or closed; it is used no more then."""
@@ -108,32 +119,45 @@ class Purse:
         row = ChannelRow(params, Role.CONSUMER, Amount(0))
         await durable(self._journal, row.rows())
         self._tell("opening", channel=book.name_of(row), deposit=deposit)
-        mined = await ledger.open(self._key, params, deposit)
+        with _naming_authorize():
+            mined = await ledger.open(self._key, params, deposit)
         await self._deep_enough(ledger, params, deposit)
         row = msgspec.structs.replace(row, deposit=deposit, mined=tuple(mined))
         await durable(self._journal, row.rows())
         self._tell("opened", channel=book.name_of(row), gas=sum(one.gas for one in mined))
         return row
 
-    async def _raised(self, row: ChannelRow, deposit: int) -> ChannelRow | None:
-        """The channel with at least `deposit` in it; None where the ledger does not have it open.
+    async def _looked_up(self, row: ChannelRow) -> ChannelRow | None:
+        """The channel with the deposit that the ledger has; None where it is not open there.
 
-        Its deposit is not known while we add to it, nor where a crash came before its opening was seen mined.
+        Ours is behind after an opening that somebody else sent, and where a crash came before one was seen mined.
         """
-        ledger = await self._ledger()
-        state = await ledger.channel(row.params)
+        state = await (await self._ledger()).channel(row.params)
         if state.status != "open":
             await self._retired(row, state)
             return None
-        mined = row.mined
-        if state.opener_deposit < deposit:
-            await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
-            missing = Amount(deposit - state.opener_deposit)
-            self._tell("adding", channel=book.name_of(row), amount=missing)
-            mined = (*mined, *await ledger.add(self._key, row.params, missing))
-            await self._deep_enough(ledger, row.params, deposit)
-        held = Amount(max(deposit, state.opener_deposit))
-        row = msgspec.structs.replace(row, deposit=held, mined=mined)
+        if row.deposit != state.opener_deposit:
+            row = msgspec.structs.replace(row, deposit=state.opener_deposit)
+            await durable(self._journal, row.rows())
+        return row
+
+    async def _raised(self, row: ChannelRow, deposit: int) -> ChannelRow:
+        """An open channel with `deposit` in it. What it has is not known while we add to it, nor where the ledger does
+        not say whether we did; after any other failure it is what it was."""
+        ledger = await self._ledger()
+        await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
+        missing = Amount(deposit - row.deposit)
+        self._tell("adding", channel=book.name_of(row), amount=missing)
+        try:
+            with _naming_authorize():
+                mined = await ledger.add(self._key, row.params, missing)
+        except LedgerUnreachable:
+            raise
+        except PenstockError:
+            await durable(self._journal, row.rows())
+            raise
+        await self._deep_enough(ledger, row.params, deposit)
+        row = msgspec.structs.replace(row, deposit=Amount(deposit), mined=(*row.mined, *mined))
         await durable(self._journal, row.rows())
         return row
 
@@ -152,3 +176,13 @@ class Purse:
                 return
             self._tell("waiting for confirmations", channel="0x" + params.id.hex())
             await asyncio.sleep(1)
+
+
+@contextmanager
+def _naming_authorize() -> Iterator[None]:
+    """Who has no ether for an opening learns how to do without."""
+    try:
+        yield
+    except OutOfGas as error:
+        advice = f"{error.advice}, or open a channel without any: penstock channel authorize"
+        raise OutOfGas(str(error), advice, error.account, error.has, error.needs, error.by) from error

@@ -48,10 +48,14 @@ class Watch:
         Raises:
             UsageError: the key may not answer for a channel.
         """
+        fresh = False
         try:
             while not asked.is_set():
-                self._take()
+                fresh = self._take() or fresh
                 await self._add()
+                if fresh and self._lookouts:
+                    self._say()
+                    fresh = False
                 for lookout, _ in list(self._lookouts.values()):
                     await lookout.look()
                 if once and not self._pending():
@@ -63,18 +67,22 @@ class Watch:
                 await lookout.close()
                 await ledger.disconnect()
 
-    def _take(self) -> None:
-        """Look at what can be shown; nothing takes the place of something better."""
-        fresh = 0
+    def _take(self) -> bool:
+        """Look at what can be shown; nothing takes the place of something better. Returns whether there is news."""
+        fresh = False
         for channel, evidence in self._read().items():
             known = self._shown.get(channel)
             if known is None or evidence.rank > known.rank:
                 self._shown[channel] = evidence
-                fresh += 1
-        if fresh:
-            live = [one for channel, one in self._shown.items() if channel not in self._over]
-            total = sum(worth(one.filing) for one in live)
-            self._tell("watching", channels=len(live), worth=total, account=to_hex(self._key.address))
+                fresh = True
+        return fresh
+
+    def _say(self) -> None:
+        """Tell what is watched now."""
+        live = [one for one in self._shown.values() if one.params.domain in self._lookouts]
+        live = [one for one in live if one.params.id not in self._over]
+        total = sum(worth(one.filing) for one in live)
+        self._tell("watching", channels=len(live), worth=total, account=to_hex(self._key.address))
 
     def _pending(self) -> int:
         """How many channels can still be answered for."""
