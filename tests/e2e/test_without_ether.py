@@ -61,7 +61,7 @@ def test_a_payer_without_ether_opens_for_a_fee_in_the_token_and_buys(poor: World
     sent = poor.command("pole", "channel", "open", str(file), *sender(poor), "--json")  # here the pole earns the fee
     assert sent.returncode == 0, sent.stderr
     again = poor.command("pole", "channel", "open", str(file), *sender(poor))
-    assert (again.returncode, "Traceback" in again.stderr) == (1, False)
+    assert (again.returncode, "is open already" in again.stderr) == (1, True)
     assert holdings(poor, pole).balance == before.balance + FEE
 
     selling = poor.pole(speed=None)
@@ -79,6 +79,33 @@ def test_a_file_that_is_no_signed_opening_is_refused_in_one_line(poor: World, tm
         file.write_bytes(rubbish)
         done = poor.command("pole", "channel", "open", str(file), *sender(poor))
         assert (done.returncode, len(done.stderr.splitlines())) == (2, 1)
+
+
+def test_a_file_that_is_there_is_kept_and_a_missing_fee_is_hinted_at(poor: World, tmp_path: Path) -> None:
+    file = tmp_path / "opening.json"
+    arguments = ["channel", "authorize", to_hex(poor.keys["pole"].address), str(file), "--deposit", "1"]
+    done = poor.command("car", *arguments, *poor.common("car"))
+    assert "no reason to send it" in done.stdout, done.stderr
+    kept = file.read_bytes()
+    again = poor.command("car", *arguments, *poor.common("car"))
+    assert (again.returncode, file.read_bytes()) == (2, kept)
+    listed = json.loads(poor.command("car", "channel", "list", "--url", poor.manifest["url"], "--json").stdout)
+    assert [one["status"] for one in listed["channels"]] == ["waiting to be opened"]
+
+    signed = json.loads(kept)
+    signed["authorization"]["signature"] = "AQID"
+    file.write_text(json.dumps(signed))
+    done = poor.command("pole", "channel", "open", str(file), *sender(poor))
+    assert (done.returncode, "65 bytes" in done.stderr) == (2, True)
+    file.write_bytes(kept)
+    done = poor.command(
+        "pole", "channel", "open", str(file), *sender(poor), "--contract", poor.manifest["contracts"]["CryptoEuro"]
+    )
+    assert (done.returncode, "is configured" in done.stderr) == (1, True)
+    done = poor.command("pole", "channel", "open", str(file), *sender(poor))
+    assert done.returncode == 0, done.stderr
+    listed = json.loads(poor.command("car", "channel", "list", "--url", poor.manifest["url"], "--json").stdout)
+    assert [(one["status"], one["deposit"]) for one in listed["channels"]] == [("open", 1_000_000)]
 
 
 def sender(world: World) -> list[str]:

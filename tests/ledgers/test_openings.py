@@ -39,6 +39,23 @@ async def test_an_authorization_that_travelled_as_json_funds_and_opens_and_pays_
         assert twice.value.reason == "token: authorization used"
 
 
+async def test_two_openings_that_one_payer_signed_can_both_be_sent_whatever_it_has_in_the_contract(
+    devnet: Manifest,
+) -> None:
+    opener = dev_key(34)
+    async with ledger_of(devnet) as ledger:
+        await ledger.deposit(opener, Amount(1))
+        made = []
+        for partner in (SENDER.address, dev_key(35).address):
+            params = msgspec.structs.replace(
+                plain_channel(ledger, opener, ledger.fresh_counter()), partner=partner, partner_key=partner
+            )
+            made.append((params, await ledger.authorize(opener, params, Amount(5), Amount(1), FOREVER)))
+        for params, signed in reversed(made):
+            await ledger.open_authorized(SENDER, params, signed)
+            assert (await ledger.channel(params)).status == "open"
+
+
 async def test_an_authorization_opens_no_other_channel_and_for_no_other_sum(devnet: Manifest) -> None:
     opener = dev_key(1)
     async with ledger_of(devnet) as ledger:

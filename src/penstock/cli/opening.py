@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import IO, TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from penstock.cli.node import ChainId, ConfigFile, Contract, KeyName, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.core.errors import OutOfRange, TransactionFailed, UsageError, WrongLedger
 
 if TYPE_CHECKING:
-    from penstock.core.ports import SignedOpen
+    from penstock.cli.config import LedgerSection
+    from penstock.core.channel import ChannelParams, Domain
+    from penstock.core.identity import Address
+    from penstock.core.ports import Ledger, SignedOpen, TokenFacts
+    from penstock.core.units import Amount
 
 MAX_FILE = 16_384  # bytes
+SIGNATURE = 65  # bytes
 PERIOD = 3_600  # seconds
 
 
@@ -45,11 +53,10 @@ def authorize(
     Example:
         penstock channel authorize 0xf1cC... opening.json --deposit 5 --fee 0.10 --key car --url http://127.0.0.1:8545
     """
-    from penstock.cli.money import shown, sum_of
+    from penstock.cli.money import shown
     from penstock.cli.node import journal_open, ledger_at, open_key, run, settings
     from penstock.core.channel import ChannelParams
-    from penstock.core.errors import UsageError
-    from penstock.core.identity import parse_address
+    from penstock.core.codec import encode
     from penstock.core.ports import SignedOpen
     from penstock.core.session import Role
     from penstock.core.units import Amount
@@ -57,31 +64,37 @@ def authorize(
     from penstock.node.book import ChannelRow
     from penstock.node.tasks import durable
 
-    payee = parse_address(supplier)
-    if not 0 < hours <= 24 * 365:
-        raise UsageError(f"--hours {hours} is outside 0..8760", "1 hour suits most")
+    payee = _payee(supplier)
+    if not 1 / 60 <= hours <= 24 * 365:
+        raise UsageError(f"--hours {hours:g} is not between a minute and 8760 hours", "1 hour suits most")
     read = settings(config, url, contract, chain_id, key, passphrase_file)
 
     async def work(_asked: asyncio.Event) -> tuple[dict[str, Any], list[str]]:
         async with journal_open() as journal:
             signer = open_key(read.key)
             async with ledger_at(read.ledger) as (ledger, token):
-                placed, paid = sum_of(deposit, token, "--deposit"), sum_of(fee, token, "--fee") if fee else Amount(0)
-                counter = await ledger.next_counter(signer.address)
-                params = ChannelParams(
-                    ledger.domain, signer.address, payee, signer.address, payee, period, False, counter
+                placed, paid = _sum(deposit, token, "--deposit"), _sum(fee, token, "--fee") if fee else Amount(0)
+                if placed == 0:
+                    raise UsageError("--deposit is 0", "a channel without a deposit pays for nothing")
+                counter = ledger.fresh_counter()
+                params = _checked(
+                    ChannelParams(ledger.domain, signer.address, payee, signer.address, payee, period, False, counter)
                 )
-                params.check()
+                await _has(ledger, token, signer.address, placed + paid)
                 until = await ledger.now() + int(hours * 3_600)
-                signed = SignedOpen(params, await ledger.authorize(signer, params, placed, paid, until))
-                row = ChannelRow(params, Role.CONSUMER, Amount(0))
-                await durable(journal, row.rows())  # before anybody can send it
-                _write(file, signed)
+                with _new(file) as stream:
+                    signed = SignedOpen(params, await ledger.authorize(signer, params, placed, paid, until))
+                    row = ChannelRow(params, Role.CONSUMER, Amount(0))
+                    await durable(journal, row.rows())  # before anybody can send it
+                    stream.write(encode(signed) + b"\n")
         channel = book.name_of(row)
-        return {"channel": channel, "file": str(file), "deposit": placed, "fee": paid, "until": until}, [
+        lines = [
             f"channel {channel[:18]}... with {shown(placed, token)} opens when somebody sends {file}, "
             f"for {shown(paid, token)}"
         ]
+        if not paid:
+            lines.append("without --fee a stranger has no reason to send it")
+        return {"channel": channel, "file": str(file), "deposit": placed, "fee": paid, "until": until}, lines
 
     document, lines = run(work)
     answer(document, lines, as_json=as_json)
@@ -91,6 +104,8 @@ def open_(
     file: Annotated[Path, typer.Argument(help="What `channel authorize` wrote.", show_default=False)],
     config: ConfigFile = None,
     url: Url = None,
+    contract: Contract = None,
+    chain_id: ChainId = None,
     key: KeyName = None,
     passphrase_file: PassphraseFile = None,
     as_json: AsJson = False,
@@ -98,7 +113,8 @@ def open_(
     """Send somebody's signed opening, and earn its fee.
 
     The key pays the gas; the fee comes into its balance in the channel contract. An opening that would fail is refused
-    before anything is paid.
+    before anything is paid, and so is one in a contract whose code is not this version's, or in another one than is
+    configured.
 
     \b
     Example:
@@ -111,39 +127,142 @@ def open_(
     from penstock.core.identity import to_hex
 
     signed = _read(file)
-    read = settings(config, url, None, None, key, passphrase_file)
+    read = settings(config, url, contract, chain_id, key, passphrase_file)
     domain = signed.params.domain
+    _same(read.ledger, domain)
     section = msgspec.structs.replace(read.ledger, contract=to_hex(domain.contract), chain_id=domain.chain_id)
 
     async def work(_asked: asyncio.Event) -> tuple[dict[str, Any], list[str]]:
         signer = open_key(read.key)
         async with ledger_at(section) as (ledger, token):
+            genuine = await ledger.genuine()
+            if not genuine and read.ledger.contract is None:
+                raise WrongLedger(
+                    f"the contract at {to_hex(domain.contract)} is not this version's and may pay no fee",
+                    "send it only if you know the contract: give --contract",
+                )
+            await _sendable(ledger, signed)
             mined = await ledger.open_authorized(signer, signed.params, signed.authorization)
         gas = sum(one.gas for one in mined)
-        fee = signed.authorization.fee
         channel = to_hex(signed.params.id)
+        fee = signed.authorization.fee if genuine else None  # what another contract pays is its own affair
+        earned = (
+            "the contract is not this version's; look whether it paid" if fee is None else f"{shown(fee, token)} for us"
+        )
         return (
             {"channel": channel, "fee": fee, "gas": gas, "hash": to_hex(mined[-1].hash)},
-            [f"channel {channel[:18]}... is open: {gas:,} gas, and {shown(fee, token)} for us"],
+            [f"channel {channel[:18]}... is open: {gas:,} gas, and {earned}"],
         )
 
     document, lines = run(work)
     answer(document, lines, as_json=as_json)
 
 
-def _write(file: Path, signed: SignedOpen) -> None:
-    from penstock.core.codec import encode
-    from penstock.core.errors import UsageError
+def _payee(text: str) -> Address:
+    from penstock.core.identity import parse_address
 
     try:
-        file.write_bytes(encode(signed) + b"\n")
+        return parse_address(text)
+    except OutOfRange as error:
+        raise UsageError(f"the supplier: {error}", "its operator finds it with `penstock key list`") from None
+
+
+def _checked(params: ChannelParams) -> ChannelParams:
+    """Channel parameters that the contract takes, or what is wrong with the flags."""
+    if params.partner == params.opener:
+        raise UsageError("the supplier is ourselves", "give the supplier's address, or sign with another --key")
+    try:
+        params.check()
+    except OutOfRange as error:
+        raise UsageError(f"no such channel: {error}", "check the supplier's address and --period") from None
+    return params
+
+
+def _sum(text: str, token: TokenFacts, flag: str) -> Amount:
+    """Token units from a flag in whole tokens."""
+    from penstock.core.units import parse_decimal
+
+    try:
+        return parse_decimal(text, token.decimals, flag)
+    except OutOfRange as error:
+        problem = f"{flag} {text[:40]} is negative" if text.strip().startswith("-") else str(error)
+        raise UsageError(problem, f"a {token.symbol} has {token.decimals} decimals; write 0.40") from None
+
+
+async def _has(ledger: Ledger, token: TokenFacts, owner: Address, needed: int) -> None:
+    from penstock.cli.money import shown
+    from penstock.core.errors import OutOfFunds
+    from penstock.core.identity import to_hex
+
+    wallet = (await ledger.holdings(owner)).wallet
+    if wallet < needed:
+        raise OutOfFunds(
+            f"{to_hex(owner)} has {shown(wallet, token)} in its wallet, {shown(needed, token)} are needed",
+            "send it tokens, or deposit less",
+        )
+
+
+def _same(section: LedgerSection, domain: Domain) -> None:
+    """Pass where a file's contract and chain are the configured ones, if any are."""
+    from penstock.core.identity import to_hex
+
+    if section.contract is not None and _contract(section.contract) != domain.contract:
+        raise WrongLedger(
+            f"the file is for the contract {to_hex(domain.contract)}, {section.contract} is configured",
+            "send it only if you know that contract: give it as --contract",
+        )
+    if section.chain_id is not None and section.chain_id != domain.chain_id:
+        raise WrongLedger(
+            f"the file is for chain {domain.chain_id}, {section.chain_id} is configured", "check --chain-id and --url"
+        )
+
+
+def _contract(text: str) -> Address:
+    from penstock.core.identity import parse_address
+
+    try:
+        return parse_address(text)
+    except OutOfRange as error:
+        raise UsageError(f"--contract: {error}", "check the configuration") from None
+
+
+async def _sendable(ledger: Ledger, signed: SignedOpen) -> None:
+    """Pass where the channel can still be opened by this file."""
+    from penstock.cli.standing import utc
+    from penstock.core.identity import to_hex
+
+    channel, until = to_hex(signed.params.id)[:18], signed.authorization.valid_before
+    status = (await ledger.channel(signed.params)).status
+    if status != "absent":
+        standing = "is open already" if status == "open" else f"is {status}"
+        raise TransactionFailed(f"channel {channel}... {standing}", "nothing was sent")
+    if await ledger.now() >= until:
+        since = f"since {utc(until)}" if 0 < until < 2**37 else "long since"
+        raise TransactionFailed(f"the signed opening has expired {since}", "ask its signer to authorize again")
+
+
+@contextmanager
+def _new(file: Path) -> Iterator[IO[bytes]]:
+    """A file that was not there before, and is not there after an error."""
+    try:
+        stream = file.open("xb")
+    except FileExistsError:
+        raise UsageError(f"{file} is there already", "choose another name: it may hold a signed opening") from None
     except OSError as error:
         raise UsageError(f"cannot write {file}: {error.strerror}", "choose another name") from None
+    try:
+        with stream:
+            yield stream
+    except BaseException as error:
+        file.unlink(missing_ok=True)
+        if isinstance(error, OSError):
+            raise UsageError(f"cannot write {file}: {error.strerror}", "choose another name") from None
+        raise
 
 
 def _read(file: Path) -> SignedOpen:
     from penstock.core.codec import decode_part
-    from penstock.core.errors import BadMessage, OutOfRange, UsageError
+    from penstock.core.errors import BadMessage
     from penstock.core.ports import SignedOpen
 
     try:
@@ -154,4 +273,6 @@ def _read(file: Path) -> SignedOpen:
         raise UsageError(f"cannot read {file}: {error.strerror}", "check its name") from None
     except (BadMessage, OutOfRange) as error:
         raise UsageError(f"{file} holds no signed opening: {error}", "ask for it again") from None
+    if len(signed.authorization.signature) != SIGNATURE:
+        raise UsageError(f"{file} holds no signed opening: its signature has not 65 bytes", "ask for it again")
     return signed

@@ -129,12 +129,17 @@ def _seen(journal: SqliteJournal, row: ChannelRow, seen: Seen) -> dict[str, Any]
     from penstock.node import book
 
     state, filed, _ = seen
-    status = state.status if state.status in ("closing", "settled") else None
-    return {
+    found: dict[str, Any] = {
         "at_risk": at_risk(book.filing_of(journal, row), state, filed),
         "until": state.closes_at or None,
-        **({"status": status} if status else {}),
     }
+    if state.status in ("closing", "settled"):
+        found["status"] = state.status
+    elif not row.over and not row.deposit:  # an opening that we have not seen ourselves
+        found["status"] = "open" if state.status == "open" else "waiting to be opened"
+    if state.status in ("open", "closing"):
+        found["deposit"] = state.opener_deposit
+    return found
 
 
 def _risk(document: dict[str, Any]) -> str:
