@@ -117,7 +117,7 @@ def test_what_is_at_risk_is_shown_and_until_when(streamed: World) -> None:
 
     at_peace = listed(*node)
     assert (at_peace["at_risk"], at_peace["until"], at_peace["status"]) == (owed, None, "open")
-    assert "at risk 200,000 from 3,600 s after a close" in streamed.command("pole", "channel", "list").stdout
+    assert "200,000 to be claimed within 3,600 s of a close" in streamed.command("pole", "channel", "list").stdout
     name = at_peace["channel"]
     closing = json.loads(streamed.command("car", "channel", "close", name, *streamed.common("car"), "--json").stdout)
     in_danger = listed(*node)
@@ -129,6 +129,7 @@ def test_what_is_at_risk_is_shown_and_until_when(streamed: World) -> None:
     deaf = streamed.command("pole", "channel", "list", "--url", "http://127.0.0.1:1")
     assert (deaf.returncode, "the journal alone speaks" in deaf.stderr) == (0, True)
     asyncio.run(pass_time(streamed, closing["closes_at"]))
+    assert "200,000 LOST, it seems" in streamed.command("pole", "channel", "list", *node).stdout
     settled = json.loads(streamed.command("car", "channel", "settle", name, *streamed.common("car"), "--json").stdout)
     assert settled["status"] in ("settled", "absent")
     assert listed(*node)["at_risk"] == 0

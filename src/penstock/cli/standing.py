@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from penstock.node.book import ChannelRow
     from penstock.storage.sqlite import SqliteJournal
 
-    Seen = tuple[ChannelState, Filed, TokenFacts]
+    Seen = tuple[ChannelState, Filed, TokenFacts, int]  # the last is the ledger's time, in seconds
 
 Name = Annotated[str, typer.Argument(help="The channel's id, or how it begins.", show_default=False)]
 
@@ -86,7 +86,7 @@ def show(
     section = settings(config, url, contract, None, None, None).ledger
     if section.url:
         (seen,) = _ask(section, [row])
-        state, _, token = seen
+        state, _, token, _ = seen
         document |= _seen(journal, row, seen)
         document |= {
             "symbol": token.symbol,
@@ -114,10 +114,11 @@ def _ask(section: LedgerSection, rows: list[ChannelRow]) -> list[Seen]:
         for domain in {row.params.domain for row in rows}:
             own = [row for row in rows if row.params.domain == domain]
             async with ledger_at(own_contract(anywhere, own[0])) as (ledger, token):
+                now = await ledger.now()
                 for row in own:
                     state = await ledger.channel(row.params)
                     filed = await ledger.filed(row.params, row.role is Role.SUPPLIER)
-                    found[row.params.id] = state, filed, token
+                    found[row.params.id] = state, filed, token, now
         return [found[row.params.id] for row in rows]
 
     return run(ask)
@@ -128,10 +129,11 @@ def _seen(journal: SqliteJournal, row: ChannelRow, seen: Seen) -> dict[str, Any]
     from penstock.core.watcher import at_risk
     from penstock.node import book
 
-    state, filed, _ = seen
+    state, filed, _, now = seen
     found: dict[str, Any] = {
         "at_risk": at_risk(book.filing_of(journal, row), state, filed),
         "until": state.closes_at or None,
+        "over": 0 < state.closes_at <= now,
     }
     if state.status in ("closing", "settled"):
         found["status"] = state.status
@@ -144,11 +146,15 @@ def _seen(journal: SqliteJournal, row: ChannelRow, seen: Seen) -> dict[str, Any]
 
 def _risk(document: dict[str, Any]) -> str:
     """What is at risk and until when, as people read it."""
+    if document["lost"]:
+        return f"  LOST {document['lost']:,}: nobody answered in time"
     if not document["at_risk"]:
         return ""
+    if document["over"]:
+        return f"  {document['at_risk']:,} LOST, it seems: the challenge was over at {utc(document['until'])}"
     if document["until"]:
         return f"  AT RISK {document['at_risk']:,} until {utc(document['until'])}: file, or start `penstock watch`"
-    return f"  at risk {document['at_risk']:,} from {document['period_s']:,} s after a close"
+    return f"  {document['at_risk']:,} to be claimed within {document['period_s']:,} s of a close"
 
 
 def _document(journal: SqliteJournal, row: ChannelRow) -> dict[str, Any]:
@@ -181,6 +187,8 @@ def _document(journal: SqliteJournal, row: ChannelRow) -> dict[str, Any]:
         "status": status,
         "at_risk": held if status != "settled" else 0,
         "until": None,
+        "over": False,
+        "lost": row.lost,
         "period_s": row.params.period,
     }
 
