@@ -7,7 +7,7 @@ NOT_ON_ANVIL := $(wildcard tests/ledgers/test_devnet_*.py) tests/ledgers/test_ar
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration lint bench gas diagrams lock clean
+.PHONY: help demo test integration verify lint bench gas diagrams lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -20,6 +20,9 @@ test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branc
 
 integration: $(VENV)/dev $(VENV)/anvil/ready ## the contracts and their ledger on anvil, a real node: reorgs, restarts, the same gas
 	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
+
+verify: $(VENV)/dev $(VENV)/verify/ready ## prove what proofs say about the contract, and that seeded faults break them
+	@$(BIN)/python -m tests.verification.prove --halmos $(VENV)/verify/bin/halmos
 
 lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/ruff check .
@@ -40,6 +43,7 @@ lock: $(VENV)/dev ## renew the locked requirements, with hashes
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/run.in -o requirements/run.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/dev.in -o requirements/dev.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/verify.in -o requirements/verify.lock
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist src/penstock/contracts/artifacts
@@ -60,6 +64,12 @@ $(VENV)/run: requirements/run.lock $(BUILD) | $(BIN)/python
 
 $(VENV)/dev: requirements/dev.lock $(VENV)/run
 	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/dev.lock
+	@touch $@
+
+# In an environment of its own: its licence (AGPL) and its requirements are not the project's.
+$(VENV)/verify/ready: requirements/verify.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/verify
+	@$(VENV)/verify/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/verify.lock
 	@touch $@
 
 # npm checks the package of each platform that the lock knows against its hash. Others get the exact version that the

@@ -10,6 +10,9 @@
 OTHER: constant(uint256) = 4_097  # an account
 MOST: constant(uint256) = max_value(Sum)
 
+before: uint256  # the word that `_put` put there
+
+
 struct State:
     deposits: Sum[2]  # as in the channel's word: the second is the partner's claim or filing in a one-way channel
     paid: Sum[2]
@@ -20,7 +23,11 @@ struct State:
     balances: Sum[2]  # the opener's and the partner's
     counters: uint64[2]
     closes_at: uint40
-    flags: uint24
+    flags: uint24  # without the next three
+    exists: bool
+    drawn_before: bool
+    part_settled: bool
+    closing: bool
     now: uint40
     two_way: bool
     apart: bool
@@ -37,11 +44,19 @@ def _pair(parts: Sum[2]) -> uint256:
 @internal
 @pure
 def _word(state: State) -> uint256:
-    return (
-        self._pair(state.deposits)
-        | ((convert(state.closes_at, uint256) & UINT40) << 192)
-        | ((convert(state.flags, uint256) & UINT24) << 232)
-    )
+    """
+    @dev The channel's word. What most decides is branched on, and so known on each path.
+    """
+    word: uint256 = self._pair(state.deposits) | ((convert(state.flags, uint256) & (UINT24 - 7)) << 232)
+    if state.exists:
+        word |= 1 << 232
+    if state.drawn_before:
+        word |= 1 << 233
+    if state.part_settled:
+        word |= 1 << 234
+    if state.closing:
+        word |= (convert(state.closes_at, uint256) & UINT40) << 192
+    return word
 
 
 @internal
@@ -143,6 +158,7 @@ def _put(params: Params, state: State) -> bytes32:
         raise "no such state"
     self._at(convert(state.now, uint256))
     id: bytes32 = self._id(params)
+    self.before = word
     self.channels[id] = word
     # A slot whose flag is not set is empty.
     self.paid[id] = paid & self._bit(word, 233)
@@ -163,7 +179,7 @@ def _conserved(id: bytes32, params: Params, state: State, counter: uint256, extr
     """
     pot: uint256 = 0
     drawn: uint256 = 0
-    pot, drawn = self._sums(self._word(state), self._pair(state.paid), state.two_way)
+    pot, drawn = self._sums(self.before, self._pair(state.paid), state.two_way)
     pot_now: uint256 = 0
     drawn_now: uint256 = 0
     pot_now, drawn_now = self._sums(self.channels[id], self.paid[id], state.two_way)
@@ -194,7 +210,7 @@ def _unchanged(id: bytes32, params: Params, state: State):
     """
     self._must(
         (
-            (self.channels[id] ^ self._word(state))
+            (self.channels[id] ^ self.before)
             | (self.accounts[params.opener] ^ self._account(state, False))
             | (self.accounts[params.partner] ^ self._account(state, True))
         ) == 0
@@ -235,7 +251,7 @@ def check_settling_is_never_stuck(state: State):
     id: bytes32 = self._put(params, state)
     closes_at: uint256 = convert(state.closes_at, uint256)
     if (
-        (convert(state.flags, uint256) & 1)
+        convert(state.exists and state.closing, uint256)
         & convert(closes_at != 0, uint256)
         & convert(convert(state.now, uint256) >= closes_at, uint256)
     ) == 0:
@@ -333,7 +349,7 @@ def check_a_row_of_closes_conserves(state: State, total: Sum, expiry: uint128, s
         signature[1],
     ]
     self.close_mine(0, [row])
-    extra: uint256 = self._ended(id) | convert(self.channels[id] == self._word(state), uint256)
+    extra: uint256 = self._ended(id) | convert(self.channels[id] == self.before, uint256)
     self._conserved(id, params, state, convert(state.counters[0], uint256), extra)
 
 
@@ -343,15 +359,16 @@ def check_adding_conserves(state: State, amount: Sum):
         return
     params: Params = self._params(state)
     id: bytes32 = self._put(params, state)
-    self.add(params, convert(convert(amount, uint256) & MOST, uint96))
-    # One's own account is what pays.
-    mine: uint256 = convert(msg.sender, uint256)
-    before: uint256 = self._account(state, False)
+    more: uint256 = convert(amount, uint256) & MOST
+    self.add(params, convert(more, uint96))
+    # One's own account is what pays, and one's own side is what grows.
+    mine: uint256 = self._account(state, False)
+    grown: uint256 = unsafe_add(self.before, more)
     if state.sent_by_partner:
-        before = self._account(state, True)
-    extra: uint256 = convert(
-        self.accounts[mine] == unsafe_sub(before, (convert(amount, uint256) & MOST) << 64), uint256
-    )
+        mine = self._account(state, True)
+        grown = unsafe_add(self.before, more << 96)
+    extra: uint256 = convert(self.accounts[convert(msg.sender, uint256)] == unsafe_sub(mine, more << 64), uint256)
+    extra &= convert(self.channels[id] == grown, uint256)
     self._conserved(id, params, state, convert(state.counters[0], uint256), extra)
 
 
@@ -376,7 +393,7 @@ def check_opening_with_keys_conserves(state: State, deposit: Sum):
     self.open_with_keys(params.partner | ((convert(deposit, uint256) & MOST) << 160), params.terms, 0, 0)
     counter: uint256 = convert(state.counters[0], uint256)
     self._conserved(
-        id, params, state, counter if state.apart else 8, convert(self._word(state) == 0, uint256)
+        id, params, state, counter if state.apart else 8, convert(self.before == 0, uint256)
     )
 
 
