@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import pty
+import select
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -14,6 +16,8 @@ import pytest
 from penstock.core.identity import to_hex
 from penstock.ledgers.devnet.manifest import dev_key
 from penstock.storage import keystore
+
+DEADLINE = 60.0  # seconds for anything at all to be shown
 
 
 def key(*arguments: str, home: Path) -> subprocess.CompletedProcess[str]:
@@ -46,6 +50,9 @@ def at_terminal(home: Path, name: str, *typed: tuple[bytes, bytes]) -> tuple[int
     shown = b""
     waiting = list(typed)
     while True:
+        if not select.select([terminal], [], [], DEADLINE)[0]:
+            os.kill(process, signal.SIGKILL)
+            raise AssertionError(f"it waits, and shows {shown!r}; {len(waiting)} answers are left")
         try:
             shown += os.read(terminal, 4096)
         except OSError:  # Linux says EIO once the last process has left the terminal
