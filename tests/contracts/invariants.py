@@ -13,7 +13,7 @@ from penstock.core.identity import Address
 
 from .ground import Deployment, Life, Seen
 from .law import Law
-from .model import Channel
+from .model import Channel, Forbidden
 
 
 @dataclass
@@ -62,8 +62,9 @@ def check_drawn(before: Mapping[bytes, Channel], after: Mapping[bytes, Channel])
 def sure(channel: Channel, papers: Papers, party: int, now: int) -> int:
     """What a party gets of a channel in all if it files its best voucher in time, whatever the other side does.
 
-    The other side is taken to have its highest voucher and all the ticks under it. The party's own locks count for
-    nothing unless they are proven, because what it still has to prove, it has to prove in time.
+    The other side is taken to have its highest voucher and all the ticks under it. The party's own vouchers count where
+    it could file them now; locks count for nothing unless they are proven, because what it still has to prove, it has
+    to prove in time.
     """
     if channel.status == "ended":
         return channel.paid[party]
@@ -73,14 +74,23 @@ def sure(channel: Channel, papers: Papers, party: int, now: int) -> int:
     if channel.status == "open" or channel.challenged(now):
         spent += [theirs.filed.least() + theirs.filed.rest] if theirs.filed else []
         spent += [voucher.amount + voucher.locked for voucher in papers.vouchers[1 - party]]
-        received += [
-            voucher.amount
-            for voucher in papers.vouchers[party]
-            if not voucher.locked and channel.can_be_paid(party) and voucher.nonce >= (mine.floor or 0)
-        ]
+        best = sorted(papers.vouchers[party], key=lambda voucher: -voucher.amount)
+        received += [next((voucher.amount for voucher in best if can_file(channel, party, voucher, now)), 0)]
     if party == 0:
         return channel.total(max(received), max(spent))
     return channel.pot - channel.total(max(spent), max(received))
+
+
+def can_file(channel: Channel, party: int, voucher: Voucher, now: int) -> bool:
+    """Whether the law lets a party file this voucher now, having begun to close where nobody has."""
+    trial = channel.copy()
+    try:
+        if trial.status == "open":
+            trial.close(now)
+        trial.file(party, voucher, (), now)
+    except Forbidden:
+        return False
+    return True
 
 
 def worth(law: Law, papers: Iterable[Papers], person: Address, now: int) -> int:

@@ -10,7 +10,7 @@ from penstock.core.channel import ChannelParams, Lock, Voucher
 from penstock.core.identity import Address, Key
 
 from .ground import Life, ground
-from .invariants import Papers, check_agreement, check_drawn, sure, worth
+from .invariants import Papers, can_file, check_agreement, check_drawn, sure, worth
 from .model import Channel, Forbidden
 from .world import abi_params, abi_voucher
 
@@ -44,7 +44,7 @@ class Call:
             return {args[0][0]}
         if name == "add_signed":
             return {args[1]}
-        if name in ("answer", "release"):
+        if name == "release":
             return set(args[0][:2])
         return set()
 
@@ -194,17 +194,14 @@ class Play:
         if self._channel(papers).status == "open":
             self._must(self._call(papers, party, "close"))
         for payee in (1 - party, party):
-            side = self._channel(papers).sides[payee]
-            open_to = [voucher for voucher in papers.vouchers[payee] if voucher.nonce >= (side.floor or 0)]
-            sound = [voucher for voucher in open_to if payee != party or not voucher.locked]
-            best = max(sound, key=lambda voucher: voucher.amount + voucher.locked, default=None)
-            if (
-                best is None
-                or papers.parties[payee] not in self._keys
-                or not self._channel(papers).challenged(self.now)
-            ):
+            channel = self._channel(papers)
+            able = [voucher for voucher in papers.vouchers[payee] if can_file(channel, payee, voucher, self.now)]
+            # Who leaves files what is worth most to it even if it proves no tick; the other, what may become most.
+            best = max(able, key=lambda v: v.amount if payee == party else v.amount + v.locked, default=None)
+            if best is None or papers.parties[payee] not in self._keys or not channel.challenged(self.now):
                 continue
-            if side.filed is None or best.amount > side.filed.least():
+            filed = channel.sides[payee].filed
+            if filed is None or best.amount > filed.least():
                 signature = self.signature(papers, payee, best)
                 self._both(self._call(papers, payee, "file", abi_voucher(best), signature, [], False))
 
