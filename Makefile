@@ -16,7 +16,7 @@ demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pol
 	@$(BIN)/penstock demo
 
 test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
-	@$(BIN)/pytest -n 2 --cov --cov-report=term --cov-fail-under=95
+	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 integration: $(VENV)/dev $(VENV)/anvil/ready ## the contracts and their ledger on anvil, a real node: reorgs, restarts, the same gas
 	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
