@@ -46,6 +46,7 @@ def at_terminal(home: Path, name: str, *typed: tuple[bytes, bytes]) -> tuple[int
     process, terminal = pty.fork()
     if process == 0:
         os.environ["PENSTOCK_HOME"] = str(home)
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it
         os.execv(sys.executable, [sys.executable, "-m", "penstock", "key", "new", name])  # replaces this
     shown = b""
     waiting = list(typed)

@@ -15,7 +15,7 @@ _accounts = itertools.count(0, 2)
 @pytest.fixture(scope="session")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
     """A devnet process for all tests of this worker; each test takes two funded keys of its own."""
-    process = Process(tmp_path_factory.mktemp("devnet"), "devnet", "--port", "0", "--accounts", "100", "--json")
+    process = Process(tmp_path_factory.mktemp("devnet"), "devnet", "--port", "0", "--accounts", "400", "--json")
     try:
         yield process.line()
     finally:

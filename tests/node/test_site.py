@@ -186,6 +186,7 @@ async def test_a_pole_without_ether_goes_on_looking_and_selling(
     open_street: Open, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Mistake: no gas money crashes the node."""
+    monkeypatch.setattr(lookout, "AGAIN", 0.0)
     monkeypatch.setattr(lookout, "SHORTEST", 0.1)
     monkeypatch.setattr(lookout, "LONGEST", 0.1)
     async with open_street(key=Key(os.urandom(32))) as it:
