@@ -69,7 +69,9 @@ def sure(channel: Channel, papers: Papers, party: int, now: int) -> int:
     if channel.status == "ended":
         return channel.paid[party]
     mine, theirs = channel.sides[party], channel.sides[1 - party]
-    received = [mine.filed.least()] if mine.filed else [0]
+    # In a challenge, what it has not filed itself can still be replaced by another answer of its own.
+    stands = mine.itself or not channel.challenged(now)
+    received = [mine.filed.least()] if mine.filed and stands else [0]
     spent = [theirs.filed.most(now)] if theirs.filed else [0]
     if channel.status == "open" or channel.challenged(now):
         spent += [theirs.filed.least() + theirs.filed.rest] if theirs.filed else []

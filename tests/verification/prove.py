@@ -26,7 +26,8 @@ PROOFS = Path(__file__).parent / "proofs"
 SOLVER_SECONDS = 60  # for one question of a proof
 PROOF_SECONDS = 200  # for a whole one
 SEARCH_SECONDS = 20  # for one that does not get to an end
-PASSED, COUNTEREXAMPLE = 0, 1  # halmos' own exit codes for a check
+PASSED, COUNTEREXAMPLE, GAVE_UP = 0, 1, 2  # halmos' own exit codes for a check
+LATE, BROKEN = -1, -2  # ours: no answer in time; no answer that can be read
 
 Fault = tuple[str, str]  # a piece of the contract's text, and what stands there instead
 
@@ -188,7 +189,7 @@ ALL = (*WORDS, *SUMS, *CHANNELS, *LIVES, *SEARCHES)
 
 @dataclass(frozen=True)
 class Answer:
-    """What halmos says of one check. `code`: its exit code; -1: nothing within the time."""
+    """What halmos says of one check."""
 
     code: int
     paths: int
@@ -196,7 +197,12 @@ class Answer:
 
     @property
     def verdict(self) -> str:
-        known = {PASSED: "proven", COUNTEREXAMPLE: "counterexample", 2: "solver gave up", -1: "no answer in time"}
+        known = {
+            PASSED: "proven",
+            COUNTEREXAMPLE: "counterexample",
+            GAVE_UP: "solver gave up",
+            LATE: "no answer in time",
+        }
         return known.get(self.code, f"failed ({self.code})")
 
 
@@ -212,15 +218,14 @@ class Prover:
         forge.chmod(0o755)
         self._path = f"{forge.parent}:{halmos.parent}:{os.environ['PATH']}"
 
-    def ask(self, proof: Proof, source: str) -> Answer:
-        """Run one check over a source of the contract."""
+    def ask(self, proof: Proof, source: str, limit: float) -> Answer:
+        """Run one check over a source of the contract, for `limit` seconds at most."""
         build(proof.name, proof.text(), source, self._root)
         answer = self._root / "answer.json"
         answer.unlink(missing_ok=True)
         command = [str(self._halmos), "--root", str(self._root), "--contract", proof.name, "--no-status"]
         command += ["--match-test", rf"^{proof.check}\(", "--storage-layout", "generic", "--json-output", str(answer)]
         command += ["--solver-timeout-assertion", f"{SOLVER_SECONDS}s", "--solver-threads", "1", "--early-exit"]
-        limit = PROOF_SECONDS if proof.ends else SEARCH_SECONDS
         began = time.monotonic()
         process = subprocess.Popen(
             command,
@@ -234,13 +239,13 @@ class Prover:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, 9)
             process.wait()
-            return Answer(-1, 0, limit)
+            return Answer(LATE, 0, limit)
         seconds = time.monotonic() - began
         if not answer.exists():
-            return Answer(-2, 0, seconds)
+            return Answer(BROKEN, 0, seconds)
         found: list[dict[str, Any]] = next(iter(json.loads(answer.read_text())["test_results"].values()), [])
         if len(found) != 1 or found[0]["num_bounded_loops"]:
-            return Answer(-3, 0, seconds)
+            return Answer(BROKEN, 0, seconds)
         return Answer(found[0]["exitcode"], found[0]["num_paths"][0], seconds)
 
 
@@ -255,13 +260,13 @@ def main() -> int:
         for proof in ALL:
             if given.only not in proof.check:
                 continue
-            answer = prover.ask(proof, source)
-            failed += answer.code != PASSED if proof.ends else answer.code == COUNTEREXAMPLE
+            answer = prover.ask(proof, source, PROOF_SECONDS if proof.ends else SEARCH_SECONDS)
+            failed += answer.code not in ((PASSED,) if proof.ends else (PASSED, GAVE_UP, LATE))
             said = f"{proof.check:50} {proof.width:>3} bits  {answer.paths:>4} paths {answer.seconds:6.1f} s"
             print(f"{said}  {answer.verdict}", flush=True)
             for before, after in proof.faults:
                 assert source.count(before) == 1, f"the contract has no single {before!r}"
-                broken = prover.ask(proof, source.replace(before, after))
+                broken = prover.ask(proof, source.replace(before, after), PROOF_SECONDS)
                 failed += broken.code != COUNTEREXAMPLE
                 print(f"    {before!r} as {after!r}: {broken.verdict}, {broken.seconds:.1f} s", flush=True)
     return int(failed > 0)
