@@ -80,8 +80,12 @@ class Consumer:
         clock: Callable[[], Instant],
         tell: Tell,
         patience: Patience | None = None,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """`ledger` is called only where a transaction is needed: streaming over an open channel needs none."""
+        """`ledger` is called only where a transaction is needed: streaming over an open channel needs none.
+
+        `entropy(n)` gives n bytes that nobody can guess, and never the same twice.
+        """
         self.session: Session | None = None
         self._key = key
         self._journal = journal
@@ -92,6 +96,7 @@ class Consumer:
         self._clock = clock
         self._tell = tell
         self._patience = patience or Patience()
+        self._entropy = entropy
         self._shell: SessionShell | None = None
         self._over: asyncio.Future[Any] | None = None
         self._tasks = Tasks()
@@ -143,7 +148,7 @@ class Consumer:
         if offer.expires <= self._clock():  # opening the channel took its time
             offer = await self._offer(talk)
         terms, stream = self._terms(offer, channel)
-        digest, secret = terms.digest(), secrets.token_bytes(32)
+        digest, secret = terms.digest(), self._entropy(32)
         payer = StreamPayer(stream, channel.deposit, self._key, secret)
         opening = payer.open()
         signature = self._key.sign(propose_digest(digest))
@@ -218,7 +223,7 @@ class Consumer:
             quantity_limit=self._wish.quantity or MAX_QUANTITY,
             budget=self._wish.budget,
             at=self._clock(),
-            nonce=secrets.token_bytes(16),
+            nonce=self._entropy(16),
         )
         terms.check()
         return terms, stream
