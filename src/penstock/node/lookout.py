@@ -122,7 +122,8 @@ class Lookout:
         watched.seen = self._clock()
         closing = state.status == "closing"
         filed = await self._ledger.filed(params, watched.partner) if closing else None
-        shown = self._show(params.id)
+        now = await self._ledger.now() if closing else 0
+        shown = self._show(params.id)  # after all that takes time: a session may have brought more meanwhile
         filing = shown.filing if shown else None
         self._say(watched, state, at_risk(filing, state, filed))
         if state.status == "open":
@@ -130,7 +131,9 @@ class Lookout:
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
         watched.filed = filed or watched.filed
-        act = next_act(shown, state, filed, await self._ledger.now() if closing else 0)
+        act = next_act(shown, state, filed, now)
+        if act in (Act.FILE, Act.PROVE) and watched.stop is not None and state.closes_at - now > params.period // 2:
+            return  # the session that we have just stopped is still being paid, and what is filed may be final
         if act is Act.END and watched.stop is None:
             await self._end(watched)
         elif act in (Act.FILE, Act.PROVE, Act.SETTLE):
