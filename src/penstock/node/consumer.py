@@ -38,7 +38,7 @@ from penstock.core.session import SESSION_ROWS, Patience, Role, Session, Session
 from penstock.core.units import MAX_QUANTITY, Instant, Price
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS, ChannelRow
-from penstock.node.purse import Purse
+from penstock.node.purse import UNHEARD, Purse
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
 from penstock.node.tasks import Tasks, durable
@@ -162,7 +162,9 @@ class Consumer:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
             await self._forget(row, payer)
-            if not isinstance(error, PeerRefused) or not await self._purse.retire(channel):
+            if not isinstance(error, PeerRefused):
+                raise
+            if not (await self._purse.retire(channel) or await self._purse.doubt(channel)):
                 raise
             await self._begin(talk)  # over another channel
             return
@@ -265,7 +267,7 @@ class Consumer:
         except PeerRefused as error:
             self._tell("not resumed", error=error.line())
             if not row.accepted:
-                await self._forget(row, payer)
+                await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
                 self.session = self._shell = None
                 return False
             self._abandon(shell, error)

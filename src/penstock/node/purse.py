@@ -8,11 +8,12 @@ from collections.abc import Awaitable, Callable
 import msgspec
 
 from penstock.core.channel import ChannelParams, Close
+from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, LedgerError, WrongLedger
 from penstock.core.identity import Key
 from penstock.core.messages import AskClose
 from penstock.core.ports import ChannelState, Journal, Ledger
-from penstock.core.session import Role
+from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import Amount
 from penstock.node import book
 from penstock.node.book import ChannelRow
@@ -20,6 +21,8 @@ from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import StreamOffer
 
+UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
+REFUSED = b"refused"  # the same, and then the payee did not take the channel any more
 CONFIRMING = 900  # seconds that an opening may take to be deep enough
 
 
@@ -45,9 +48,10 @@ class Purse:
                 f"the supplier may hold our deposit for {details.min_period} s, {period} s are allowed",
                 "look for another supplier",
             )
+        broken = self._broken()
         for row in book.channels(self._journal):
             params, paid = row.params, book.paid_of(self._journal, row.params.id)
-            if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks):
+            if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks) or params.id in broken:
                 continue
             if (params.domain, params.partner, params.partner_key) != (
                 details.domain,
@@ -72,6 +76,19 @@ class Purse:
             return False
         return await self._retired(row, state)
 
+    async def doubt(self, row: ChannelRow) -> bool:
+        """Whether the payee refuses the channel, as it seems, for a session that it took and gave up before we heard.
+
+        The channel is used no more then.
+        """
+        doubtful = [
+            msgspec.structs.replace(session, accepted=REFUSED)
+            for session in book.sessions(self._journal)
+            if session.accepted == UNHEARD and book.channel_in(session) == row.params.id
+        ]
+        await durable(self._journal, [(SESSION_ROWS + one.terms.digest(), encode(one)) for one in doubtful])
+        return bool(doubtful)
+
     async def sign_off(self, channel: bytes, expiry: int) -> AskClose:
         """Sign the cooperative close of a channel at its last voucher; it takes no more sessions from now on."""
         row = book.channel_of(self._journal, channel)
@@ -84,6 +101,14 @@ class Purse:
         signature = self._key.sign(close.digest(row.params))
         await durable(self._journal, msgspec.structs.replace(row, close=close, opener_signature=signature).rows())
         return AskClose(channel, close, signature)
+
+    def _broken(self) -> set[bytes]:
+        """Channels whose last session the payee may hold to be unpaid: it gives them no more credit."""
+        return {
+            book.channel_in(row)
+            for row in book.sessions(self._journal)
+            if row.role is Role.CONSUMER and row.accepted not in (b"", UNHEARD) and _left_unpaid(row)
+        }
 
     async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:
         """Open a channel. Its parameters are kept before the money moves: without them nobody could ever close it."""
@@ -152,3 +177,7 @@ class Purse:
                 return
             self._tell("waiting for confirmations", channel="0x" + params.id.hex())
             await asyncio.sleep(1)
+
+
+def _left_unpaid(row: SessionRow) -> bool:
+    return not row.supplier_signature or row.receipt is None or row.receipt.unpaid > 0
