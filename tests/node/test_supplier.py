@@ -108,6 +108,13 @@ async def test_proposals_that_would_not_be_paid_are_refused(open_street: Open) -
                 key,
                 it.proposal(key, offer, params, stream=(0, 2_000_000), deposit=3_000_000)[0],
             ),
+            "opens below its start": (
+                key,
+                msgspec.structs.replace(
+                    it.proposal(key, offer, params, stream=(5, 1_000))[0],
+                    evidence=it.proposal(key, offer, params, stream=(5, 0))[0].evidence,
+                ),
+            ),
             "too small a budget": (key, it.proposal(key, offer, params, budget=1)[0]),
             "from the future": (key, it.proposal(key, offer, params, at=Instant(clock.now() + 3_600_000))[0]),
             "no such rail": (key, it.proposal(key, offer, params, rail="cash")[0]),

@@ -112,6 +112,8 @@ class Site:
                     "the session builds on an older voucher than the one that we hold", "finish the last session first"
                 )
             rows = payee.take(evidence)
+            if payee.secured < 0:
+                raise BadTerms("the opening voucher is worth less than these terms begin with")
         except BaseException:
             self._in_use.discard(params.id)
             raise
