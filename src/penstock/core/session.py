@@ -300,6 +300,9 @@ class Session:
         """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
         if self.state is State.ENDED:
             return []
+        # A clock that was set back must not make us wait until it has caught up.
+        self._moved, self._linked_at = min(self._moved, now), min(self._linked_at, now)
+        self._announced_at = min(self._announced_at, now)
         if self.linked and self.payee is not None and self.state is State.STREAMING and not self._owed():
             self._moved = now  # it is not the consumer's move
         move, return_ = self.patience.move, self.patience.return_

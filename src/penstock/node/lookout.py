@@ -199,6 +199,7 @@ class Lookout:
             self._tell("WALLET CANNOT PAY for answers", account=to_hex(self._key.address), wei=ether, needed_wei=needed)
 
     def _unseen(self, watched: _Watched, error: LedgerError) -> None:
+        watched.seen = min(watched.seen, self._clock())  # a clock that was set back must not make it look fresh
         age = self._clock() - watched.seen
         self._tell("ledger not seen", channel=to_hex(watched.params.id), error=error.line(), for_s=age // 1000)
         if watched.stop is not None and age > watched.params.period * 500:
