@@ -69,7 +69,7 @@ class Purse:
         return await self._fresh(details, Amount(max(need, deposit)), period)
 
     async def retire(self, row: ChannelRow) -> bool:
-        """Whether the ledger says that the channel is closing or closed; it is used no more then."""
+        """Whether the ledger says that the channel is closing, closed or not there: it is not used as it is then."""
         try:
             state = await (await self._ledger()).channel(row.params)
         except LedgerError:
@@ -165,6 +165,9 @@ class Purse:
     async def _retired(self, row: ChannelRow, state: ChannelState) -> bool:
         if state.status == "open" or (state.status == "absent" and not row.deposit):
             return False
+        if state.status == "absent":  # a reorganisation took its opening out, and may bring it back: ask before its use
+            await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
+            return True
         closing = state.status == "closing"
         await durable(self._journal, msgspec.structs.replace(row, closing=closing, settled=not closing).rows())
         return True
