@@ -24,9 +24,9 @@ from penstock.ledgers.artifacts import load
 from penstock.ledgers.devnet import execute
 from penstock.ledgers.devnet.chain import Chain
 from penstock.ledgers.devnet.execute import revert_reason
+from penstock.sim.model import Channel
 
 from .law import ENDLESS, Accounts, Law
-from .model import Channel
 from .seals import Seals
 from .world import ETHER, GAS, START, Contract, abi_params, compiled, deploy, key
 

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 
 from penstock.core.channel import APART, ChannelParams, Voucher
 from penstock.core.identity import Address
+from penstock.sim.model import Channel, Forbidden
 
 from .ground import Deployment, Life, Seen
 from .law import Law
-from .model import Channel, Forbidden
 
 
 @dataclass

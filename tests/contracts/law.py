@@ -29,8 +29,8 @@ from penstock.core.channel import (
 )
 from penstock.core.errors import OutOfRange
 from penstock.core.identity import Address, Digest, keccak
+from penstock.sim.model import Channel, Forbidden, require
 
-from .model import Channel, Forbidden, require
 from .seals import UINT64, UINT96, UINT128, UINT160, Seals, Signature, address, keys, read_proofs
 
 ENDLESS = 2**256 - 1  # an allowance that never shrinks

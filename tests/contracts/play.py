@@ -8,10 +8,10 @@ from typing import Any
 
 from penstock.core.channel import ChannelParams, Lock, Voucher
 from penstock.core.identity import Address, Key
+from penstock.sim.model import Channel, Forbidden
 
 from .ground import Life, ground
 from .invariants import Papers, can_file, check_agreement, check_drawn, sure, worth
-from .model import Channel, Forbidden
 from .world import abi_params, abi_voucher
 
 WITH_FEE = {"open_with_authorization": 1, "open_signed": 1, "add_signed": 2}  # where the word with the fee stands

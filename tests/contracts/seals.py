@@ -6,8 +6,7 @@ from collections.abc import Sequence
 
 from penstock.core.channel import ChannelParams, Lock, Voucher, compact
 from penstock.core.identity import Address, Digest, Key
-
-from .model import Proof, require
+from penstock.sim.model import Proof, require
 
 UINT16, UINT64, UINT96, UINT128, UINT160 = (2**bits - 1 for bits in (16, 64, 96, 128, 160))
 

@@ -19,10 +19,10 @@ from penstock.core.channel import (
     proof_words,
 )
 from penstock.core.identity import Digest, Key
+from penstock.sim.model import Channel, Filed
 
 from .ground import ground
 from .invariants import Papers
-from .model import Channel, Filed
 from .play import Call, Play
 from .spoil import spoil
 from .world import NO_SIGNATURE, START, Chainlet, abi_params, abi_place, abi_voucher

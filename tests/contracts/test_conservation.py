@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from penstock.core.channel import ChannelParams, Close, Voucher
+from penstock.sim.model import Filed
 
 from .ground import ground
 from .invariants import Papers
-from .model import Filed
 from .play import Call, Play
 from .world import PERIOD, START, Chainlet, abi_params, abi_place, abi_voucher
 

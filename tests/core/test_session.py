@@ -226,6 +226,30 @@ def test_a_peer_that_stays_away_is_given_up(steps: int) -> None:
     assert not pair.supplier.open
 
 
+def test_a_clock_that_is_set_back_does_not_make_us_wait_until_it_has_caught_up() -> None:
+    pair = Pair()
+    pair.stream(10)
+    pair.lose_link()
+    pair.wait(1_000, 1_000)
+    for side in pair.sides:
+        pair.run(side, side.session.on_time(Instant(pair.now - 3_600_000)))
+        pair.run(side, side.session.on_time(Instant(pair.now - 3_600_000 + 121_000)))
+        assert side.row.reason is Reason.PEER_GONE
+
+
+def test_what_a_supplier_could_ask_for_and_did_not_get_is_in_its_last_row() -> None:
+    pair = Pair()
+    pair.stream(10)
+    pair.cut = lambda message: None if isinstance(message, Paid) else message
+    pair.stream(10)
+    pair.lose_link()
+    assert pair.supplier.row.unpaid == 0, "it may still be paid"
+    pair.wait(122_000, 1_000)
+    row, session = pair.supplier.row, pair.supplier.session
+    assert row.unpaid == session.bill.due(session.meter.total) - session.paid > 0
+    assert pair.consumer.row.unpaid == 0
+
+
 def test_a_peer_that_is_silent_while_ending_is_given_up() -> None:
     pair = Pair()
     pair.stream(10)

@@ -59,6 +59,22 @@ async def test_a_kept_channel_is_answered_long_after_its_session(open_street: Op
 
 
 @pytest.mark.asyncio
+async def test_a_close_during_a_session_is_answered_with_all_that_the_session_paid(open_street: OpenStreet) -> None:
+    """The answer may be final: it waits until the session that it stops has been squared."""
+    async with open_street() as it:
+        before = (await it.ledger.holdings(it.key.address)).balance
+        async with it.car() as car:
+            buying = asyncio.ensure_future(car.buy(keep=True))
+            await until(lambda: it.supplier.shell is not None and it.supplier.shell.session.paid > 0)
+            (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+            await it.ledger.close(car.key, row.params, None)
+            bought = await buying
+        assert bought.complete
+        await until(lambda: it.told.of("settled for good"), "it was not settled")
+        assert (await it.ledger.holdings(it.key.address)).balance == before + bought.paid
+
+
+@pytest.mark.asyncio
 async def test_a_close_that_is_signed_but_overtaken_is_not_called_settled(open_street: OpenStreet) -> None:
     async with open_street() as it:
         async with it.car() as car:

@@ -108,6 +108,13 @@ async def test_proposals_that_would_not_be_paid_are_refused(open_street: Open) -
                 key,
                 it.proposal(key, offer, params, stream=(0, 2_000_000), deposit=3_000_000)[0],
             ),
+            "opens below its start": (
+                key,
+                msgspec.structs.replace(
+                    it.proposal(key, offer, params, stream=(5, 1_000))[0],
+                    evidence=it.proposal(key, offer, params, stream=(5, 0))[0].evidence,
+                ),
+            ),
             "too small a budget": (key, it.proposal(key, offer, params, budget=1)[0]),
             "from the future": (key, it.proposal(key, offer, params, at=Instant(clock.now() + 3_600_000))[0]),
             "no such rail": (key, it.proposal(key, offer, params, rail="cash")[0]),
@@ -449,3 +456,20 @@ async def test_a_channel_whose_last_session_left_owing_gets_no_more_credit(open_
         once_more, _ = it.proposal(it.last_key, await it.offered(again), payer._params, stream=stream)
         refused = await again.ask(once_more, Refused)
         assert "not paid in full" in refused.why
+
+
+async def test_a_receipt_that_leaves_something_unpaid_ends_the_channels_credit_too(open_street: Open) -> None:
+    """Or a meter that says too little would draw as much as the limit again and again. An honest car knows it."""
+    async with open_street() as it, it.car(error_ppm=-300_000) as car:
+        first = await car.buy(quantity=100, keep=True)
+        assert first.complete
+        assert first.receipt is not None
+        assert first.receipt.unpaid > 0
+        (row,) = book.channels(car.journal)
+        note = book.last_note(car.journal, row)
+        assert note is not None
+        stream = (note.voucher.nonce, note.voucher.amount)
+        once_more, _ = it.proposal(car.key, it.supplier.offer().offer, row.params, stream=stream)
+        assert "not paid in full" in await refusal(it, car.key, once_more)
+        await car.buy(quantity=100, keep=True)
+        assert len(book.channels(car.journal)) == 2, "another channel was opened"

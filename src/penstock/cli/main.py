@@ -25,7 +25,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import channel, consume, demo, devnet, key, replay, supply, watch
+from penstock.cli import channel, consume, demo, devnet, key, replay, simulate, supply, watch
 from penstock.cli.output import open_missing, printable, say
 from penstock.core.errors import PenstockError, UsageError
 
@@ -43,6 +43,7 @@ app.command()(consume.consume)
 app.command()(watch.watch)
 app.command()(demo.demo)
 app.command()(replay.replay)
+app.command("sim")(simulate.simulate)
 
 
 def _show_version(asked: bool) -> None:

@@ -76,7 +76,8 @@ class SessionRow(msgspec.Struct, frozen=True):
     """What the journal keeps of a session.
 
     `base` is our own meter's reading at its beginning, `last` the supplier's when its valve was shut for good: what the
-    register counts after that is no part of the session.
+    register counts after that is no part of the session. `unpaid` is what a supplier could have asked for in the end
+    and did not get.
     """
 
     role: Role
@@ -92,6 +93,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     supplier_signature: bytes = b""
     worst: Amount = Amount(0)
     last: Reading | None = None
+    unpaid: Amount = Amount(0)
 
 
 class Session:
@@ -298,6 +300,9 @@ class Session:
         """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
         if self.state is State.ENDED:
             return []
+        # A clock that was set back must not make us wait until it has caught up.
+        self._moved, self._linked_at = min(self._moved, now), min(self._linked_at, now)
+        self._announced_at = min(self._announced_at, now)
         if self.linked and self.payee is not None and self.state is State.STREAMING and not self._owed():
             self._moved = now  # it is not the consumer's move
         move, return_ = self.patience.move, self.patience.return_
@@ -584,6 +589,12 @@ class Session:
     def _persist(self, reason: Reason | None = None) -> Persist:
         return Persist(self._row(reason=reason or self.row.reason))
 
+    def _unpaid(self) -> Amount:
+        if self.payee is None or self.state is not State.ENDED:
+            return Amount(0)
+        due = min(self.bill.due(self.meter.total), self.terms.budget, self.payee.capacity)
+        return Amount(max(0, due - self.payee.secured))
+
     def _row(self, **changes: object) -> Rows:
         self.row = msgspec.structs.replace(
             self.row,
@@ -591,6 +602,7 @@ class Session:
             turns=self.bill.turns,
             receipt=self.receipt,
             worst=Amount(self.control.worst),
+            unpaid=self._unpaid(),
             **changes,
         )
         return ((SESSION_ROWS + self.digest, encode(self.row)),)

@@ -30,7 +30,6 @@ from penstock.rails.stream import (
 )
 
 CHANNEL_ROWS = b"channel/"
-OWING_ROWS = b"owing/"  # by channel: its last session ended without payment for all that had flowed
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
 
 

@@ -38,7 +38,7 @@ from penstock.core.session import SESSION_ROWS, Patience, Role, Session, Session
 from penstock.core.units import MAX_QUANTITY, Instant, Price
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS, ChannelRow
-from penstock.node.purse import Purse
+from penstock.node.purse import UNHEARD, Purse
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
 from penstock.node.tasks import Tasks, durable
@@ -80,8 +80,12 @@ class Consumer:
         clock: Callable[[], Instant],
         tell: Tell,
         patience: Patience | None = None,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
-        """`ledger` is called only where a transaction is needed: streaming over an open channel needs none."""
+        """`ledger` is called only where a transaction is needed: streaming over an open channel needs none.
+
+        `entropy(n)` gives n bytes that nobody can guess, and never the same twice.
+        """
         self.session: Session | None = None
         self._key = key
         self._journal = journal
@@ -92,6 +96,7 @@ class Consumer:
         self._clock = clock
         self._tell = tell
         self._patience = patience or Patience()
+        self._entropy = entropy
         self._shell: SessionShell | None = None
         self._over: asyncio.Future[Any] | None = None
         self._tasks = Tasks()
@@ -143,7 +148,7 @@ class Consumer:
         if offer.expires <= self._clock():  # opening the channel took its time
             offer = await self._offer(talk)
         terms, stream = self._terms(offer, channel)
-        digest, secret = terms.digest(), secrets.token_bytes(32)
+        digest, secret = terms.digest(), self._entropy(32)
         payer = StreamPayer(stream, channel.deposit, self._key, secret)
         opening = payer.open()
         signature = self._key.sign(propose_digest(digest))
@@ -157,7 +162,9 @@ class Consumer:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
             await self._forget(row, payer)
-            if not isinstance(error, PeerRefused) or not await self._purse.retire(channel):
+            if not isinstance(error, PeerRefused):
+                raise
+            if not (await self._purse.retire(channel) or await self._purse.doubt(channel)):
                 raise
             await self._begin(talk)  # over another channel
             return
@@ -218,7 +225,7 @@ class Consumer:
             quantity_limit=self._wish.quantity or MAX_QUANTITY,
             budget=self._wish.budget,
             at=self._clock(),
-            nonce=secrets.token_bytes(16),
+            nonce=self._entropy(16),
         )
         terms.check()
         return terms, stream
@@ -260,7 +267,7 @@ class Consumer:
         except PeerRefused as error:
             self._tell("not resumed", error=error.line())
             if not row.accepted:
-                await self._forget(row, payer)
+                await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
                 self.session = self._shell = None
                 return False
             self._abandon(shell, error)

@@ -54,7 +54,7 @@ async def _keep(
     journal: Journal, ledger: Ledger, row: ChannelRow, mined: list[Mined]
 ) -> tuple[list[Mined], ChannelState]:
     state = await ledger.channel(row.params)
-    settled, closing = state.status in ("settled", "absent"), state.status == "closing"
+    settled, closing = state.status == "settled", state.status == "closing"
     kept = msgspec.structs.replace(row, settled=settled, closing=closing, mined=(*row.mined, *mined))
     await durable(journal, kept.rows())
     return mined, state

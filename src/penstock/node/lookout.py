@@ -140,7 +140,8 @@ class Lookout:
         watched.seen = self._clock()
         closing = state.status == "closing"
         filed = await self._ledger.filed(params, watched.partner) if closing else None
-        shown = self._show(params.id)
+        now = await self._ledger.now() if closing else 0
+        shown = self._show(params.id)  # after all that takes time: a session may have brought more meanwhile
         risk = at_risk(shown.filing if shown else None, state, filed)
         self._say(watched, state, risk)
         if state.status == "open":
@@ -148,7 +149,6 @@ class Lookout:
             return None
         if filed is not None:
             watched.secured = filed.amount
-        now = await self._ledger.now() if closing else 0
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
             if closing and now < state.closes_at - params.period // 2:
@@ -228,6 +228,7 @@ class Lookout:
             self._tell(event, **facts)
 
     def _unseen(self, watched: _Watched, error: LedgerError) -> None:
+        watched.seen = min(watched.seen, self._clock())  # a clock that was set back must not make it look fresh
         age = self._clock() - watched.seen
         self._complain("ledger not seen", channel=to_hex(watched.params.id), error=error.line(), for_s=str(age // 1000))
         if watched.stop is not None and age > watched.params.period * 500:

@@ -9,11 +9,12 @@ from contextlib import contextmanager
 import msgspec
 
 from penstock.core.channel import ChannelParams, Close
+from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, LedgerError, LedgerUnreachable, OutOfGas, PenstockError, WrongLedger
 from penstock.core.identity import Key
 from penstock.core.messages import AskClose
 from penstock.core.ports import ChannelState, Journal, Ledger
-from penstock.core.session import Role
+from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import Amount
 from penstock.node import book
 from penstock.node.book import ChannelRow
@@ -21,6 +22,8 @@ from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import StreamOffer
 
+UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
+REFUSED = b"refused"  # the same, and then the payee did not take the channel any more
 CONFIRMING = 900  # seconds that an opening may take to be deep enough
 
 
@@ -64,10 +67,10 @@ class Purse:
     def _fitting(self, details: StreamOffer) -> list[tuple[ChannelRow, int]]:
         """Our channels that could pay the payee of `details`, each with what was promised in it."""
         wanted = (details.domain, details.payee, details.payee_key)
-        found = []
+        found, broken = [], self._broken()
         for row in book.channels(self._journal):
             params, paid = row.params, book.paid_of(self._journal, row.params.id)
-            if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks):
+            if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks) or params.id in broken:
                 continue
             if (params.domain, params.partner, params.partner_key) != wanted:
                 continue
@@ -76,12 +79,25 @@ class Purse:
         return found
 
     async def retire(self, row: ChannelRow) -> bool:
-        """Whether the ledger says that the channel is closing or closed; it is used no more then."""
+        """Whether the ledger says that the channel is closing, closed or not there: it is not used as it is then."""
         try:
             state = await (await self._ledger()).channel(row.params)
         except LedgerError:
             return False
         return await self._retired(row, state)
+
+    async def doubt(self, row: ChannelRow) -> bool:
+        """Whether the payee refuses the channel, as it seems, for a session that it took and gave up before we heard.
+
+        The channel is used no more then.
+        """
+        doubtful = [
+            msgspec.structs.replace(session, accepted=REFUSED)
+            for session in book.sessions(self._journal)
+            if session.accepted == UNHEARD and book.channel_in(session) == row.params.id
+        ]
+        await durable(self._journal, [(SESSION_ROWS + one.terms.digest(), encode(one)) for one in doubtful])
+        return bool(doubtful)
 
     async def sign_off(self, channel: bytes, expiry: int) -> AskClose:
         """Sign the cooperative close of a channel at its last voucher; it takes no more sessions from now on."""
@@ -95,6 +111,14 @@ class Purse:
         signature = self._key.sign(close.digest(row.params))
         await durable(self._journal, msgspec.structs.replace(row, close=close, opener_signature=signature).rows())
         return AskClose(channel, close, signature)
+
+    def _broken(self) -> set[bytes]:
+        """Channels whose last session the payee may hold to be unpaid: it gives them no more credit."""
+        return {
+            book.channel_in(row)
+            for row in book.sessions(self._journal)
+            if row.role is Role.CONSUMER and row.accepted not in (b"", UNHEARD) and _left_unpaid(row)
+        }
 
     async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:
         """Open a channel. Its parameters are kept before the money moves: without them nobody could ever close it."""
@@ -164,6 +188,9 @@ class Purse:
     async def _retired(self, row: ChannelRow, state: ChannelState) -> bool:
         if state.status == "open" or (state.status == "absent" and not row.deposit):
             return False
+        if state.status == "absent":  # a reorganisation took its opening out, and may bring it back: ask before its use
+            await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
+            return True
         closing = state.status == "closing"
         await durable(self._journal, msgspec.structs.replace(row, closing=closing, settled=not closing).rows())
         return True
@@ -186,3 +213,7 @@ def _naming_authorize() -> Iterator[None]:
     except OutOfGas as error:
         advice = f"{error.advice}, or open a channel without any: penstock channel authorize"
         raise OutOfGas(str(error), advice, error.account, error.has, error.needs, error.by) from error
+
+
+def _left_unpaid(row: SessionRow) -> bool:
+    return not row.supplier_signature or row.receipt is None or row.receipt.unpaid > 0

@@ -21,7 +21,7 @@ from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
 from penstock.core.watcher import worth
 from penstock.node import book
-from penstock.node.book import OWING_ROWS, ChannelRow
+from penstock.node.book import ChannelRow
 from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
@@ -57,7 +57,7 @@ class Site:
         self._tasks = Tasks()
         self._looking = False
         self._in_use: set[bytes] = set()
-        self._owing = {key.removeprefix(OWING_ROWS) for key, _ in journal.load(OWING_ROWS)}
+        self._owing = {book.channel_in(row) for row in book.sessions(journal) if row.unpaid}
         self._signed = [row.params.id for row in book.channels(journal) if row.close and not row.settled]
 
     def start(self) -> None:
@@ -112,6 +112,8 @@ class Site:
                     "the session builds on an older voucher than the one that we hold", "finish the last session first"
                 )
             rows = payee.take(evidence)
+            if payee.secured < 0:
+                raise BadTerms("the opening voucher is worth less than these terms begin with")
         except BaseException:
             self._in_use.discard(params.id)
             raise
@@ -129,14 +131,16 @@ class Site:
         self._in_use.add(stream.params.id)
         return StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id))
 
-    def left_owing(self, terms: Terms, exposure: Amount) -> None:
-        """A session ended with so much unpaid: the channel gets no more credit. Another one costs its opener gas."""
-        channel = decode_terms(terms.rail_terms).params.id
-        self._owing.add(channel)
-        self.journal.write(((OWING_ROWS + channel, encode(exposure)),), lambda _error: None)
+    def release(self, row: SessionRow) -> None:
+        """The session is over. Its channel may pay another, unless something was left unpaid: it gets no more credit
+        then, for each time would cost us as much again. Another channel costs its opener gas.
+        """
+        if row.unpaid:
+            self._owing.add(book.channel_in(row))
+        self.leave(row.terms)
 
-    def release(self, terms: Terms) -> None:
-        """The session under these terms is over: its channel may pay another."""
+    def leave(self, terms: Terms) -> None:
+        """No session uses the channel of these terms any more."""
         channel = decode_terms(terms.rail_terms).params.id
         self._in_use.discard(channel)
         self.lookout.rest(channel)

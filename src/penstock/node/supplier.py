@@ -159,7 +159,7 @@ class Supplier:
             finally:
                 self._admitting = False
         except BaseException:
-            self.site.release(terms)
+            self.site.leave(terms)
             raise
         session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
@@ -262,9 +262,7 @@ class Supplier:
         assert shell is not None
         session = shell.session
         self._shut_valve()
-        if not session.complete and session.control.exposure:
-            self.site.left_owing(session.terms, session.control.exposure)
-        self.site.release(session.terms)
+        self.site.release(session.row)
         if error is not None:
             self.fail(error)
             if self.visit is not None:

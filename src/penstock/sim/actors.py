@@ -1,0 +1,350 @@
+"""Who acts in a simulated world: a site with its poles, and cars. Each runs the real node, and survives its crashes."""
+
+from __future__ import annotations
+
+import asyncio
+from random import Random
+from typing import TYPE_CHECKING, Any
+
+from penstock.core.errors import JournalError, LedgerError, PenstockError
+from penstock.core.identity import Key
+from penstock.core.ports import Ledger
+from penstock.core.session import Patience, Role, Session
+from penstock.core.units import Duration, Instant, Price
+from penstock.node import book, ending
+from penstock.node.consumer import Consumer, Wish
+from penstock.node.site import Site
+from penstock.node.supplier import Goods, Pole, Supplier
+from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
+from penstock.sim.cheats import tamper_of
+from penstock.sim.disk import Disk, MemoryJournal
+from penstock.sim.life import Life
+from penstock.sim.network import SimLink
+from penstock.sim.scenario import PACKAGE, PER, PERIOD, PRICE, CarPlan, Purchase
+from penstock.sim.tender import SimLedger
+
+if TYPE_CHECKING:
+    from penstock.sim.world import World
+
+PATIENCE = Patience(Duration(10_000), Duration(60_000))
+LIE = 300_000  # ppm by which a lying meter deviates
+TRIES = 6  # at one purchase, while there is trouble
+
+
+class Actor:
+    """A machine with a key, a disk and a clock of its own, on which a process lives, dies and lives again."""
+
+    def __init__(self, world: World, name: str, cheat: str) -> None:
+        self.world, self.name, self.cheat = world, name, cheat
+        self.rng = Random(world.rng.randbytes(16))  # noqa: S311 - a simulation has to be repeatable
+        self.key = Key(self.rng.randbytes(32))
+        self.skew = 0  # ms that its clock is ahead
+        self.slow = 1.0  # by how much its disk is slower than usual
+        self.ledger_slow = 1.0
+        self.out_of_reach = False
+        self.disk = Disk(self.pace, lambda: self.rng.random() < 0.5)
+        self.begun = False
+        self.brittle = 0  # so many lives, at most, end at an effect of their own
+        self.disk.on_commit = self._on_commit
+        self.life = Life(name, world.loop)
+        self.ledger = SimLedger(world.chain, world.domain, self.life, self._way_to_ledger)
+        self._snapshot: dict[bytes, bytes] = {}
+
+    def start(self) -> None:
+        """Begin a life, the first or another."""
+        self.begun = True
+        if self.cheat == "rollback" and self._snapshot and self.rng.random() < 0.5:
+            self.disk.rows = dict(self._snapshot)
+            self.tell("rolled back")
+        self.life = Life(self.name, self.world.loop)
+        self.life.on_death = self.died
+        if self.brittle and not self.world.healed:
+            self.brittle -= 1
+            self.life.fuse = 1 + int(self.rng.random() ** 3 * 600)
+        self.ledger = SimLedger(self.world.chain, self.world.domain, self.life, self._way_to_ledger)
+        self.ledger.out_of_reach = self.out_of_reach
+        self.tell("started")
+        self.life.spawn(self._live(self.life))
+
+    def crash(self) -> None:
+        """Kill it now, if it has begun."""
+        if self.begun and self.life.alive:
+            self.life.end()
+            self.died()
+
+    def died(self) -> None:
+        """Come back in a while."""
+        self.tell("died")
+        self.world.loop.call_later(self.rng.choice((0.1, 2.0, 20.0)), self.start)
+
+    def _on_commit(self, rows: list[tuple[bytes, bytes | None]]) -> None:
+        for key, value in rows:
+            self.world.trace.quiet(self.name, "wrote", key + (value or b""))
+        self.committed([key for key, _ in rows])
+
+    def committed(self, keys: list[bytes]) -> None:
+        """The rows under these keys have become durable."""
+
+    def clock(self) -> Instant:
+        return Instant(self.world.loop.instant() + self.skew)
+
+    def tell(self, event: str, **facts: Any) -> None:
+        self.world.trace(self.name, event, **facts)
+
+    def reach(self, reachable: bool) -> None:
+        """Whether it reaches its ledger's node."""
+        self.out_of_reach = self.ledger.out_of_reach = not reachable
+
+    async def _live(self, life: Life) -> None:
+        try:
+            await self.work(life, MemoryJournal(self.disk, life))
+        except JournalError as error:
+            self.tell("gave up", error=error.line())
+        if life.alive:
+            self.crash()
+
+    async def work(self, life: Life, journal: MemoryJournal) -> None:
+        """What it lives for; ends only with a fault."""
+        raise NotImplementedError
+
+    def pace(self) -> float:
+        return self.world.scenario.sync * self.rng.uniform(0.5, 3.0) * self.slow
+
+    def _way_to_ledger(self) -> float:
+        return self.rng.uniform(0.01, 0.1) * self.ledger_slow
+
+
+class Outlet:
+    """A pole as a thing: its cable, its meter's faults, and who is plugged in."""
+
+    def __init__(self, world: World, name: str, lies: bool) -> None:
+        self.name = name
+        self.cable = Cable(world.loop, world.loop.instant, world.scenario.rate)
+        self.faults = MeterFaults(LIE if lies else 0)
+        self.spoiled = False  # valve or meter did not do what they should: the supplier may lose more than its limit
+        self.car: str | None = None
+
+    def plug(self, car: CarActor) -> bool:
+        """Plug a car in, where none is or it is already."""
+        if self.car is None:
+            self.car = car.name
+            self.cable.plug(True)
+            car.meter.plug(self.cable)
+        return self.car == car.name
+
+    def unplug(self, car: CarActor) -> None:
+        """Pull the car's plug."""
+        if self.car == car.name:
+            self.cable.plug(False)
+            car.meter.plug(None)
+            self.car = None
+
+
+class SiteActor(Actor):
+    """The supplier: one site, some poles."""
+
+    def __init__(self, world: World, cheat: str) -> None:
+        super().__init__(world, "site", cheat)
+        self.outlets = {name: Outlet(world, name, cheat == "lying meter") for name in world.scenario.poles}
+        self.suppliers: dict[str, Supplier] = {}
+        self.site: Site | None = None
+        self.sold: list[Session] = []
+
+    async def work(self, life: Life, journal: MemoryJournal) -> None:
+        site = self.site = Site(self.key, journal, self.ledger, self.clock, self._heard, PERIOD)
+        self.suppliers = {}
+        for outlet in self.outlets.values():
+            socket = Socket(outlet.cable, life, PACKAGE, outlet.faults)
+            pole = Pole(outlet.name, socket, socket)
+            self.suppliers[outlet.name] = Supplier(site, pole, self._goods(), PATIENCE, self._ended)
+        for name, supplier in self.suppliers.items():
+            await supplier.restore()
+            self.world.network.listen(name, life, self.key, self._door(supplier))
+        life.spawn(self._settle(site))
+        failing = [asyncio.ensure_future(supplier.failed.wait()) for supplier in self.suppliers.values()]
+        await asyncio.wait(failing, return_when=asyncio.FIRST_COMPLETED)
+        for supplier in self.suppliers.values():
+            await supplier.close()
+        await site.close()
+
+    def _goods(self) -> Goods:
+        it = self.world.scenario
+        return Goods("electricity", it.tariff, it.tick, PACKAGE, it.credit_limit, it.mode)
+
+    def _door(self, supplier: Supplier) -> Any:
+        def on_link(link: SimLink) -> None:
+            link.tamper = tamper_of(self.cheat, self.rng, self.key)
+            link.on_send = lambda frame: self._sends(supplier, frame)
+            supplier.on_link(link)
+
+        return on_link
+
+    def _sends(self, supplier: Supplier, frame: bytes) -> None:
+        self.world.trace.quiet(self.name, "sends", frame)
+        self.world.checks.site_sends(supplier, frame)
+
+    def committed(self, keys: list[bytes]) -> None:
+        self.world.checks.site_commit(keys)
+
+    def _ended(self, session: Session) -> None:
+        self.sold.append(session)
+        if self.cheat == "rollback" and self.rng.random() < 0.5:
+            self._snapshot = dict(self.disk.rows)
+
+    def _heard(self, event: str, **facts: Any) -> None:
+        if self.life.alive:
+            self.tell(event, **facts)
+
+    async def _settle(self, site: Site) -> None:
+        while True:
+            await asyncio.sleep(2.0)
+            if site.unsettled:
+                try:
+                    await site.settle()
+                except LedgerError as error:
+                    self.tell("not settled", error=error.line())
+                    await asyncio.sleep(10.0)
+                except JournalError:
+                    self.crash()
+
+    async def close_rest(self, life: Life) -> None:
+        """At the end: close alone every channel that nobody else closes."""
+        journal = MemoryJournal(self.disk, life)
+        for row in book.channels(journal):
+            if row.role is Role.SUPPLIER and not row.over:
+                try:
+                    await ending.close(journal, self.ledger, self.key, row)
+                except PenstockError as error:
+                    self.tell("not closed", error=error.line())
+
+
+class CarActor(Actor):
+    """A consumer that makes its purchases one after another, and gives up on one that fails too often."""
+
+    def __init__(self, world: World, plan: CarPlan) -> None:
+        super().__init__(world, plan.name, plan.cheat)
+        self.plan = plan
+        self.wanted = list(plan.purchases)
+        self.meter = CarMeter(world.loop.instant, MeterFaults(-LIE if plan.cheat == "lying meter" else 0))
+        self.bought: list[Session] = []
+        self.spoiled = False  # its own meter did not do what it should
+        self.done = False
+        self._tries = 0
+
+    async def work(self, life: Life, journal: MemoryJournal) -> None:
+        while True:
+            if self.wanted:
+                await self._purchase(life, journal, self.wanted[0])
+            elif self.world.healed:
+                await self._leave(life, journal)
+                await asyncio.get_running_loop().create_future()  # for good
+            else:
+                await asyncio.sleep(1.0)
+
+    async def _purchase(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> None:
+        outlet = self.world.site.outlets[wanted.pole]
+        if not outlet.plug(self):
+            await asyncio.sleep(self.rng.uniform(0.5, 2.0))
+            return
+        try:
+            session = await self._consumer(life, journal, wanted).buy()
+        except JournalError:
+            raise
+        except PenstockError as error:
+            self.tell("not bought", error=error.line())
+            self._tries += 1
+            await asyncio.sleep(self.rng.uniform(1.0, 5.0))
+            if self._tries < (TRIES if not self.world.healed else 20 * TRIES):
+                return
+        else:
+            self.bought.append(session)
+            if self.world.healed and session.terms.quantity_limit != wanted.quantity and not self.cheat:
+                return  # this was one that had been left unfinished
+            self.tell("bought", total=session.meter.total, paid=session.paid, complete=session.complete)
+            if self.cheat == "vanish" or (self.cheat == "stale close" and self.rng.random() < 0.5):
+                self.wanted = self.wanted[:1]
+            if self.cheat == "rollback" and self.rng.random() < 0.5:
+                self._snapshot = dict(self.disk.rows)
+        self._tries = 0
+        self.wanted = self.wanted[1:]
+        outlet.unplug(self)
+
+    def _consumer(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> Consumer:
+        async def ledger() -> Ledger:
+            return self.ledger
+
+        async def dial() -> SimLink:
+            link = await self.world.network.dial(life, self.name, self.key, wanted.pole)
+            link.tamper = tamper_of(self.cheat, self.rng, self.key)
+            link.on_send = on_send
+            return link
+
+        def on_send(frame: bytes) -> None:
+            self.world.trace.quiet(self.name, "sends", frame)
+            self.world.checks.car_sends(self, consumer, frame)
+
+        wish = Wish(
+            Price(PRICE + 50_000, PER),
+            wanted.budget,
+            wanted.quantity,
+            deposit=wanted.deposit,
+            period=PERIOD,
+            keep=wanted.keep,
+        )
+        consumer = Consumer(
+            self.key, journal, ledger, self.meter, dial, wish, self.clock, self._heard, PATIENCE, self.rng.randbytes
+        )
+        if self.cheat == "steal":
+            consumer._purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
+        return consumer
+
+    def _heard(self, event: str, **facts: Any) -> None:
+        if self.life.alive:
+            self.tell(event, **facts)
+            if event == "accepted" and self.cheat in ("stale close", "vanish"):
+                self.life.later(self.rng.uniform(0.1, 20.0), self._cheat)
+
+    def _cheat(self) -> None:
+        """In the middle of a session: close behind the supplier's back, or go."""
+        if self.cheat == "vanish":
+            self.crash()
+        else:
+            self.life.spawn(self._close_all(self.life))
+
+    async def _leave(self, life: Life, journal: MemoryJournal) -> None:
+        """All is healed, and everything was bought: end every session, and every channel."""
+        for row in book.unfinished(journal, Role.CONSUMER):
+            pole = row.terms.offer.name
+            purchase = Purchase(pole, 3, 1_000_000, True, None)
+            while not self.world.site.outlets[pole].plug(self):  # noqa: ASYNC110 - people wait so, too
+                await asyncio.sleep(1.0)
+            try:
+                await self._consumer(life, journal, purchase).buy()
+            except PenstockError as error:
+                self.tell("not ended", error=error.line())
+            self.world.site.outlets[pole].unplug(self)
+        calm = 0
+        while calm < 2:  # an opening may still be on its way when we first look
+            calm = calm + 1 if await self._close_all(life) else 0
+            await asyncio.sleep(30.0)
+        self.done = True
+        self.tell("done")
+
+    async def _close_all(self, life: Life) -> bool:
+        """Do what can be done now to end our channels. Whether none is left."""
+        journal, left = MemoryJournal(self.disk, life), 0
+        for row in book.channels(journal):
+            if row.settled:
+                continue
+            try:
+                state = await self.ledger.channel(row.params)
+                if state.status == "open":
+                    await ending.close(journal, self.ledger, self.key, row)
+                elif state.status == "closing" and await self.ledger.now() >= state.closes_at:
+                    await ending.settle(journal, self.ledger, self.key, row)
+                elif state.status in ("settled", "absent"):
+                    continue
+            except PenstockError as error:
+                self.tell("not closed", error=error.line())
+            left += 1
+        return not left

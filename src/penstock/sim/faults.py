@@ -1,0 +1,110 @@
+"""Faults of a simulated world: how each begins, and how it is healed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from penstock.sim.scenario import Fault
+
+if TYPE_CHECKING:
+    from penstock.sim.actors import Actor, CarActor
+    from penstock.sim.world import World
+
+
+def begin(world: World, fault: Fault) -> None:
+    """Let it happen."""
+    if fault.target in world.site.outlets:
+        _spoil_outlet(world, fault, True)
+        return
+    actor = world.actor(fault.target)
+    match fault.kind:
+        case "fuse" if not actor.begun:
+            pass
+        case "crash":
+            actor.crash()
+        case "fuse":
+            actor.life.fuse = 1 + int(fault.size**3 * 400)
+        case "slow disk":
+            actor.slow = 1 + 500 * fault.size
+            actor.disk.pace = lambda: 2.0 * fault.size
+        case "full disk":
+            actor.disk.fault = "no space left"
+        case "skew":
+            actor.skew = int((fault.size - 0.5) * 120_000)
+        case "jump":
+            actor.skew = int((fault.size - 0.5) * 7_200_000)
+        case "reset":
+            _each_outlet(world, actor, world.network.reset)
+        case "cut":
+            _each_outlet(world, actor, world.network.cut)
+        case "unreachable":
+            actor.reach(False)
+        case "slow ledger":
+            actor.ledger_slow = 1 + 100 * fault.size
+        case "reorganise":
+            world.trace("chain", "reorganised", blocks=1 + int(fault.size * 3))
+            world.chain.reorganise(1 + int(fault.size * 3))
+        case "censor":
+            world.chain.censored.add(actor.key.address)
+        case "stalled chain":
+            world.chain.stalled = True
+        case _:
+            _spoil_car(world, fault, True)
+
+
+def heal(world: World, fault: Fault) -> None:
+    """It is over."""
+    if fault.target in world.site.outlets:
+        _spoil_outlet(world, fault, False)
+        return
+    actor = world.actor(fault.target)
+    match fault.kind:
+        case "slow disk":
+            actor.slow = 1.0
+            actor.disk.pace = actor.pace
+        case "full disk":
+            actor.disk.fault = ""
+        case "skew" | "jump":
+            actor.skew = 0
+        case "cut":
+            _each_outlet(world, actor, world.network.heal)
+        case "unreachable":
+            actor.reach(True)
+        case "slow ledger":
+            actor.ledger_slow = 1.0
+        case "censor":
+            world.chain.censored.discard(actor.key.address)
+        case "stalled chain":
+            world.chain.stalled = False
+        case "stuck meter" | "mute meter":
+            _spoil_car(world, fault, False)
+
+
+def _each_outlet(world: World, actor: Actor, act: object) -> None:
+    assert callable(act)
+    for name in world.site.outlets:
+        act(actor.name, name)
+
+
+def _spoil_outlet(world: World, fault: Fault, on: bool) -> None:
+    """A device of a pole fails: what its supplier loses by it is its own affair."""
+    outlet = world.site.outlets[fault.target]
+    outlet.spoiled |= fault.kind != "valve shut"
+    match fault.kind:
+        case "valve open":
+            outlet.cable.stick(on, False)
+        case "valve shut":
+            outlet.cable.stick(False, on)
+        case "stuck meter":
+            outlet.faults.stick(on, outlet.cable.total)
+        case "mute meter":
+            outlet.faults.mute = on
+
+
+def _spoil_car(world: World, fault: Fault, on: bool) -> None:
+    car: CarActor = world.car(fault.target)
+    car.spoiled = True
+    if fault.kind == "stuck meter":
+        car.meter.faults.stick(on, car.meter.total)
+    else:
+        car.meter.faults.mute = on

@@ -1,0 +1,228 @@
+"""Links in memory (`core.ports.Link`) over a network with delay, resets, partitions, and peers that die without a word.
+
+A frame arrives whole, once and in order, as over TCP and TLS, or the link ends. What a cheating peer makes of its own
+frames is `tamper`: the network itself can neither change nor forge any.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from random import Random
+from typing import NamedTuple
+
+from penstock.core.errors import BadSignature, LinkLost, OutOfRange, PeerRefused, PenstockError
+from penstock.core.identity import Address, Key
+from penstock.sim.life import Life
+
+MAX_FRAME = 64 * 1024
+SILENCE = (30.0, 40.0)  # seconds after which a link that nothing comes through is dropped
+
+Tamper = Callable[[bytes], list[bytes]]
+
+
+class _Host(NamedTuple):
+    life: Life
+    key: Key
+    on_link: Callable[[SimLink], None]
+
+
+class _Item(NamedTuple):
+    """A frame, or an end (`error`), and when it arrives."""
+
+    at: float
+    frame: bytes
+    error: PenstockError | None
+
+
+class SimLink:
+    """One end of a link."""
+
+    def __init__(self, network: Network, life: Life, where: str, peer: Address, rng: Random) -> None:
+        self.peer, self.version = peer, 1
+        self.life, self.where = life, where
+        self.other: SimLink
+        self.ended = False
+        self.tamper: Tamper | None = None
+        self.on_send: Callable[[bytes], None] | None = None
+        self._network, self._rng = network, rng
+        self._on_frame: Callable[[bytes], None] | None = None
+        self._on_lost: Callable[[PenstockError], None] | None = None
+        self._coming: deque[_Item] = deque()
+        self._early: deque[_Item] = deque()
+        self._pumping = False
+        life.at_death(self._die)
+
+    def attach(self, on_frame: Callable[[bytes], None], on_lost: Callable[[PenstockError], None]) -> None:
+        self._on_frame, self._on_lost = on_frame, on_lost
+        if self._early:
+            self.life.later(0, self._catch_up)
+
+    def send(self, frame: bytes) -> None:
+        if not 0 < len(frame) <= MAX_FRAME:
+            raise OutOfRange(f"a frame is 1..{MAX_FRAME} bytes, not {len(frame)}")
+        if self.ended or not self.life.boundary():
+            return
+        if self.on_send is not None:
+            self.on_send(frame)
+        for made in [frame] if self.tamper is None else self.tamper(frame):
+            self.other._expect(made, None)
+        self.life.boundary()
+
+    def close(self, reason: str = "") -> None:
+        if self.ended or not self.life.alive:
+            return
+        self.ended = True
+        self.other._expect(b"", PeerRefused(reason) if reason else LinkLost("the peer ended the link"))
+
+    def lose(self, after: float) -> None:
+        """The connection breaks: what is still on its way to this end is lost."""
+        self._coming.clear()
+        if not self.ended:
+            self.life.later(after, self._end, LinkLost("the link fell silent"))
+
+    def pump(self) -> None:
+        """Deliver what has arrived by now."""
+        self._pumping = False
+        while self._coming and not self._network.is_cut(self.where, self.other.where):
+            item = self._coming[0]
+            ahead = item.at - self._network.loop.time()
+            if ahead > 0:
+                self._wait(ahead)
+                return
+            self._coming.popleft()
+            self._deliver(item)
+
+    def _wait(self, ahead: float) -> None:
+        if not self._pumping:
+            self._pumping = True
+            self.life.later(ahead, self.pump)
+
+    def _expect(self, frame: bytes, error: PenstockError | None) -> None:
+        if self.ended:
+            return
+        last = self._coming[-1].at if self._coming else 0.0
+        at = max(last, self._network.loop.time() + self._network.delay())
+        self._coming.append(_Item(at, frame, error))
+        if not self._network.is_cut(self.where, self.other.where):
+            self._wait(self._coming[0].at - self._network.loop.time())
+
+    def _deliver(self, item: _Item) -> None:
+        if self._on_frame is None or self._early:
+            self._early.append(item)
+        elif not self.ended:
+            self._take(item)
+
+    def _catch_up(self) -> None:
+        while self._early and not self.ended:
+            self._take(self._early.popleft())
+
+    def _take(self, item: _Item) -> None:
+        if item.error is not None:
+            self._end(item.error)
+            return
+        assert self._on_frame is not None
+        try:
+            self._on_frame(item.frame)
+        except PenstockError as error:
+            self._fail(error)
+        except Exception as fault:
+            self._network.loop.call_exception_handler({"message": "a frame's receiver failed", "exception": fault})
+            self._fail(LinkLost("an internal error ended the link"))
+
+    def _fail(self, error: PenstockError) -> None:
+        if not self.ended:
+            self.other._expect(b"", PeerRefused(error.line()))
+            self._end(error)
+
+    def _end(self, error: PenstockError) -> None:
+        if self.ended:
+            return
+        if self._on_lost is None:
+            self._early.append(_Item(0.0, b"", error))
+            return
+        self.ended = True
+        self._on_lost(error)
+
+    def _die(self) -> None:
+        """Our process is gone: its system says so to the peer, or the machine is dead and says nothing."""
+        if self.ended:
+            return
+        self.ended = True
+        way = self._rng.random()
+        if way < 0.4:
+            self.other._expect(b"", LinkLost("the peer is gone"))
+        else:
+            self.other.lose(self._network.delay() if way < 0.8 else self._rng.uniform(*SILENCE))
+
+
+class Network:
+    """Who listens where, and how frames travel. `delay()` is a frame's time on its way, in seconds."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, rng: Random, delay: Callable[[], float]) -> None:
+        self.loop, self.delay = loop, delay
+        self._rng = rng
+        self._hosts: dict[str, _Host] = {}
+        self._cut: dict[frozenset[str], int] = {}
+        self._links: list[SimLink] = []
+
+    def listen(self, where: str, life: Life, key: Key, on_link: Callable[[SimLink], None]) -> None:
+        """Take links at `where`, as long as this life lasts."""
+        self._hosts[where] = _Host(life, key, on_link)
+
+    async def dial(self, life: Life, here: str, key: Key, where: str, expect: Address | None = None) -> SimLink:
+        """A link from `here` to whoever listens at `where`.
+
+        Raises:
+            LinkLost: nobody answers. BadSignature: somebody else than `expect` does.
+        """
+        await asyncio.sleep(self.delay())
+        if self.is_cut(here, where):
+            await asyncio.sleep(self._rng.uniform(3.0, 10.0))
+            raise LinkLost(f"{where} does not answer")
+        host = self._hosts.get(where)
+        if host is None or not host.life.alive:
+            raise LinkLost(f"nobody listens at {where}")
+        if expect is not None and host.key.address != expect:
+            raise BadSignature("somebody else answers there")
+        ours = SimLink(self, life, here, host.key.address, self._rng)
+        theirs = SimLink(self, host.life, where, key.address, self._rng)
+        ours.other, theirs.other = theirs, ours
+        self._links = [link for link in self._links if not (link.ended and link.other.ended)]
+        self._links += [ours, theirs]
+        host.life.later(0, host.on_link, theirs)
+        return ours
+
+    def is_cut(self, one: str, other: str) -> bool:
+        """Whether nothing gets through between the two."""
+        return bool(self._cut) and frozenset((one, other)) in self._cut
+
+    def cut(self, one: str, other: str) -> None:
+        """Let nothing through; links that wait too long are lost."""
+        pair = frozenset((one, other))
+        self._cut[pair] = self._cut.get(pair, 0) + 1
+        for link in self._between(one, other):
+            link.life.later(self._rng.uniform(*SILENCE), self._give_up, link, pair)
+
+    def heal(self, one: str, other: str) -> None:
+        """Let everything through again, what has waited, too."""
+        pair = frozenset((one, other))
+        self._cut[pair] = self._cut.get(pair, 0) - 1
+        if self._cut[pair] <= 0:
+            del self._cut[pair]
+            for link in self._between(one, other):
+                link.life.later(0, link.pump)
+
+    def reset(self, one: str, other: str) -> None:
+        """Break the links between the two; each end learns of it in its own time."""
+        for link in self._between(one, other):
+            link.lose(self.delay())
+
+    def _between(self, one: str, other: str) -> list[SimLink]:
+        pair = {one, other}
+        return [link for link in self._links if {link.where, link.other.where} == pair and not link.ended]
+
+    def _give_up(self, link: SimLink, pair: frozenset[str]) -> None:
+        if pair in self._cut:
+            link.lose(0.0)

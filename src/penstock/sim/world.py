@@ -1,0 +1,163 @@
+"""A whole world from one seed: the real node code of a site and some cars, under virtual time, with faults and cheats.
+
+    world = World(seed); outcome = world.run()
+
+The first part is trouble; then all is healed, everybody still wanting something gets it, all channels are closed, and
+time passes until everything is settled. What must always hold is checked at every step (`checks.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from random import Random
+from typing import Any, NamedTuple
+
+from penstock.core.channel import Domain
+from penstock.core.identity import Address
+from penstock.sim import faults
+from penstock.sim.actors import Actor, CarActor, SiteActor
+from penstock.sim.chain import Chain
+from penstock.sim.checks import Checks, Violation
+from penstock.sim.life import task_of_a_life
+from penstock.sim.network import Network
+from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, Fault, Purchase, draw
+from penstock.sim.trace import Trace
+from penstock.sim.virtual import Deadlock, VirtualLoop
+
+DOMAIN = Domain(31_337, Address(b"\x11" * 20), Address(b"\x22" * 20))
+MONEY = 10_000_000  # token units in each car's wallet
+WRAP_UP = 1_500.0  # seconds after the trouble in which every car must have left
+SETTLED = 3.0 * PERIOD  # seconds after that in which everything must be settled
+
+
+class Outcome(NamedTuple):
+    """How a seed went. `violation` says what did not hold, "" where everything did."""
+
+    seed: int
+    hash: str
+    violation: str
+    events: int
+    sessions: int
+    virtual_s: float
+    tail: list[str]
+
+
+class World:
+    """One seed's world. A calm one has neither faults nor cheats."""
+
+    def __init__(self, seed: int, calm: bool = False, log: Callable[[str], None] | None = None) -> None:
+        self.seed = seed
+        self.rng = Random(seed)  # noqa: S311 - a simulation has to be repeatable
+        self.loop = VirtualLoop()
+        self.loop.set_task_factory(task_of_a_life)  # type: ignore[arg-type]  # typeshed's protocol is narrower
+        self.loop.set_exception_handler(self._on_fault)
+        self.trace = Trace(self.loop.time, log)
+        self.scenario = draw(self.rng, self.loop.instant(), calm)
+        self.healed = False
+        self.domain = DOMAIN
+        self.checks = Checks(self)
+        self.network = Network(self.loop, self._child(), self._delay)
+        self.chain = Chain(self.loop, self._child())
+        self.chain.on_block = self.checks.block
+        self.site = SiteActor(self, self.scenario.site_cheat)
+        self.cars = [CarActor(self, plan) for plan in self.scenario.cars]
+        for car in self.cars:
+            self.chain.fund(car.key.address, MONEY)
+        self._air = self._child()
+
+    def actor(self, name: str) -> Actor:
+        """The site, or the car of that name."""
+        return self.site if name == self.site.name else self.car(name)
+
+    def car(self, name: str) -> CarActor:
+        """The car of that name."""
+        return next(car for car in self.cars if car.name == name)
+
+    def run(self) -> Outcome:
+        """Live it through."""
+        self.loop.on_step = self.checks.step
+        violation = ""
+        try:
+            self.loop.run(self._play())
+        except (Violation, Deadlock) as error:
+            violation = str(error)
+        return Outcome(
+            self.seed,
+            self.trace.digest(),
+            violation,
+            self.trace.events,
+            len(self.site.sold),
+            self.loop.time(),
+            list(self.trace.tail),
+        )
+
+    async def _play(self) -> None:
+        self._mining = asyncio.ensure_future(self.chain.run())
+        self.trace("world", "begins", **self.scenario._asdict())
+        for name in self.scenario.brittle:
+            self.actor(name).brittle = 4
+        self.site.start()
+        for car in self.cars:
+            self.loop.call_later(car.plan.begins, car.start)
+        for fault in self.scenario.faults:
+            self.loop.call_later(fault.at, self._begin, fault)
+            self.loop.call_later(fault.at + fault.lasts, self._heal, fault)
+        await self._until(lambda: not any(car.wanted for car in self.cars), TROUBLE)
+        self._heal_all()
+        self._prove_that_all_is_well()
+        await self._until(lambda: all(car.done for car in self.cars), WRAP_UP)
+        await self._until(lambda: self.site.life.alive, SETTLED)
+        self.site.life.spawn(self.site.close_rest(self.site.life))
+        await self._until(self._settled, SETTLED)
+        self.checks.final()
+        self.checks.step()
+        self.trace("world", "ends")
+
+    def _prove_that_all_is_well(self) -> None:
+        """Once all is healed, the honest still do business: each such car makes one more purchase."""
+        for car in self.cars:
+            if not car.cheat and not self.site.cheat:
+                pole = self.rng.choice(self.scenario.poles)
+                car.wanted.append(Purchase(pole, PROOF, 1_000_000, self.rng.random() < 0.5, None))
+
+    def _settled(self) -> bool:
+        channels = self.chain.head.accounts.channels.values()
+        return all(channel.status == "ended" for channel in channels)
+
+    def _begin(self, fault: Fault) -> None:
+        if not self.healed:
+            self.trace("world", "fault", kind=fault.kind, target=fault.target, lasts=fault.lasts, size=fault.size)
+            faults.begin(self, fault)
+
+    def _heal(self, fault: Fault) -> None:
+        if not self.healed:
+            self.trace("world", "healed", kind=fault.kind, target=fault.target)
+            faults.heal(self, fault)
+
+    def _heal_all(self) -> None:
+        self.trace("world", "all healed")
+        now = self.loop.time()
+        for fault in self.scenario.faults:
+            if fault.at <= now <= fault.at + fault.lasts:
+                faults.heal(self, fault)
+        for actor in (self.site, *self.cars):
+            actor.life.fuse = 0
+        self.healed = True
+
+    async def _until(self, met: Callable[[], bool], seconds: float) -> None:
+        for _ in range(int(seconds)):
+            if met():
+                return
+            await asyncio.sleep(1.0)
+
+    def _child(self) -> Random:
+        return Random(self.rng.randbytes(16))  # noqa: S311 - a simulation has to be repeatable
+
+    def _delay(self) -> float:
+        return self.scenario.latency * self._air.uniform(0.5, 2.0)
+
+    def _on_fault(self, _loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        fault = context.get("exception")
+        if "never retrieved" not in context["message"] and not isinstance(fault, Violation):
+            self.checks.fail(f"{context['message']}: {fault!r}")
