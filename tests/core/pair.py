@@ -316,12 +316,17 @@ class Pair:
         if side is self.consumer:
             side.session.on_reading(side.read(self.now), self.now)
         try:
+            if side.session.heard and not isinstance(message, Paid):
+                self.run(side, side.session.secure(self.now))
             effects = side.session.on_message(message, self.now)
         except RemoteError as error:
             side.errors.append(error)
             self.lose_link()
         else:
             self.run(side, effects)
+        # As a turn of the loop: what came together is secured together.
+        if not (self.wire and self.wire[0][0] is side):
+            self.run(side, side.session.secure(self.now))
         return True
 
     def _answer_resume(self) -> None:

@@ -121,7 +121,11 @@ def test_a_payer_pays_as_near_as_whole_ticks_allow(upto: int, paid: int) -> None
 
 def test_claimed_ticks_are_folded_into_a_higher_voucher_of_the_same_worth() -> None:
     ends = Ends()
+    ends.give(ends.payer.pay((FOLD_EVERY - 1) * TICK))
+    assert ends.payer.fold() == []
     ends.give(ends.payer.pay(FOLD_EVERY * TICK))
+    ends.give(ends.payer.fold())
+    assert ends.payer.fold() == []
     note = decode_earned(ends.earned[EARNED_ROWS + ID]).note
     assert note.voucher.amount == FOLD_EVERY * TICK
     assert note.voucher.amount + note.voucher.locked == MAX_WALK * TICK
@@ -329,7 +333,7 @@ def test_the_last_voucher_must_be_worth_the_bill_exactly(amount: int) -> None:
 
 def test_what_is_repeated_after_a_lost_link_changes_nothing() -> None:
     ends = Ends()
-    evidence = ends.payer.pay(FOLD_EVERY * TICK + 30)
+    evidence = ends.payer.pay(FOLD_EVERY * TICK) + ends.payer.fold() + ends.payer.pay(FOLD_EVERY * TICK + 30)
     ends.give(evidence)
     before = state_of(ends.payee)
     assert ends.payee.take(evidence[-1].data) == ()

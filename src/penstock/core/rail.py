@@ -46,6 +46,10 @@ class PayerEnd(Protocol):
         """Pay as near to `upto` as whole ticks allow, without exceeding it. An empty list where nothing is new."""
         ...
 
+    def fold(self) -> list[Evidence]:
+        """Make what was paid cheaper for the payee to claim, where that is due; called about once a second."""
+        ...
+
     def square(self, bill: int) -> Evidence:
         """Pay exactly `bill`, at least `paid`, and end: nothing stays locked."""
         ...

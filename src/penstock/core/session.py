@@ -101,12 +101,15 @@ class Session:
 
     __slots__ = (
         "_allowed",
+        "_blamed",
         "_announced",
         "_announced_at",
         "_before",
         "_handlers",
+        "_heard",
         "_linked_at",
         "_moved",
+        "_taken",
         "bill",
         "claimed",
         "control",
@@ -163,6 +166,9 @@ class Session:
         self.fault = ""
         self.linked = False
         self.claimed = row.turns[-1] if row.turns else Quantity(0)
+        self._heard = False  # a payment was taken that `secure` has not acted on
+        self._blamed: Reason | None = None  # why it ends the session
+        self._taken: dict[bytes, bytes | None] = {}  # its rows
         self._allowed = Quantity(0)
         self._announced = Quantity(0)
         self._announced_at = now
@@ -250,24 +256,24 @@ class Session:
         self.control.give(self.bill.due(total))
         if self.state is not State.STOPPING:
             return []
+        effects = self.secure(now)
         self.bill.turn(total, reading.at)
         self._enter(State.SQUARING)
         self._moved = now
-        return [Persist(self._row(last=reading)), Send(self._final())]
+        return [*effects, Persist(self._row(last=reading)), Send(self._final())]
 
     def stop(self, reason: Reason, now: Instant) -> list[Effect]:
         """End the session from our side. Nothing where it is ending already."""
-        if self.state is not State.STREAMING:
-            return []
-        return [*self._stopping(reason, now), Send(Stop(reason))]
+        return self.secure(now) + self._stop(reason, now)
 
     def link_lost(self, now: Instant) -> list[Effect]:
         """The link is gone: no supply without it. The peer has `patience.return_` to come back."""
+        effects = self.secure(now)
         self.linked = False
         self._linked_at = now
         if self.payee is None or self.state is State.ENDED:
-            return []
-        return self._shut()
+            return effects
+        return effects + self._shut()
 
     def link_back(self, now: Instant) -> list[Effect]:
         """There is a link to the same peer again: the consumer asks to resume, the supplier says where it stands.
@@ -279,10 +285,11 @@ class Session:
         self._linked_at = now
         if self.payer is not None:
             return [Send(Resume(self.digest))]
+        effects = self.secure(now)
         self.linked = True
         self._announced, self._announced_at = self.meter.total, now
-        # The consumer's bill turns at this reading, as at every announced one.
-        effects: list[Effect] = [self._persist()] if self.bill.turn(self.meter.total, self.meter.at) else []
+        if self.bill.turn(self.meter.total, self.meter.at):  # as the consumer's will: this reading is announced
+            effects.append(self._persist())
         effects.append(Send(Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())))
         if self.state is State.STREAMING:
             effects += self._release()
@@ -294,12 +301,15 @@ class Session:
 
     def abandon(self, now: Instant) -> list[Effect]:
         """The peer said that it will not take the session up again: end it with what there is."""
-        return [] if self.state is State.ENDED else self._give_up(Reason.PEER_GONE, now)
+        return [] if self.state is State.ENDED else self.secure(now) + self._give_up(Reason.PEER_GONE, now)
 
     def on_time(self, now: Instant) -> list[Effect]:
         """Time has passed; to be called about once a second. Gives up on a peer that does not move or come back."""
         if self.state is State.ENDED:
             return []
+        return self.secure(now) + self._look_at_clock(now)
+
+    def _look_at_clock(self, now: Instant) -> list[Effect]:
         # A clock that was set back must not make us wait until it has caught up.
         self._moved, self._linked_at = min(self._moved, now), min(self._linked_at, now)
         self._announced_at = min(self._announced_at, now)
@@ -313,21 +323,54 @@ class Session:
         if self.linked and waited > move:
             if self.state is not State.STREAMING:
                 return self._give_up(Reason.PEER_GONE, now)
-            return self.stop(Reason.SUPPLY_STALLED if self.payer is not None else Reason.PAYMENT_STALLED, now)
-        if not self.linked or self.payer is not None or self.state is not State.STREAMING:
+            return self._stop(Reason.SUPPLY_STALLED if self.payer is not None else Reason.PAYMENT_STALLED, now)
+        if not self.linked or self.state is not State.STREAMING:
             return []
+        if self.payer is not None:
+            return self._give(self.payer.fold())
         return self._announce(now) if now - self._announced_at >= HEARTBEAT else []
 
     def on_message(self, message: Message, now: Instant) -> list[Effect]:
         """A message of the peer. Feed the newest reading of our own meter first: totals are compared at once.
 
+        A payment is checked at once, but has no effects yet: call `secure` when all that came together was taken,
+        and before any other message.
+
         Raises:
             BadMessage: it does not belong in this state; cut the link. Nothing has changed.
         """
+        if self._heard and type(message) is not Paid:
+            raise IllegalEvent("payments were taken: secure them first")
         handler = self._handlers.get(type(message))
         if handler is None:
             raise BadMessage(f"{type(message).__name__} does not belong in a {self.role} that is {self.state}")
         return handler(self, message, now)
+
+    @property
+    def heard(self) -> bool:
+        """Whether a payment waits for `secure`."""
+        return self._heard
+
+    def secure(self, now: Instant) -> list[Effect]:
+        """Act on the payments taken since the last call: make them durable together, and release what they allow.
+
+        Every event of ours does this first, so that what was taken comes before it.
+        """
+        if not self._heard:
+            return []
+        self._heard = False
+        effects: list[Effect] = []
+        if self._taken:
+            effects.append(Persist(tuple(self._taken.items())))
+            self._taken = {}
+        secured = self._payee.secured
+        if secured > self.control.got:
+            self._moved = now
+            self.control.get(secured)
+        if self._blamed is not None:
+            reason, self._blamed = self._blamed, None
+            return effects + self._stop(reason, now)
+        return effects + self._release() if self.state is State.STREAMING else effects
 
     # ---- the supplier
 
@@ -336,27 +379,24 @@ class Session:
         assert self.payee is not None
         return self.payee
 
-    def _paid(self, message: Paid, now: Instant) -> list[Effect]:
-        rail, rows, effects = self._payee, (), []  # type: PayeeEnd, Rows, list[Effect]
-        before = rail.secured
+    def _paid(self, message: Paid, _now: Instant) -> list[Effect]:
+        """The hot path: once for every payment."""
+        self._heard = True
+        if self._blamed is not None:
+            return []  # the session is about to stop
+        rail, taken = self._payee, self._taken
         try:
             for evidence in message.evidence:
-                rows += rail.take(evidence)
+                for key, value in rail.take(evidence):
+                    taken[key] = value
         except RemoteError as error:
-            self.fault = str(error)
-        if rows:
-            effects.append(Persist(rows))
-        if rail.secured > before:
-            self._moved = now
-            self.control.get(rail.secured)
-        if self.fault:
-            return [*effects, *self.stop(Reason.PEER_CHEATED, now)]
-        if self.state is State.STREAMING:
-            tolerance = self.terms.offer.tolerance
-            if message.total > self._allowed + tolerance.at(self._allowed):
-                return [*effects, *self.stop(Reason.METERS_DISAGREE, now)]
-            effects += self._release()
-        return effects
+            self.fault, self._blamed = str(error), Reason.PEER_CHEATED
+            return []
+        total, allowed = message.total, self._allowed
+        if total > allowed and self.state is State.STREAMING:
+            if total > allowed + self.terms.offer.tolerance.at(allowed):
+                self._blamed = Reason.METERS_DISAGREE
+        return []
 
     def _square(self, message: Square, now: Instant) -> list[Effect]:
         receipt, rail = message.receipt, self._payee
@@ -399,7 +439,7 @@ class Session:
     def _announce(self, now: Instant) -> list[Effect]:
         total, at = self.meter.total, self.meter.at
         self._announced, self._announced_at = total, now
-        said: list[Effect] = [Send(Metered(total, at, self._payee.secured))]
+        said: list[Effect] = [Send(Metered(total, at, Amount(self.control.got)))]
         if not self.bill.turn(total, at):
             return said
         # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
@@ -434,23 +474,23 @@ class Session:
         total, own, offer = message.total, self.meter.total, self.terms.offer
         if total < self.claimed:
             self.fault = f"the supplier's meter went back from {self.claimed} to {total}"
-            return self.stop(Reason.PEER_CHEATED, now)
+            return self._stop(Reason.PEER_CHEATED, now)
         effects: list[Effect] = [self._persist()] if self.bill.turn(total, message.at) else []
         credit = 0 if self._before else offer.credit_limit
         reach = self.bill.affords(self._payer.paid + credit, total)
         if total > own + offer.tolerance.at(own) or own > reach + offer.tolerance.at(own):
             self.fault = f"the supplier's meter says {total}, ours {own}"
-            return [*effects, *self.stop(Reason.METERS_DISAGREE, now)]
+            return [*effects, *self._stop(Reason.METERS_DISAGREE, now)]
         if total > self.claimed:
             self._moved = now
             self.claimed = total
         price = self.bill.price
         if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
-            return [*effects, *self.stop(Reason.PRICE_OVER_LIMIT, now)]
+            return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
         self.control.get(self.bill.due(total))
         effects += self._pay()
         reason = self._reached(total)
-        return [*effects, *self.stop(reason, now)] if reason else effects
+        return [*effects, *self._stop(reason, now)] if reason else effects
 
     def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
         """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
@@ -469,8 +509,9 @@ class Session:
             return []
         self.control.give(self._payer.paid)
         rows = tuple(row for one in evidence for row in one.rows)
-        paid = Send(Paid(self.meter.total, tuple(one.data for one in evidence)))
-        return [Persist(rows), paid] if rows else [paid]
+        total = self.meter.total
+        paid: list[Effect] = [Send(Paid(total, (one.data,))) for one in evidence]
+        return [Persist(rows), *paid] if rows else paid
 
     def _most(self) -> int:
         """The most that the quantity limit can cost; in whole ticks where they are paid before they are used."""
@@ -561,6 +602,11 @@ class Session:
         return bill
 
     # ---- both
+
+    def _stop(self, reason: Reason, now: Instant) -> list[Effect]:
+        if self.state is not State.STREAMING:
+            return []
+        return [*self._stopping(reason, now), Send(Stop(reason))]
 
     def _told_to_stop(self, message: Stop, now: Instant) -> list[Effect]:
         return self._stopping(message.reason, now) if self.state is State.STREAMING else []

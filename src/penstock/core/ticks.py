@@ -11,7 +11,7 @@ from hashlib import sha256
 
 from penstock.core.errors import BadPreimage, IllegalEvent
 
-_STRIDE = 64  # a chain keeps every 64th hash: 1/64 of its memory for one more hash a tick
+_STRIDE = 8  # a chain keeps every 8th hash: an eighth of its memory, for at most one more hash a tick
 
 
 class TickChain:
@@ -22,14 +22,15 @@ class TickChain:
     def __init__(self, seed: bytes, ticks: int) -> None:
         """Costs `ticks` SHA-256 calls."""
         self.ticks = ticks
-        self._marks = [seed]
-        value = seed
-        for index in range(1, ticks + 1):
+        value, self._marks = seed, bytearray(seed)
+        for _ in range(ticks // _STRIDE):
+            for _ in range(_STRIDE):
+                value = sha256(value).digest()
+            self._marks += value
+        for _ in range(ticks % _STRIDE):
             value = sha256(value).digest()
-            if index % _STRIDE == 0:
-                self._marks.append(value)
         self.root = value
-        self._block: list[bytes] = []
+        self._block: list[bytes] = []  # the hashes from a mark on, as far as they were needed
         self._block_start = -1
 
     def preimage(self, count: int) -> bytes:
@@ -42,11 +43,11 @@ class TickChain:
             raise IllegalEvent(f"a chain of {self.ticks} ticks cannot prove {count}")
         start, offset = divmod(self.ticks - count, _STRIDE)
         if start != self._block_start:
-            block = [self._marks[start]]
-            for _ in range(_STRIDE - 1):
-                block.append(sha256(block[-1]).digest())
-            self._block, self._block_start = block, start
-        return self._block[offset]
+            self._block, self._block_start = [bytes(self._marks[32 * start : 32 * start + 32])], start
+        block = self._block
+        while len(block) <= offset:
+            block.append(sha256(block[-1]).digest())
+        return block[offset]
 
 
 class TickProof:

@@ -7,13 +7,14 @@ still in the queue is void.
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 from collections.abc import Callable
 
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Effect, Ended, Persist, Send, ShutValve
 from penstock.core.errors import DeviceError, JournalError
-from penstock.core.messages import Message, Reason
+from penstock.core.messages import Message, Paid, Reason
 from penstock.core.meter import Reading
 from penstock.core.ports import Journal, Link, Meter, Valve
 from penstock.core.session import Session, State
@@ -31,6 +32,7 @@ class SessionShell:
         "_meter",
         "_on_end",
         "_queue",
+        "_soon",
         "_valve",
         "_waiting",
         "over",
@@ -57,6 +59,7 @@ class SessionShell:
         self._queue: deque[Effect] = deque()
         self._waiting = False
         self._draining = False
+        self._soon = False  # `_secure` will be called in this turn of the loop
 
     def begin(self, link: Link) -> None:
         """The terms are accepted and durable: start the flow."""
@@ -107,9 +110,19 @@ class SessionShell:
         """
         if self.over:
             return
+        session = self.session
+        if type(message) is Paid:  # the hot path: what comes in one turn of the loop is secured together, at its end
+            session.on_message(message, self._clock())
+            if not self._soon and session.heard:
+                self._soon = True
+                asyncio.get_running_loop().call_soon(self._secure)
+            return
         if self._valve is None:
             self._read()
-        self.run(self.session.on_message(message, self._clock()))
+        elif session.heard:
+            self._secure()
+        if not self.over:
+            self.run(session.on_message(message, self._clock()))
 
     def on_reading(self, reading: Reading) -> None:
         """A new reading of our own meter."""
@@ -137,6 +150,10 @@ class SessionShell:
         self._drain()
         if shut:
             self._report_shut()
+
+    def _secure(self) -> None:
+        self._soon = False
+        self._event(self.session.secure)
 
     def _event(self, event: Callable[[Instant], list[Effect]]) -> None:
         if not self.over:

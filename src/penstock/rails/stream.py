@@ -31,7 +31,7 @@ PAID_ROWS = b"paid/"  # by channel: what we promised as its payer
 EARNED_ROWS = b"earned/"  # by channel: the best voucher that we hold as its payee
 TICK_ROWS = b"ticks/"  # by channel: the last preimage under that voucher
 
-FOLD_EVERY = 512  # ticks: at some 264 gas each to walk on chain, and one signature a fold
+FOLD_EVERY = 512  # ticks: at some 264 gas each to walk on chain, against one signature a fold
 MAX_WALK = 4096  # ticks unfolded that a payee accepts; walking them costs about a million gas
 
 _TICK = Struct(">BQI32s")
@@ -112,15 +112,26 @@ def check_terms(offer: StreamOffer, terms: StreamTerms, deposit: int, tick_value
 class StreamPayer:
     """The payer's end for one session over one direction of a channel."""
 
-    __slots__ = ("_chain", "_deposit", "_key", "_params", "_revealed", "_row", "_secret", "_start", "_tick")
+    __slots__ = ("_at_once", "_chain", "_deposit", "_key", "_params", "_revealed", "_row", "_secret", "_start", "_tick")
 
-    def __init__(self, terms: StreamTerms, deposit: int, key: Key, secret: bytes, row: PaidRow | None = None) -> None:
+    def __init__(
+        self,
+        terms: StreamTerms,
+        deposit: int,
+        key: Key,
+        secret: bytes,
+        row: PaidRow | None = None,
+        at_once: int = MAX_WALK,
+    ) -> None:
         """`secret` is 32 bytes, this session's alone; `row` is the journal's where a session is taken up again.
+
+        `at_once` is the most ticks that one piece of evidence reveals.
 
         Raises:
             BadTerms: the journal's last voucher is not the one that the terms begin with.
         """
         self._params, self._deposit, self._key, self._secret = terms.params, deposit, key, secret
+        self._at_once = at_once
         self._start, self._tick = terms.amount, terms.tick_value
         self._row = row or PaidRow(VoucherNote(Voucher.over(terms.nonce, terms.amount), b"", ()))
         if self._row.note.voucher.nonce < terms.nonce or self._row.note.voucher.amount < terms.amount:
@@ -155,13 +166,15 @@ class StreamPayer:
                     break
                 evidence.append(self._fresh_chain())
                 continue
-            step = min(wanted, left)
+            step = min(wanted, left, self._at_once)
             self._revealed += step
             wanted -= step
             evidence.append(Evidence(self._tick_evidence()))
-            if self._revealed >= FOLD_EVERY and left > step:
-                evidence.append(self._fold())
         return evidence
+
+    def fold(self) -> list[Evidence]:
+        due = FOLD_EVERY <= self._revealed < self._lock_ticks
+        return [self._fold()] if due else []
 
     def square(self, bill: int) -> Evidence:
         if not 0 <= bill <= self.capacity:
@@ -246,7 +259,7 @@ class StreamPayer:
 class StreamPayee:
     """The payee's end for one session over one direction of a channel."""
 
-    __slots__ = ("_before", "_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick")
+    __slots__ = ("_before", "_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick", "_tick_key")
 
     def __init__(
         self,
@@ -262,6 +275,7 @@ class StreamPayee:
         """
         self._params, self._deposit, self._start = terms.params, deposit, terms.amount
         self._signer, self._tick = terms.params.opener_key, terms.tick_value
+        self._tick_key = TICK_ROWS + terms.params.id
         self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
         self._before = terms.nonce  # vouchers up to this one are of earlier sessions
         held = self._row.note.voucher
@@ -300,7 +314,7 @@ class StreamPayee:
             raise BadVoucher(f"ticks under voucher {nonce}, but {self._row.note.voucher.nonce} is the last")
         if not self._proof.advance(count, preimage):
             return ()
-        return ((TICK_ROWS + self._params.id, evidence),)
+        return ((self._tick_key, evidence),)
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
         held, voucher, locks = self._row.note, note.voucher, note.locks
@@ -324,7 +338,7 @@ class StreamPayee:
         check_signed(voucher.digest(self._params), note.signature, self._signer, "the voucher")
         self._row = EarnedRow(note, self.ticks if held.voucher.nonce > self._before else 0)
         self._proof = self._proof_of(locks)
-        return ((EARNED_ROWS + self._params.id, encode(self._row)), (TICK_ROWS + self._params.id, None))
+        return ((EARNED_ROWS + self._params.id, encode(self._row)), (self._tick_key, None))
 
     @staticmethod
     def _proof_of(locks: tuple[Lock, ...]) -> TickProof:
