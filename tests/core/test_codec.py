@@ -61,6 +61,7 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.Closing, data),
     st.builds(messages.Resume, data),
     st.builds(messages.Resumed, totals, times, st.lists(totals, max_size=3).map(tuple), data),
+    st.builds(messages.AskPole, text),
 ]
 any_message = st.one_of(MESSAGES)
 
@@ -87,7 +88,7 @@ def test_rubbish_is_no_message(rubbish: bytes) -> None:
         decode(rubbish)
     except BadMessage:
         return
-    assert json.loads(rubbish)[0] in range(1, 16)
+    assert json.loads(rubbish)[0] in range(1, 17)
 
 
 @settings(max_examples=300)

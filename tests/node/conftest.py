@@ -12,7 +12,7 @@ import pytest
 from penstock.core.identity import Key
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.devnet.server import serve
-from penstock.node import consumer, supplier
+from penstock.node import beat, consumer
 
 from .world import Street, street
 
@@ -66,7 +66,7 @@ def fresh_key(devnet: Manifest) -> Callable[[], Key]:
 def _quick_beat(monkeypatch: pytest.MonkeyPatch) -> None:
     """Patience is looked at often, so that it can be short."""
     monkeypatch.setattr(consumer, "BEAT", 0.05)
-    monkeypatch.setattr(supplier, "BEAT", 0.05)
+    monkeypatch.setattr(beat, "BEAT", 0.05)
 
 
 @pytest.fixture

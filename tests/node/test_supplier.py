@@ -433,7 +433,7 @@ async def test_a_journal_that_fails_shuts_the_valve_and_closes_the_business(open
         await it.journal.close()
         await pays(thief, payer, heard.total * PRICE // 1_000)
         assert "journal" in await thief.cut_off()
-        assert it.supplier.fault is not None
+        assert it.site.fault is not None
         assert it.line.power() == 0
         assert taken(it) <= LIMIT
 

@@ -159,7 +159,6 @@ class Street:
 
     async def crash(self) -> None:
         """End the pole as kill -9 would, as far as one process can: nothing more is written or said."""
-        await self.supplier.tasks.cancel()
         await self.site.close()
         self.supplier.shell = None
         await self.server.close()

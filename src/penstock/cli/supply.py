@@ -163,7 +163,7 @@ class Shop:
         )
         beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
         try:
-            await _until(asked, self._supplier.failed, self.sessions if once else None)
+            await _until(asked, self._site.failed, self.sessions if once else None)
             if once and self.sessions and self.sessions[0].complete:
                 await self._signed_off(asked)
         finally:
@@ -173,8 +173,8 @@ class Shop:
             await asyncio.gather(*beside, return_exceptions=True)
             await server.close()
             await self._site.close()
-        if self._supplier.fault is not None:
-            raise self._supplier.fault
+        if self._site.fault is not None:
+            raise self._site.fault
         self.mined += await self._site.settle()
         after = (await self._ledger.holdings(self._key.address)).tokens
         return {
@@ -205,7 +205,7 @@ class Shop:
                 self._told("not settled", error=error.line())
                 await asyncio.sleep(RETRY)
             except JournalError as error:
-                self._supplier.fail(error)
+                self._site.fail(error)
                 return
 
     async def _report(self) -> None:

@@ -1,8 +1,8 @@
 """Everything that the two sides say to each other, version 1. Frozen; sums in token units since the session began.
 
 consumer                                supplier
-AskOffer                      ->
-                              <-        Offered
+AskOffer | AskPole            ->
+                              <-        Offered | Refused
 Propose                       ->
                               <-        Accepted | Refused
                               <-        Metered       (the loop:
@@ -62,6 +62,12 @@ class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fiel
 
 class AskOffer(_Message, frozen=True, tag=1):
     """What do you sell?"""
+
+
+class AskPole(_Message, frozen=True, tag=16):
+    """What do you sell at the pole of this name? Where one link leads to many poles; `AskOffer` takes any free one."""
+
+    name: str
 
 
 class Offered(_Message, frozen=True, tag=2):
@@ -179,4 +185,5 @@ Message = (
     | Closing
     | Resume
     | Resumed
+    | AskPole
 )

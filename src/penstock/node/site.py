@@ -11,7 +11,7 @@ import msgspec
 from penstock.core.channel import ChannelParams, Close, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadSignature, BadTerms, PeerRefused, TransactionFailed
+from penstock.core.errors import BadSignature, BadTerms, JournalError, PeerRefused, TransactionFailed
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
@@ -21,11 +21,12 @@ from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
 from penstock.core.watcher import worth
 from penstock.node import book
+from penstock.node.beat import Beat
 from penstock.node.book import ChannelRow
 from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
-from penstock.rails.stream import NAME, StreamOffer, StreamPayee, check_terms, decode_terms
+from penstock.rails.stream import NAME, StreamOffer, StreamPayee, StreamTerms, check_terms, decode_terms
 
 CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
 BATCH = 50  # closes in one transaction
@@ -54,7 +55,11 @@ class Site:
         for row in book.channels(journal):
             if row.role is Role.SUPPLIER and not row.settled:
                 self.lookout.watch(row.params)
-        self._tasks = Tasks()
+        self.tasks = Tasks()
+        self.beat = Beat(self.tasks)
+        self.rails = {NAME: encode(self._offer)}  # those on offer, with what each needs to know
+        self.fault: JournalError | None = None
+        self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
         self._looking = False
         self._in_use: set[bytes] = set()
         self._owing = {book.channel_in(row) for row in book.sessions(journal) if row.unpaid}
@@ -64,16 +69,19 @@ class Site:
         """Look after the channels that pay us, from now on. Once is enough."""
         if not self._looking:
             self._looking = True
-            self._tasks.start(self.lookout.run())
+            self.tasks.start(self.lookout.run())
 
     async def close(self) -> None:
-        """Look no more."""
-        await self._tasks.cancel()
+        """Look no more, and do no more."""
+        await self.tasks.cancel()
         self._looking = False
 
-    def rails(self) -> dict[str, bytes]:
-        """The rails on offer, with what each needs to know."""
-        return {NAME: encode(self._offer)}
+    def fail(self, error: JournalError) -> None:
+        """The journal failed: what cannot be written must not be sold."""
+        if self.fault is None:
+            self.fault = error
+            self.failed.set()
+            self.tell("journal failed", error=error.line())
 
     async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
         """Check that these terms would be paid, and reserve their channel. The rows go with the session's first.
@@ -83,8 +91,9 @@ class Site:
             LedgerError: the ledger cannot tell.
         """
         stream = decode_terms(terms.rail_terms)
-        params = stream.params
         check_terms(self._offer, stream, deposit=stream.amount, tick_value=terms.offer.tick_value)
+        stream = self._shared(stream)
+        params = stream.params
         if params.id in self._owing:
             raise BadTerms("the last session in this channel was not paid in full", "open another channel")
         if params.id in self._in_use:
@@ -122,9 +131,17 @@ class Site:
         self.lookout.watch(params)
         return payee, rows + record.rows()
 
+    def _shared(self, stream: StreamTerms) -> StreamTerms:
+        """The same, over parts that all our channels share: what we keep of ten thousand is what differs."""
+        ours = self._offer
+        params = msgspec.structs.replace(
+            stream.params, domain=ours.domain, partner=ours.payee, partner_key=ours.payee_key
+        )
+        return msgspec.structs.replace(stream, params=params) if params == stream.params else stream
+
     def restore(self, row: SessionRow) -> PayeeEnd:
         """The payee's end of a session that the journal knows, where we left it."""
-        stream = decode_terms(row.terms.rail_terms)
+        stream = self._shared(decode_terms(row.terms.rail_terms))
         record = book.channel_of(self.journal, stream.params.id)
         if record is None:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")

@@ -3,38 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Coroutine
-from typing import Any, NamedTuple
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import NamedTuple
 
 import msgspec
 
-from penstock.core.codec import decode, encode
+from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import (
-    BadMessage,
-    BadTerms,
-    DeviceError,
-    JournalError,
-    LedgerError,
-    PeerRefused,
-    PenstockError,
-    RemoteError,
-)
+from penstock.core.errors import BadTerms, DeviceError, JournalError, PeerRefused
 from penstock.core.identity import check_signed
-from penstock.core.messages import (
-    Accepted,
-    AskClose,
-    AskOffer,
-    Closing,
-    Message,
-    Offered,
-    Propose,
-    Reason,
-    Receipted,
-    Refused,
-    Resume,
-)
-from penstock.core.meter import Tolerance
+from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
+from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
 from penstock.core.ports import Link, Meter, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
@@ -43,11 +23,13 @@ from penstock.core.units import Duration, Instant
 from penstock.node import book
 from penstock.node.shell import SessionShell
 from penstock.node.site import Site
-from penstock.node.tasks import Tasks, durable
+from penstock.node.tasks import durable
+from penstock.node.visit import Asked, Visit
+from penstock.rails.stream import NAME
 
 OFFER_LIFE = Duration(60_000)  # how long a consumer may think about an offer
-BEAT = 1.0  # seconds between two looks at the clock
 BUSY = "the pole is busy with another session; try again when it has ended"
+USUAL = Patience()
 GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 
 
@@ -72,7 +54,26 @@ class Goods(NamedTuple):
 
 
 class Supplier:
-    """Sells at one pole for a site. `on_session(session)` is called when a session has ended and its valve is shut."""
+    """Sells at one pole for a site. `on_session(session)` is called when a session has ended and its valve is shut.
+
+    With a door of its own (`restore`, `on_link`, `close`) it is a whole node; a `Gateway` is the door of many, and
+    gives them the list of those that are `free`, which they keep.
+    """
+
+    __slots__ = (
+        "_admitting",
+        "_closing",
+        "_free",
+        "_on_session",
+        "_patience",
+        "goods",
+        "parted",
+        "pole",
+        "shell",
+        "site",
+        "visit",
+        "visits",
+    )
 
     def __init__(
         self,
@@ -81,6 +82,7 @@ class Supplier:
         goods: Goods,
         patience: Patience | None = None,
         on_session: Callable[[Session], None] = lambda session: None,
+        free: OrderedDict[str, Supplier] | None = None,
     ) -> None:
         self.site = site
         self.pole = pole
@@ -89,43 +91,76 @@ class Supplier:
         self.visit: Visit | None = None  # the one whose link the session uses
         self.visits: set[Visit] = set()
         self.parted = False  # whether the last visit left in order; one that was cut short may come back
-        self.tasks = Tasks()
-        self.fault: JournalError | None = None
-        self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
-        self._patience = patience or Patience()
+        self._patience = patience or USUAL
         self._on_session = on_session
+        self._free: OrderedDict[str, Supplier] = OrderedDict() if free is None else free
+        self._free[pole.name] = self
         self._admitting = False
+        self._closing = False
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
         """Take up the pole's unfinished session from the journal, if there is one. Its consumer has to come back."""
         for row in book.unfinished(self.site.journal, Role.SUPPLIER):
-            if row.terms.offer.name == self.pole.name and self.shell is None:
-                session = Session(row, self.site.restore(row), self.site.key, self.site.clock(), self._patience)
-                self._take(session)
-                self.site.tell("restored", session=session.digest.hex(), secured=session.paid)
-        self.tasks.start(self._beat())
+            if row.terms.offer.name == self.pole.name:
+                self.take_up(row)
         self.site.start()
+
+    def take_up(self, row: SessionRow) -> None:
+        """Take up an unfinished session of this pole, unless it has one."""
+        if self.shell is None:
+            session = Session(row, self.site.restore(row), self.site.key, self.site.clock(), self._patience)
+            self._take(session)
+            self.site.tell("restored", session=session.digest.hex(), secured=session.paid)
 
     async def close(self) -> None:
         """Stop a running session for good, with the operator as the reason, and let go."""
+        self.stop()
+        for _ in range(int(GOODBYE / 0.05)):
+            if self.idle:
+                break
+            await asyncio.sleep(0.05)
+        self.shut_valve()
+
+    @property
+    def idle(self) -> bool:
+        """Whether no session is under way here, nor about to be."""
+        return self.shell is None and not self._admitting
+
+    def stop(self) -> None:
+        """Sell no more, and end a running session."""
+        self._closing = True
         if self.shell is not None:
             self.shell.stop(Reason.OPERATOR)
-            for _ in range(int(GOODBYE / 0.05)):
-                if self.shell is None:
-                    break
-                await asyncio.sleep(0.05)
-        self._shut_valve()
-        await self.tasks.cancel()
 
     def on_link(self, link: Link) -> None:
         """A peer has come."""
         self.visits.add(Visit(self, link))
 
+    def pole_for(self, asked: Asked) -> Supplier:
+        """Ourselves (`Door`).
+
+        Raises:
+            PeerRefused: another pole is asked for.
+        """
+        if isinstance(asked, AskPole) and asked.name != self.pole.name:
+            raise PeerRefused(f"no pole {asked.name[:80]!r} here")
+        return self
+
+    def left(self, visit: Visit, in_order: bool) -> None:
+        """A visit's link is gone (`Door`)."""
+        self.visits.discard(visit)
+        self.parted = in_order
+
     def offer(self) -> Offered:
         """Our offer as of now, signed."""
+        offer = self._offer(Instant(self.site.clock() + OFFER_LIFE))
+        offer.check()
+        return Offered(offer, sign_offer(self.site.key, offer))
+
+    def _offer(self, expires: Instant) -> Offer:
         goods = self.goods
-        offer = Offer(
+        return Offer(
             supplier=self.site.key.address,
             name=self.pole.name,
             medium=goods.medium,
@@ -135,11 +170,9 @@ class Supplier:
             credit_limit=goods.credit_limit,
             mode=goods.mode,
             tolerance=goods.tolerance,
-            rails=self.site.rails(),
-            expires=Instant(self.site.clock() + OFFER_LIFE),
+            rails=self.site.rails,
+            expires=expires,
         )
-        offer.check()
-        return Offered(offer, sign_offer(self.site.key, offer))
 
     async def admit(self, visit: Visit, propose: Propose) -> None:
         """Check proposed terms and begin the session, or refuse.
@@ -147,9 +180,9 @@ class Supplier:
         Raises:
             RemoteError: the terms are not what we offered, or would not be paid. Nothing has changed.
         """
-        terms = propose.terms
         self.check_free()
-        self._check(terms, propose.signature, visit.link)
+        terms = self._check(propose.terms, propose.signature, visit.link)
+        propose = msgspec.structs.replace(propose, terms=terms)
         payee, rows = await self.site.admit(terms, propose.evidence)
         try:
             self.check_free()  # whoever is still being looked at keeps nobody out
@@ -163,7 +196,7 @@ class Supplier:
             raise
         session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
-        self.visit = visit
+        self._use(visit)
         visit.send(Accepted(row.accepted))
         self.site.tell("accepted", session=session.digest.hex(), consumer="0x" + terms.consumer.hex())
         shell.begin(visit.link)
@@ -174,10 +207,10 @@ class Supplier:
         accepted = self.site.key.sign(accept_digest(digest))
         row = SessionRow(Role.SUPPLIER, propose.terms, propose.signature, accepted, self.pole.meter.read())
         await durable(self.site.journal, (*rows, (SESSION_ROWS + digest, encode(row))))
-        if visit.gone:
+        if visit.gone or self._closing:
             ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
             await durable(self.site.journal, ((SESSION_ROWS + digest, encode(ended)),))
-            raise PeerRefused("the peer went away before its session began")
+            raise PeerRefused("the peer went away, or the supplier closed, before its session began")
         return row
 
     def check_free(self) -> None:
@@ -196,15 +229,18 @@ class Supplier:
         Raises:
             PeerRefused: one is under way, or we have a fault.
         """
-        if self.fault is not None:
+        if self.site.fault is not None:
             raise PeerRefused("the supplier has a fault")
+        if self._closing:
+            raise PeerRefused("the supplier is closing")
         if self.shell is not None:
             raise PeerRefused(BUSY)
 
-    def _check(self, terms: Terms, signature: bytes, link: Link) -> None:
+    def _check(self, terms: Terms, signature: bytes, link: Link) -> Terms:
+        """The same terms, over parts that all our sessions share."""
         terms.check()
-        ours = self.offer().offer
-        if msgspec.structs.replace(ours, expires=terms.offer.expires) != terms.offer:
+        ours = self._offer(terms.offer.expires)
+        if ours != terms.offer:
             raise BadTerms("these terms do not quote our offer", "ask for the offer again; it may have changed")
         now = self.site.clock()
         if not now <= terms.offer.expires <= now + OFFER_LIFE or terms.at > now + OFFER_LIFE:
@@ -216,6 +252,7 @@ class Supplier:
         check_signed(propose_digest(terms.digest()), signature, terms.consumer, "the proposal")
         if book.session_of(self.site.journal, terms.digest()) is not None:
             raise BadTerms("a session under these very terms has been", "propose with a fresh nonce")
+        return msgspec.structs.replace(terms, offer=ours, consumer=link.peer, rail=NAME)
 
     def resume(self, visit: Visit, resume: Resume) -> None:
         """Go on with the session that the peer names, or say how it ended.
@@ -227,9 +264,10 @@ class Supplier:
         if shell is not None and shell.session.digest == resume.terms:
             if shell.session.terms.consumer != visit.link.peer:
                 raise PeerRefused("that session is somebody else's")
-            if self.visit is not None and self.visit is not visit:
-                self.visit.leave("the session was taken up over another link")
-            self.visit = visit
+            before = self.visit
+            self._use(visit)
+            if before is not None and before is not visit:
+                before.leave("the session was taken up over another link")
             self.site.tell("resumed", session=resume.terms.hex(), secured=shell.session.paid)
             shell.relink(visit.link)
             return
@@ -242,18 +280,27 @@ class Supplier:
             raise PeerRefused(f"that session is over: {row.reason}")
         visit.send(Receipted(row.supplier_signature))
 
-    def left(self, visit: Visit) -> None:
-        """A visit's link is gone."""
-        self.visits.discard(visit)
+    def unlink(self, visit: Visit) -> None:
+        """The link that our session uses is gone."""
         if self.visit is visit:
             self.visit = None
             if self.shell is not None:
                 self.site.tell("link lost", session=self.shell.session.digest.hex())
                 self.shell.unlink()
 
+    def _use(self, visit: Visit | None) -> None:
+        """From now on this link is our session's."""
+        if self.visit is not None:
+            self.visit.supplier = None
+        self.visit = visit
+        if visit is not None:
+            visit.supplier = self
+
     def _take(self, session: Session) -> SessionShell:
         shell = SessionShell(session, self.site.journal, self.pole.meter, self.pole.valve, self.site.clock, self._ended)
         self.shell = shell
+        self._free.pop(self.pole.name, None)
+        self.site.beat.add(shell)
         self.site.lookout.stream(book.channel_in(session.row), shell.stop)
         return shell
 
@@ -261,13 +308,15 @@ class Supplier:
         shell, self.shell = self.shell, None
         assert shell is not None
         session = shell.session
-        self._shut_valve()
+        self.shut_valve()
         self.site.release(session.row)
+        self._free[self.pole.name] = self
+        visit = self.visit
+        self._use(None)
         if error is not None:
-            self.fail(error)
-            if self.visit is not None:
-                self.visit.leave("the supplier's journal failed")
-        self.visit = None
+            self.site.fail(error)
+            if visit is not None:
+                visit.leave("the supplier's journal failed")
         self.site.tell(
             "ended",
             session=session.digest.hex(),
@@ -279,117 +328,13 @@ class Supplier:
         )
         self._on_session(session)
 
-    def fail(self, error: JournalError) -> None:
-        """The journal failed: what cannot be written must not be sold."""
-        if self.fault is None:
-            self.fault = error
-            self.failed.set()
-            self.site.tell("journal failed", error=error.line())
-
-    def _shut_valve(self) -> None:
+    def shut_valve(self) -> None:
+        """Nothing flows from now on."""
         try:
             self.pole.valve.close()
         except DeviceError as error:
             self.site.tell("valve failed", error=error.line())
 
-    def _on_reading(self, reading: object) -> None:
+    def _on_reading(self, reading: Reading) -> None:
         if self.shell is not None:
-            self.shell.on_reading(reading)  # type: ignore[arg-type]  # a meter reports readings
-
-    async def _beat(self) -> None:
-        while True:
-            await asyncio.sleep(BEAT)
-            if self.shell is not None:
-                self.shell.on_time()
-
-
-class Visit:
-    """One link to a supplier: what it asks, in order, one request at a time."""
-
-    __slots__ = ("_busy", "_supplier", "gone", "link")
-
-    def __init__(self, supplier: Supplier, link: Link) -> None:
-        self.link = link
-        self.gone = False
-        self._supplier = supplier
-        self._busy = False
-        link.attach(self._on_frame, self._on_lost)
-
-    def send(self, message: Message) -> None:
-        """Send a message to the peer."""
-        self.link.send(encode(message))
-
-    def leave(self, reason: str) -> None:
-        """Cut the peer off, with a reason."""
-        self.gone = True
-        self._supplier.visits.discard(self)
-        self.link.close(reason)
-
-    def _on_frame(self, frame: bytes) -> None:
-        supplier = self._supplier
-        try:
-            if supplier.visit is self and supplier.shell is not None:
-                supplier.shell.on_frame(frame)
-            else:
-                self._asked(decode(frame))
-        except RemoteError as error:
-            self._cut(error)
-        except PenstockError as error:  # ours: the peer need not know more
-            self._cut(error, "the supplier has a fault")
-
-    def _asked(self, message: Message) -> None:
-        if self._busy:
-            raise BadMessage("one request at a time")
-        supplier = self._supplier
-        match message:
-            case AskOffer():
-                try:
-                    supplier.check_idle()  # before anybody opens a channel for it
-                except PeerRefused as error:
-                    self.send(Refused(str(error)))
-                else:
-                    self.send(supplier.offer())
-            case Resume():
-                try:
-                    supplier.resume(self, message)
-                except PeerRefused as error:
-                    self.send(Refused(str(error)))
-            case Propose():
-                self._busy = True
-                supplier.tasks.start(self._answer(lambda: supplier.admit(self, message)))
-            case AskClose():
-                self._busy = True
-                supplier.tasks.start(self._answer(lambda: self._close(message)))
-            case _:
-                state = State.ENDED if supplier.shell is None else "busy"
-                raise BadMessage(f"{type(message).__name__} does not belong where no session is ({state})")
-
-    async def _close(self, message: AskClose) -> None:
-        await self._supplier.site.take_close(message)
-        self.send(Closing(message.channel))
-
-    async def _answer(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        try:
-            await work()
-        except LedgerError as error:
-            self._supplier.site.tell("ledger", error=error.line())
-            self.send(Refused("the supplier cannot reach its ledger now"))
-        except RemoteError as error:
-            self.send(Refused(error.line()))
-        except PenstockError as error:
-            if isinstance(error, JournalError):
-                self._supplier.fail(error)
-            self._supplier.site.tell("refused", error=error.line())
-            self.send(Refused("the supplier has a fault"))
-        finally:
-            self._busy = False
-
-    def _cut(self, error: PenstockError, reason: str = "") -> None:
-        self._supplier.site.tell("cut off", peer="0x" + self.link.peer.hex(), error=error.line())
-        self.leave(reason or error.line())
-        self._supplier.left(self)
-
-    def _on_lost(self, error: PenstockError) -> None:
-        self.gone = True
-        self._supplier.parted = isinstance(error, PeerRefused)
-        self._supplier.left(self)
+            self.shell.on_reading(reading)

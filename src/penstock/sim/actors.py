@@ -161,8 +161,7 @@ class SiteActor(Actor):
             await supplier.restore()
             self.world.network.listen(name, life, self.key, self._door(supplier))
         life.spawn(self._settle(site))
-        failing = [asyncio.ensure_future(supplier.failed.wait()) for supplier in self.suppliers.values()]
-        await asyncio.wait(failing, return_when=asyncio.FIRST_COMPLETED)
+        await site.failed.wait()
         for supplier in self.suppliers.values():
             await supplier.close()
         await site.close()

@@ -1,0 +1,137 @@
+"""One link to a supplier: what it asks, in order, one request at a time; then its session's frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import TYPE_CHECKING, Any, Protocol
+
+from penstock.core.codec import decode, encode
+from penstock.core.errors import BadMessage, JournalError, LedgerError, PeerRefused, PenstockError, RemoteError
+from penstock.core.messages import AskClose, AskOffer, AskPole, Closing, Message, Propose, Refused, Resume
+from penstock.core.ports import Link
+
+if TYPE_CHECKING:
+    from penstock.node.site import Site
+    from penstock.node.supplier import Supplier
+
+Asked = AskOffer | AskPole | Propose | Resume
+"""What is asked of a pole."""
+
+
+class Door(Protocol):
+    """Where links come in: to one pole, or to many."""
+
+    site: Site
+
+    def pole_for(self, asked: Asked) -> Supplier:
+        """The pole that is asked.
+
+        Raises:
+            PeerRefused: there is none of that name, or none is free.
+        """
+        ...
+
+    def left(self, visit: Visit, in_order: bool) -> None:
+        """The visit's link is gone; `in_order` says whether the peer took its leave."""
+        ...
+
+
+class Visit:
+    """One link. `supplier` is the pole whose session uses it, while one does."""
+
+    __slots__ = ("_busy", "_door", "gone", "link", "supplier")
+
+    def __init__(self, door: Door, link: Link) -> None:
+        self.link = link
+        self.gone = False
+        self.supplier: Supplier | None = None
+        self._door = door
+        self._busy = False
+        link.attach(self._on_frame, self._on_lost)
+
+    def send(self, message: Message) -> None:
+        """Send a message to the peer."""
+        self.link.send(encode(message))
+
+    def leave(self, reason: str) -> None:
+        """Cut the peer off, with a reason."""
+        self.link.close(reason)
+        self._part(in_order=False)
+
+    def _on_frame(self, frame: bytes) -> None:
+        supplier = self.supplier
+        try:
+            if supplier is not None and supplier.shell is not None:
+                supplier.shell.on_frame(frame)
+            else:
+                self._asked(decode(frame))
+        except RemoteError as error:
+            self._cut(error)
+        except PenstockError as error:  # ours: the peer need not know more
+            self._cut(error, "the supplier has a fault")
+
+    def _asked(self, message: Message) -> None:
+        if self._busy:
+            raise BadMessage("one request at a time")
+        match message:
+            case AskOffer() | AskPole() | Resume():
+                try:
+                    self._ask(message)
+                except PeerRefused as error:
+                    self.send(Refused(str(error)))
+            case Propose():
+                self._begin(lambda: self._propose(message))
+            case AskClose():
+                self._begin(lambda: self._close(message))
+            case _:
+                raise BadMessage(f"{type(message).__name__} does not belong where no session is")
+
+    def _ask(self, message: AskOffer | AskPole | Resume) -> None:
+        supplier = self._door.pole_for(message)
+        if isinstance(message, Resume):
+            supplier.resume(self, message)
+        else:
+            supplier.check_idle()  # before anybody opens a channel for it
+            self.send(supplier.offer())
+
+    async def _propose(self, message: Propose) -> None:
+        await self._door.pole_for(message).admit(self, message)
+
+    async def _close(self, message: AskClose) -> None:
+        await self._door.site.take_close(message)
+        self.send(Closing(message.channel))
+
+    def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        self._busy = True
+        self._door.site.tasks.start(self._answer(work))
+
+    async def _answer(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        site = self._door.site
+        try:
+            await work()
+        except LedgerError as error:
+            site.tell("ledger", error=error.line())
+            self.send(Refused("the supplier cannot reach its ledger now"))
+        except RemoteError as error:
+            self.send(Refused(error.line()))
+        except PenstockError as error:
+            if isinstance(error, JournalError):
+                site.fail(error)
+            site.tell("refused", error=error.line())
+            self.send(Refused("the supplier has a fault"))
+        finally:
+            self._busy = False
+
+    def _cut(self, error: PenstockError, reason: str = "") -> None:
+        self._door.site.tell("cut off", peer="0x" + self.link.peer.hex(), error=error.line())
+        self.leave(reason or error.line())
+
+    def _on_lost(self, error: PenstockError) -> None:
+        self._part(in_order=isinstance(error, PeerRefused))
+
+    def _part(self, in_order: bool) -> None:
+        self.gone = True
+        supplier, self.supplier = self.supplier, None
+        self._door.left(self, in_order)
+        if supplier is not None:
+            supplier.unlink(self)
