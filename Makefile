@@ -30,8 +30,9 @@ lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: $(VENV)/run ## replay 100 real sessions and print rates against bare hashing and fsync
+bench: $(VENV)/run $(VENV)/bench/ready ## measure everything into bench/results.json, and renew the tables of docs/benchmarks.md
 	@$(BIN)/python -m bench
+	@$(BIN)/python -m bench --table > /dev/null
 
 gas: $(VENV)/dev ## measure the channel contract, and renew bench/gas.json and the table of docs/contract.md
 	@$(BIN)/python -m bench.gas
@@ -44,6 +45,7 @@ lock: $(VENV)/dev ## renew the locked requirements, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/run.in -o requirements/run.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/dev.in -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/verify.in -o requirements/verify.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/bench.in -o requirements/bench.lock
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist src/penstock/contracts/artifacts
@@ -70,6 +72,12 @@ $(VENV)/dev: requirements/dev.lock $(VENV)/run
 $(VENV)/verify/ready: requirements/verify.lock | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/verify
 	@$(VENV)/verify/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/verify.lock
+	@touch $@
+
+# In an environment of its own, so that nothing of the project comes to rest on it.
+$(VENV)/bench/ready: requirements/bench.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/bench
+	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
 	@touch $@
 
 # npm checks the package of each platform that the lock knows against its hash. Others get the exact version that the

@@ -1,89 +1,120 @@
-"""`make bench`: the replay's speed against what this machine can do at all, as ratios measured in one run.
+"""Benchmarks: what this machine's Penstock does, against what the machine can do at all, measured in one run.
 
-Machines are noisy: quote the ratios, not the rates.
+    python -m bench                     all modules, one after the other, as `make bench` does
+    python -m bench vouchers restart    some; their figures replace the old ones in bench/results.json
+    python -m bench replay              a hundred recorded charging sessions; prints, and keeps nothing
+    python -m bench --table             renew the tables of docs/benchmarks.md from bench/results.json
+
+Each module runs in a process of its own. Quote the ratios, not the rates: machines differ and are noisy, a ratio of two
+figures from one run much less. Nothing is asserted: a missed target is printed as missed. The exit code is 1 where a
+module is missing or failed.
 """
 
 from __future__ import annotations
 
-import asyncio
+import argparse
+import importlib
 import json
-import os
-import platform
-import tempfile
-import time
-from hashlib import sha256
+import multiprocessing
+import sys
+import traceback
+from concurrent.futures import ProcessPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-import coincurve
+from bench.figures import KEYS, lines, table, tidy, wrong_shape
+from bench.machine import Disturbance, Disturbed, facts
 
-from penstock.core.identity import Digest, Key, keccak, recover
-from penstock.sim.replay import run_replay
-
-SESSIONS = 100
-ROUND = 8  # ticks that a credit limit of 8 ticks lets flow between two durable commits
 RESULTS = Path(__file__).parent / "results.json"
+PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
+BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
+UNKEPT = ("replay",)
 
 
-def rate(count: int, work: Any) -> float:
-    """How often a second `work()` can be done, over `count` times."""
-    began = time.perf_counter()
-    for _ in range(count):
-        work()
-    return count / (time.perf_counter() - began)
+def measure(module: str) -> dict[str, Any]:
+    """The figures of one module, taken in this process."""
+    figures: dict[str, Any] = importlib.import_module(f"bench.{module}").run()
+    return figures
 
 
-def bare() -> dict[str, float]:
-    """What the parts can do alone, one after the other on one core (each a second)."""
-    seed, key = bytes(32), Key(b"\x01" * 32)
-    digest = Digest(keccak(b"bench"))
-    signature = key.sign(digest)
-    raw = signature[:64] + bytes((signature[64] - 27,))
-    return {
-        "sha256_per_s": rate(200_000, lambda: sha256(seed).digest()),
-        "secp256k1_recover_per_s": rate(
-            2_000, lambda: coincurve.PublicKey.from_signature_and_message(raw, digest, hasher=None)
-        ),
-        "signature_check_per_s": rate(2_000, lambda: recover(digest, signature)),
-        "fsync_per_s": _fsyncs(),
-    }
+def apart(module: str) -> tuple[dict[str, Any], Disturbance]:
+    """The figures of one module, taken in a process of its own, and how it was disturbed."""
+    disturbed = Disturbed()
+    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+        figures = process.submit(measure, module).result()
+    return figures, disturbed.since_then()
 
 
-def _fsyncs() -> float:
-    with tempfile.NamedTemporaryFile() as file:
-
-        def once() -> None:
-            os.write(file.fileno(), bytes(4096))
-            os.fdatasync(file.fileno())
-
-        return rate(300, once)
+def load() -> dict[str, Any]:
+    """What was kept of earlier runs."""
+    return dict(json.loads(RESULTS.read_text())) if RESULTS.exists() else {}
 
 
-def main() -> None:
-    machine = {
-        "python": platform.python_version(),
-        "machine": platform.machine(),
-        "cores": os.cpu_count(),
-        "load": os.getloadavg()[0],
-    }
-    alone = bare()
-    with tempfile.TemporaryDirectory(prefix="penstock-") as directory:
-        replay = asyncio.run(run_replay(None, SESSIONS, False, Path(directory), lambda *_: None))
-    rounds = replay["ticks_per_s"] / ROUND
-    results = {
-        "machine": machine,
-        **{name: round(value) for name, value in alone.items()},
-        "replay_sessions": SESSIONS,
-        "ticks_per_s": replay["ticks_per_s"],
-        "durable_rounds_per_s": round(rounds),
-        "ticks_per_sha256": round(replay["ticks_per_s"] / alone["sha256_per_s"], 4),
-        "checks_per_recover": round(alone["signature_check_per_s"] / alone["secp256k1_recover_per_s"], 3),
-        "rounds_per_fsync": round(rounds / alone["fsync_per_s"], 3),
-    }
-    RESULTS.write_text(json.dumps(results, indent=1) + "\n")
-    for name, value in results.items():
-        print(f"{name:24} {value}")
+def keep(results: dict[str, Any]) -> None:
+    """Write results in the order of the modules, without anything that no module measures any more."""
+    order = [key for keys in KEYS.values() for key in keys] + ["machine", "steal", "steal_by_module", "doubts"]
+    ordered = {key: results[key] for key in order if key in results}
+    RESULTS.write_text(json.dumps(ordered, indent=1) + "\n")
+
+
+def run(modules: list[str]) -> int:
+    """Run modules, keep their figures after each, and print the ratios. Returns the exit code."""
+    results, failed, whole = load(), [], Disturbed()
+    results["machine"] = facts()
+    for module in modules:
+        print(f"{module} ...", flush=True)
+        if find_spec(f"bench.{module}") is None:
+            print(f"  bench/{module}.py is missing; going on without it")
+            failed.append(module)
+            continue
+        try:
+            figures, disturbance = apart(module)
+        except Exception:
+            traceback.print_exc()
+            failed.append(module)
+            continue
+        figures = tidy(figures)
+        print("\n".join(f"  {key:28} {value}" for key, value in figures.items()), flush=True)
+        if module in UNKEPT:
+            continue
+        if wrong := wrong_shape(module, figures):
+            print(f"  not kept: {wrong}")
+            failed.append(module)
+            continue
+        results.update(figures)
+        results["steal"] = whole.since_then().steal
+        results["steal_by_module"] = {**results.get("steal_by_module", {}), module: disturbance.steal}
+        results["doubts"] = {**results.get("doubts", {}), module: disturbance.doubt}
+        keep(results)
+    print("\n" + "\n".join(lines(results)))
+    if failed:
+        print(f"missing or failed: {', '.join(failed)}")
+    return 1 if failed else 0
+
+
+def renew_page() -> None:
+    """Put the tables into docs/benchmarks.md between their marks."""
+    head, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(head + BEGIN + "\n" + table(load()) + "\n" + END + rest.partition(END)[2])
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    names = (*KEYS, *UNKEPT)
+    parser.add_argument("module", nargs="*", help=f"of {', '.join(names)}", metavar="module")
+    parser.add_argument("--table", action="store_true", help="renew docs/benchmarks.md and print what is kept")
+    asked = parser.parse_args()
+    if unknown := set(asked.module) - set(names):
+        parser.error(f"no such module: {', '.join(sorted(unknown))}; there are {', '.join(names)}")
+    if asked.table:
+        renew_page()
+        print("\n".join(lines(load())))
+        return 0
+    return run(asked.module or list(KEYS))
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())
