@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -17,8 +17,10 @@ from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
     from penstock.cli.config import Config, ConsumeSection
+    from penstock.cli.view import SessionView
     from penstock.core import session
-    from penstock.core.ports import Ledger, Link, TokenFacts
+    from penstock.core.channel import Domain
+    from penstock.core.ports import Link, TokenFacts
     from penstock.core.session import Session
     from penstock.node.consumer import Consumer, Wish
     from penstock.sim.line import LineMeter
@@ -116,9 +118,8 @@ async def _consume(
     waits: session.Patience,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import journal_open, ledger_at, open_key
+    from penstock.cli.node import LateLedger, journal_open, open_key
     from penstock.cli.supply import outcome
-    from penstock.cli.view import SessionView
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
     from penstock.node import book
@@ -137,17 +138,19 @@ async def _consume(
         wanted = parse_address(expect) if expect else None
     except OutOfRange as error:
         raise UsageError(str(error), "give --expect the supplier's address") from None
+    ledger = LateLedger(config.ledger)
     key = open_key(config.key)
     meter = LineMeter(cable, error_ppm=meter_error)
     try:
-        async with ledger_at(config.ledger) as (ledger, token), journal_open() as journal:
+        async with journal_open() as journal:
+            known = await ledger.token(journal)
 
             def dial() -> Awaitable[Link]:
                 return connect(host, port, key, expect=wanted)
 
-            wish = _wish(section, token, keep)
-            consumer = Consumer(key, journal, _ready(ledger), meter, dial, wish, now, told, waits)
-            look = SessionView(token, section.supplier or "") if view else None
+            wish = _wish(section, known.domain, known.facts, keep)
+            consumer = Consumer(key, journal, ledger, meter, dial, wish, now, told, waits)
+            look = _look(known.facts, section.supplier) if view else None
             with look or nullcontext():
                 watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
                 try:
@@ -161,16 +164,23 @@ async def _consume(
             channel = book.channel_of(journal, book.channel_in(session.row))
     finally:
         meter.detach()
+        await ledger.disconnect()
     mined = channel.mined if channel else ()
     document = {
         **outcome(session),
         "channel": book.name_of(channel) if channel else None,
         "transactions": [{"what": one.what, "hash": "0x" + one.hash.hex(), "gas": one.gas} for one in mined],
     }
-    return document, _lines(session, token)
+    return document, _lines(session, known.facts)
 
 
-def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
+def _look(token: TokenFacts, supplier: str) -> SessionView:
+    from penstock.cli.view import SessionView
+
+    return SessionView(token, supplier)
+
+
+def _wish(section: ConsumeSection, domain: Domain, token: TokenFacts, keep: bool) -> Wish:
     from penstock.cli.money import sum_of
     from penstock.core.medium import medium
     from penstock.core.units import Price
@@ -184,14 +194,8 @@ def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
         medium=bought.name,
         deposit=sum_of(section.deposit, token, "--deposit") if section.deposit else None,
         keep=keep,
+        domain=domain,
     )
-
-
-def _ready(ledger: Ledger) -> Callable[[], Awaitable[Ledger]]:
-    async def give() -> Ledger:
-        return ledger
-
-    return give
 
 
 async def _buy(consumer: Consumer, asked: asyncio.Event) -> Session:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from penstock.core import session
     from penstock.core.identity import Key
     from penstock.core.ports import Ledger, TokenFacts
+    from penstock.node.book import TokenRow
     from penstock.storage.sqlite import SqliteJournal
 
 _T = TypeVar("_T")
@@ -166,6 +167,54 @@ def read_journal() -> SqliteJournal:
     return SqliteJournal.open_readonly(home().journal)
 
 
+class LateLedger:
+    """A configured ledger, connected to when it is first called for: `await late()`. Disconnect it when done."""
+
+    def __init__(self, section: LedgerSection) -> None:
+        """Raises:
+        UsageError: no contract is named.
+        """
+        from penstock.core.identity import parse_address
+
+        self.contract = parse_address(need(section.contract, "ledger", "contract"))
+        self._section = section
+        self._ledger: Ledger | None = None
+
+    async def __call__(self) -> Ledger:
+        """Raises:
+        UsageError: no node is named. LedgerError: it does not answer, or is another one.
+        """
+        from penstock.ledgers.evm import EvmLedger
+        from penstock.ledgers.fees import GWEI, Fees
+
+        if self._ledger is None:
+            section = self._section
+            url, fees = need(section.url, "ledger", "url"), Fees(section.max_gwei * GWEI)
+            self._ledger = await EvmLedger.connect(url, self.contract, section.chain_id, section.confirmations, fees)
+        return self._ledger
+
+    async def token(self, journal: SqliteJournal) -> TokenRow:
+        """How sums are written here: as the journal knows, or else as the ledger says, and the journal then knows, too.
+
+        Raises:
+            LedgerError: it has to be asked, and does not answer.
+        """
+        from penstock.node import book
+        from penstock.node.tasks import durable
+
+        known = book.token_of(journal, self.contract, self._section.chain_id)
+        if known is None:
+            ledger = await self()
+            known = book.TokenRow(ledger.domain, await ledger.token())
+            await durable(journal, known.rows())
+        return known
+
+    async def disconnect(self) -> None:
+        """Drop the connections, if there are any."""
+        if self._ledger is not None:
+            await self._ledger.disconnect()
+
+
 @asynccontextmanager
 async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, TokenFacts]]:
     """The ledger, and how its token's sums are written.
@@ -173,19 +222,12 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
     Raises:
         UsageError: no node or contract is named. LedgerError: it does not answer, or is another one.
     """
-    from penstock.core.identity import parse_address
-    from penstock.ledgers.evm import EvmLedger
-    from penstock.ledgers.fees import GWEI, Fees
-
-    url = need(section.url, "ledger", "url")
-    contract = parse_address(need(section.contract, "ledger", "contract"))
-    ledger = await EvmLedger.connect(
-        url, contract, section.chain_id, section.confirmations, Fees(section.max_gwei * GWEI)
-    )
+    late = LateLedger(section)
     try:
+        ledger = await late()
         yield ledger, await ledger.token()
     finally:
-        await ledger.disconnect()
+        await late.disconnect()
 
 
 def _fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:

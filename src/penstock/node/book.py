@@ -7,12 +7,12 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close
+from penstock.core.channel import ChannelParams, Close, Domain
 from penstock.core.codec import decode_row, encode
 from penstock.core.effects import Rows
 from penstock.core.errors import UsageError
-from penstock.core.identity import to_hex
-from penstock.core.ports import Filing, Mined
+from penstock.core.identity import Address, to_hex
+from penstock.core.ports import Filing, Mined, TokenFacts
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.units import Amount
 from penstock.core.watcher import Evidence
@@ -31,6 +31,7 @@ from penstock.rails.stream import (
 
 CHANNEL_ROWS = b"channel/"
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
+TOKEN_ROWS = b"token/"  # by contract, then chain: how the sums of its token are written
 
 
 class Rowed(Protocol):
@@ -70,6 +71,18 @@ class ChannelRow(msgspec.Struct, frozen=True):
         return ((CHANNEL_ROWS + self.params.id, encode(self)),)
 
 
+class TokenRow(msgspec.Struct, frozen=True):
+    """How the sums of a ledger's token are written: who knows it needs no ledger to read a price."""
+
+    domain: Domain
+    facts: TokenFacts
+
+    def rows(self) -> Rows:
+        """The journal rows that keep this record."""
+        chain_id = self.domain.chain_id.to_bytes(32, "big")
+        return ((TOKEN_ROWS + self.domain.contract + chain_id, encode(self)),)
+
+
 def one(journal: Rowed, key: bytes) -> bytes | None:
     """The row under exactly this key, if there is one."""
     for found, value in journal.load(key):
@@ -80,6 +93,13 @@ def one(journal: Rowed, key: bytes) -> bytes | None:
 def channels(journal: Rowed) -> list[ChannelRow]:
     """Every channel in the journal."""
     return [decode_row(value, ChannelRow, "channel") for _, value in journal.load(CHANNEL_ROWS)]
+
+
+def token_of(journal: Rowed, contract: Address, chain_id: int | None) -> TokenRow | None:
+    """How sums are written for this contract; None where we do not know, or on which of several chains it is."""
+    rows = [decode_row(value, TokenRow, "token") for _, value in journal.load(TOKEN_ROWS + contract)]
+    fitting = [row for row in rows if chain_id in (None, row.domain.chain_id)]
+    return fitting[0] if len(fitting) == 1 else None
 
 
 def channel_named(journal: Rowed, name: str) -> ChannelRow:

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.core.channel import seconds
+from penstock.core.channel import Domain, seconds
 from penstock.core.codec import encode
 from penstock.core.errors import (
     BadTerms,
@@ -38,7 +38,7 @@ from penstock.core.session import SESSION_ROWS, Patience, Role, Session, Session
 from penstock.core.units import MAX_QUANTITY, Instant, Price
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS, ChannelRow
-from penstock.node.purse import UNHEARD, Purse
+from penstock.node.purse import UNHEARD, Purse, check_ledger
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
 from penstock.node.tasks import Tasks, durable
@@ -54,7 +54,8 @@ class Wish(NamedTuple):
     """What the consumer wants and what it will not exceed. Sums in token units, quantities in the medium's unit.
 
     `deposit` is what a new channel is opened with (None: what this session can cost at most), `period` its challenge
-    period (seconds), `keep` leaves the channel open for the next session.
+    period (seconds), `keep` leaves the channel open for the next session. `domain` is the ledger whose token the sums
+    are in (None: any that the supplier is on).
     """
 
     max_price: Price
@@ -64,6 +65,7 @@ class Wish(NamedTuple):
     deposit: int | None = None
     period: int = 3_600
     keep: bool = False
+    domain: Domain | None = None
 
 
 class Consumer:
@@ -144,6 +146,8 @@ class Consumer:
     async def _begin(self, talk: Talk) -> None:
         offer = await self._offer(talk)
         details = decode_offer(offer.rails[NAME])
+        if self._wish.domain is not None:
+            check_ledger(details.domain, self._wish.domain)
         channel = await self._purse.channel(details, self._need(offer), self._wish.deposit or 0, self._wish.period)
         if offer.expires <= self._clock():  # opening the channel took its time
             offer = await self._offer(talk)

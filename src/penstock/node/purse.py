@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close
+from penstock.core.channel import ChannelParams, Close, Domain
 from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, LedgerError, LedgerUnreachable, OutOfGas, PenstockError, WrongLedger
 from penstock.core.identity import Key
@@ -123,12 +123,7 @@ class Purse:
     async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:
         """Open a channel. Its parameters are kept before the money moves: without them nobody could ever close it."""
         ledger = await self._ledger()
-        if ledger.domain != details.domain:
-            raise WrongLedger(
-                f"the supplier wants chain {details.domain.chain_id}, contract 0x{details.domain.contract.hex()}; "
-                f"ours is chain {ledger.domain.chain_id}, contract 0x{ledger.domain.contract.hex()}",
-                "use the ledger that the supplier is on",
-            )
+        check_ledger(details.domain, ledger.domain)
         params = ChannelParams(
             domain=details.domain,
             opener=self._key.address,
@@ -203,6 +198,20 @@ class Purse:
                 return
             self._tell("waiting for confirmations", channel="0x" + params.id.hex())
             await asyncio.sleep(1)
+
+
+def check_ledger(wanted: Domain, ours: Domain) -> None:
+    """Pass where the supplier is on our ledger.
+
+    Raises:
+        WrongLedger: it is on another one.
+    """
+    if wanted != ours:
+        raise WrongLedger(
+            f"the supplier wants chain {wanted.chain_id}, contract 0x{wanted.contract.hex()}; "
+            f"ours is chain {ours.chain_id}, contract 0x{ours.contract.hex()}",
+            "use the ledger that the supplier is on",
+        )
 
 
 @contextmanager
