@@ -13,37 +13,21 @@ module is missing or failed.
 from __future__ import annotations
 
 import argparse
-import importlib
 import json
-import multiprocessing
 import sys
 import traceback
-from concurrent.futures import ProcessPoolExecutor
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from bench.apart import apart
 from bench.figures import KEYS, lines, table, tidy, wrong_shape
-from bench.machine import Disturbance, Disturbed, facts
+from bench.machine import Disturbed, facts
 
 RESULTS = Path(__file__).parent / "results.json"
 PAGE = Path(__file__).parents[1] / "docs" / "benchmarks.md"
 BEGIN, END = "<!-- results: begin -->\n", "<!-- results: end -->\n"
 UNKEPT = ("replay",)
-
-
-def measure(module: str) -> dict[str, Any]:
-    """The figures of one module, taken in this process."""
-    figures: dict[str, Any] = importlib.import_module(f"bench.{module}").run()
-    return figures
-
-
-def apart(module: str) -> tuple[dict[str, Any], Disturbance]:
-    """The figures of one module, taken in a process of its own, and how it was disturbed."""
-    disturbed = Disturbed()
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
-        figures = process.submit(measure, module).result()
-    return figures, disturbed.since_then()
 
 
 def load() -> dict[str, Any]:

@@ -122,7 +122,9 @@ def tidy(value: Any) -> Any:
     """Three digits, or whole from a thousand up: more would be noise."""
     if isinstance(value, Mapping):
         return {str(key): tidy(inner) for key, inner in value.items()}
-    return round(value) if value >= 1000 else float(f"{value:.3g}") if isinstance(value, float) else value
+    if not isinstance(value, float):
+        return value
+    return round(value) if value >= 1000 else float(f"{value:.3g}")
 
 
 def targets(results: Results) -> Iterator[tuple[Target, float | None]]:
