@@ -240,7 +240,7 @@ def _fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
-    """Run a command's coroutine. It is given an event that the first Ctrl-C or SIGTERM sets; the second ends it.
+    """Run a command's coroutine. It is given an event that the first Ctrl-C, SIGTERM or SIGHUP sets; the second ends it.
 
     Raises:
         KeyboardInterrupt: it was ended.
@@ -258,8 +258,9 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
 
         loop = asyncio.get_running_loop()
         loop.set_exception_handler(_fault)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, stop)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
+                loop.add_signal_handler(number, stop)
         return await doing
 
     try:

@@ -228,8 +228,12 @@ def _lock(path: Path) -> int:
         raise JournalError(
             f"journal {path} is in use by process {holder or 'unknown'}", "stop that process, or use another journal"
         ) from None
-    os.ftruncate(lock, 0)
-    os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    try:
+        os.ftruncate(lock, 0)
+        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
+    except OSError as error:  # a full disk; it would fail at the first write
+        os.close(lock)
+        raise _inaccessible(path, error) from None
     return lock
 
 
