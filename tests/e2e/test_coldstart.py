@@ -18,7 +18,7 @@ try:
 finally:
     print(json.dumps(sorted({name.split(".")[0] for name in sys.modules})), file=sys.stderr)
 """
-HEAVY = {"web3", "eth_account", "eth_abi", "eth", "aiohttp", "rich", "vyper", "prometheus_client"}
+HEAVY = {"web3", "eth_account", "eth_abi", "eth", "aiohttp", "vyper", "prometheus_client"}  # structlog loads rich
 
 
 def limits(world: World, address: str, url: str) -> list[str]:

@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.money import shown
-from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, LogForm, Patience, Told, Url
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -73,7 +74,7 @@ def consume(
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
 
-    told = Told("none" if log == "text" and not as_json and _terminal() else log)
+    told = log_to("none" if log == "text" and not as_json and _terminal() else log)
     read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
     section = over(
         read.consume,
@@ -87,7 +88,9 @@ def consume(
     )
     waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
-    document, lines = run(lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, waits))
+    document, lines = run(
+        lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, waits), told
+    )
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
         from penstock.core.errors import PeerRefused
@@ -109,7 +112,7 @@ def _because(document: dict[str, Any]) -> str:
 async def _consume(
     config: Config,
     section: ConsumeSection,
-    told: Told,
+    told: Log,
     asked: asyncio.Event,
     expect: str | None,
     keep: bool,
@@ -215,7 +218,7 @@ async def _buy(consumer: Consumer, asked: asyncio.Event) -> Session:
             buying.cancel()
 
 
-async def _watch(consumer: Consumer, meter: LineMeter, told: Told, look: Any) -> None:
+async def _watch(consumer: Consumer, meter: LineMeter, told: Log, look: Any) -> None:
     while True:
         await asyncio.sleep(REPORT)
         session = consumer.session
@@ -226,6 +229,7 @@ async def _watch(consumer: Consumer, meter: LineMeter, told: Told, look: Any) ->
         elif told.form == "json":
             told(
                 "progress",
+                session=session.digest.hex(),
                 power=meter.power(),
                 total=session.meter.total,
                 supplier_total=session.claimed,

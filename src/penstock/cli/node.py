@@ -3,19 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-import json
-import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
 from penstock.cli.config import Config, KeySection, LedgerSection, home, load, need, over
-from penstock.cli.output import printable, say
+from penstock.cli.log import Log
 from penstock.cli.passphrase import passphrase
 from penstock.core.errors import UsageError
 
@@ -39,7 +36,6 @@ KeyName = Annotated[str | None, typer.Option("--key", help="Name of the key that
 Patience = Annotated[
     float, typer.Option(help="Seconds to wait for the other side's next move; twelve times that for its return.")
 ]
-LogForm = Annotated[str, typer.Option("--log", help="What stderr gets: text, json, or none.")]
 
 
 def patient(seconds: float) -> session.Patience:
@@ -54,33 +50,6 @@ def patient(seconds: float) -> session.Patience:
     if not 0.5 <= seconds <= 86_400:
         raise UsageError(f"--patience {seconds} is outside 0.5..86400", "10 seconds suit most links")
     return Patience(Duration(int(seconds * 1_000)), Duration(int(seconds * 12_000)))
-
-
-class Told:
-    """Events on stderr, each with the time (UTC): a line of words, or of JSON for programs."""
-
-    def __init__(self, form: str) -> None:
-        if form not in ("text", "json", "none"):
-            raise UsageError(f"--log {form[:20]!r} is not a form of log", "text, json or none")
-        self.form = form
-
-    def __call__(self, event: str, **facts: Any) -> None:
-        if self.form == "none":
-            return
-        at = datetime.now(UTC)
-        if self.form == "json":
-            say(json.dumps({"event": event, "time": at.isoformat(timespec="milliseconds"), **facts}))
-        else:
-            words = " ".join(f"{name}={value}" for name, value in facts.items() if value not in ("", None))
-            say(printable(f"{at:%H:%M:%S} penstock: {event} {words}".rstrip()))
-
-
-class Account(NamedTuple):
-    """A node that is set up: its configuration, key and journal."""
-
-    config: Config
-    key: Key
-    journal: SqliteJournal
 
 
 def settings(
@@ -230,22 +199,17 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
         await late.disconnect()
 
 
-def _fault(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """A fault of ours that nobody awaits: one line, and the traceback where it is asked for."""
-    error = context.get("exception")
-    what = f"{type(error).__name__}: {error}" if error is not None else context.get("message")
-    say(printable(f"penstock: internal error: {what}: please report it; PENSTOCK_TRACE=1 adds the traceback"))
-    if os.environ.get("PENSTOCK_TRACE") == "1":
-        loop.default_exception_handler(context)
-
-
-def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
+def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]], log: Log | None = None) -> _T:
     """Run a command's coroutine. It is given an event that the first Ctrl-C, SIGTERM or SIGHUP sets; the second ends it.
+
+    Faults of ours that nobody awaits go to the log.
 
     Raises:
         KeyboardInterrupt: it was ended.
     """
     import uvloop
+
+    fault = (log or Log("text")).fault
 
     async def main() -> _T:
         asked = asyncio.Event()
@@ -257,7 +221,7 @@ def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]]) -> _T:
             asked.set()
 
         loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_fault)
+        loop.set_exception_handler(lambda _, context: fault(context.get("exception"), str(context.get("message"))))
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             if number != signal.SIGHUP or signal.getsignal(number) != signal.SIG_IGN:  # as nohup leaves it
                 loop.add_signal_handler(number, stop)

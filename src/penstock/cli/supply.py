@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, LogForm, Patience, Told, Url
+from penstock.cli.log import Log, LogForm, log_to
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -77,7 +78,7 @@ def supply(
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
 
-    told = Told(log)
+    told = log_to(log)
     read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
     section = over(
         read.supply,
@@ -94,12 +95,12 @@ def supply(
         speed=speed,
     )
     waits = patient(patience)
-    document = run(lambda asked: _supply(read, section, told, asked, once, waits))
+    document = run(lambda asked: _supply(read, section, told, asked, once, waits), told)
     answer(document, [], as_json=True) if as_json else None
 
 
 async def _supply(
-    config: Config, section: SupplySection, told: Told, asked: asyncio.Event, once: bool, waits: session.Patience
+    config: Config, section: SupplySection, told: Log, asked: asyncio.Event, once: bool, waits: session.Patience
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
     from penstock.cli.node import journal_open, ledger_at, open_key
@@ -133,7 +134,7 @@ class Shop:
         line: LineSupply,
         section: SupplySection,
         goods: Goods,
-        told: Told,
+        told: Log,
         waits: session.Patience,
     ) -> None:
         from penstock.node.clock import now
@@ -216,6 +217,7 @@ class Shop:
                 session = self._supplier.shell.session
                 self._told(
                     "progress",
+                    session=session.digest.hex(),
                     total=session.meter.total,
                     paid=session.paid,
                     ticks=session.ticks,

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.handover import SharedFile
-from penstock.cli.node import ChainId, ConfigFile, Confirmations, KeyName, LogForm, Told, Url
+from penstock.cli.log import Log, LogForm, log_to
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, KeyName, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
@@ -66,7 +67,7 @@ def watch(
     from penstock.core.errors import LedgerError, UsageError
     from penstock.ledgers.fees import GWEI, Fees
 
-    told = Told(log)
+    told = log_to(log)
     read = settings(config, url, None, chain_id, key, passphrase_file, confirmations)
     if every is not None and not 0.1 <= every <= 86_400:
         raise UsageError(f"--every {every} is outside 0.1..86400", "leave it out, or give seconds")
@@ -78,7 +79,7 @@ def watch(
     signer = open_key(read.key)
     if not read.ledger.confirmations:
         told("every block counts at once", advice="with --confirmations 12 a reorganisation undoes nothing unseen")
-    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees))
+    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees), told)
     lines = [f"settled: {document['settled']}; still to be watched: {document['left']}"]
     answer(document, lines, as_json=as_json)
     if document["lost"]:
@@ -104,7 +105,7 @@ def _own() -> Read:
     return read
 
 
-def _handed_over(files: list[Path], shared: Path | None, told: Told) -> Read:
+def _handed_over(files: list[Path], shared: Path | None, told: Log) -> Read:
     """What the files hold; one that changes is read again, and kept as it was where it has become rubbish."""
     from penstock.cli.passphrase import passphrase
     from penstock.core.errors import UsageError
@@ -140,7 +141,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 
 
 async def _watch(
-    config: Config, key: Key, read: Read, told: Told, asked: asyncio.Event, every: float | None, once: bool, fees: Fees
+    config: Config, key: Key, read: Read, told: Log, asked: asyncio.Event, every: float | None, once: bool, fees: Fees
 ) -> dict[str, Any]:
     from penstock.cli.config import need
     from penstock.ledgers.evm import EvmLedger

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, NamedTuple
 
 import msgspec
@@ -96,7 +97,7 @@ class Consumer:
         self._dial = dial
         self._wish = wish
         self._clock = clock
-        self._tell = tell
+        self._told = self._tell = tell  # the latter names the session, once there is one
         self._patience = patience or Patience()
         self._entropy = entropy
         self._shell: SessionShell | None = None
@@ -126,6 +127,14 @@ class Consumer:
             self._over.result()
             session = self.session
             assert session is not None
+            self._tell(
+                "ended",
+                reason=str(session.reason or ""),
+                total=session.meter.total,
+                paid=session.paid,
+                complete=session.complete,
+                fault=session.fault,
+            )
             if session.complete and not self._wish.keep:
                 talk = await self._sign_off(talk, session)
             return session
@@ -174,8 +183,8 @@ class Consumer:
             return
         row = msgspec.structs.replace(row, accepted=accepted.signature)
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
-        self._tell("accepted", session=digest.hex(), channel=book.name_of(channel))
         shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
+        self._tell("accepted", channel=book.name_of(channel))
         shell.begin(talk.link)
         talk.hand_over(shell)
 
@@ -273,6 +282,7 @@ class Consumer:
             if not row.accepted:
                 await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
                 self.session = self._shell = None
+                self._tell = self._told
                 return False
             self._abandon(shell, error)
         except RemoteError as error:  # on this link; another may do
@@ -295,7 +305,7 @@ class Consumer:
         paid = book.paid_of(self._journal, stream.params.id)
         payer = StreamPayer(stream, channel.deposit, self._key, secret, paid)
         shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
-        self._tell("restored", session=digest.hex())
+        self._tell("restored")
         return shell, payer
 
     async def _resume(self, talk: Talk) -> None:
@@ -310,7 +320,7 @@ class Consumer:
         shell.attach(talk.link)
         shell.on_message(answer)
         talk.hand_over(shell)
-        self._tell("resumed", session=session.digest.hex(), paid=session.paid)
+        self._tell("resumed", paid=session.paid)
 
     def _abandon(self, shell: SessionShell, error: PeerRefused) -> None:
         """The supplier knows nothing of the session any more, or has ended it: what was paid is paid."""
@@ -355,6 +365,7 @@ class Consumer:
 
     def _take(self, session: Session) -> SessionShell:
         self.session = session
+        self._tell = partial(self._told, session=session.digest.hex())
         self._shell = SessionShell(session, self._journal, self._meter, None, self._clock, self._ended)
         return self._shell
 
