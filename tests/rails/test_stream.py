@@ -182,6 +182,17 @@ def test_the_last_voucher_squares_the_bill_to_the_unit_and_locks_nothing(bill: i
     assert (again.data, again.rows) == (square.data, ())
 
 
+def test_ticks_do_not_square_a_bill() -> None:
+    """Mistake: underpayment accepted. Ticks that are known already must not stand for a bill that is higher."""
+    ends = Ends()
+    known = ends.payer.pay(300)
+    ends.give(known)
+    for bill in (300, 400):
+        with pytest.raises(BadVoucher):
+            ends.payee.take(known[-1].data, least=bill)
+    assert ends.payee.secured == 300
+
+
 def test_a_bill_may_be_less_than_what_was_paid_ahead() -> None:
     ends = Ends()
     ends.give(ends.payer.pay(500))

@@ -21,7 +21,7 @@ from penstock.core.channel import MAX_TICKS, ChannelParams, Domain, Lock, Vouche
 from penstock.core.codec import decode_part, decode_row, encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
-from penstock.core.identity import Address, Key, check_signed
+from penstock.core.identity import Address, Key, Signer
 from penstock.core.rail import Evidence
 from penstock.core.ticks import TickChain, TickProof
 from penstock.core.units import MAX_AMOUNT, Amount
@@ -166,11 +166,19 @@ class StreamPayer:
                     break
                 evidence.append(self._fresh_chain())
                 continue
-            step = min(wanted, left, self._at_once)
-            self._revealed += step
-            wanted -= step
-            evidence.append(Evidence(self._tick_evidence()))
+            upto_here = min(wanted, left)
+            evidence += self._reveal(upto_here)
+            wanted -= upto_here
         return evidence
+
+    def _reveal(self, ticks: int) -> list[Evidence]:
+        """Reveal so many more ticks of the lock, in pieces of at most `at_once`."""
+        assert self._chain is not None
+        preimage, offset, nonce = self._chain.preimage, self._row.offset, self._row.note.voucher.nonce
+        first, last = self._revealed, self._revealed + ticks
+        self._revealed = last
+        counts = [*range(first + self._at_once, last, self._at_once), last]
+        return [Evidence(_TICK.pack(_TICK_KIND, nonce, count, preimage(offset + count))) for count in counts]
 
     def fold(self) -> list[Evidence]:
         due = FOLD_EVERY <= self._revealed < self._lock_ticks
@@ -259,7 +267,7 @@ class StreamPayer:
 class StreamPayee:
     """The payee's end for one session over one direction of a channel."""
 
-    __slots__ = ("_before", "_deposit", "_params", "_proof", "_row", "_signer", "_start", "_tick", "_tick_key")
+    __slots__ = ("_before", "_deposit", "_nonce", "_params", "_proof", "_row", "_signer", "_start", "_tick", "_tick_key")
 
     def __init__(
         self,
@@ -274,12 +282,12 @@ class StreamPayee:
         the opening evidence brings it. Where they begin with less, `secured` is above 0: refuse such a session.
         """
         self._params, self._deposit, self._start = terms.params, deposit, terms.amount
-        self._signer, self._tick = terms.params.opener_key, terms.tick_value
+        self._signer, self._tick = Signer(terms.params.opener_key), terms.tick_value
         self._tick_key = TICK_ROWS + terms.params.id
         self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
         self._before = terms.nonce  # vouchers up to this one are of earlier sessions
         held = self._row.note.voucher
-        self._proof = self._proof_of(self._row.note.locks)
+        self._proof, self._nonce = self._proof_of(self._row.note.locks), held.nonce
         if ticks is not None:
             nonce, count, preimage = _parse_tick(ticks)
             if nonce == held.nonce:
@@ -298,8 +306,13 @@ class StreamPayee:
         return Amount(self._deposit - self._start)
 
     def take(self, evidence: bytes, least: int | None = None) -> Rows:
-        if evidence[:1] == b"\x01":
-            return self._take_ticks(evidence)
+        if len(evidence) == _TICK.size and evidence[0] == _TICK_KIND:  # the hot path
+            _, nonce, count, preimage = _TICK.unpack(evidence)
+            if nonce != self._nonce:
+                raise BadVoucher(f"ticks under voucher {nonce}, but {self._nonce} is the last")
+            if least is not None:
+                raise BadVoucher("a session ends with a voucher for its exact bill, not with ticks")
+            return ((self._tick_key, evidence),) if self._proof.advance(count, preimage) else ()
         if evidence[:1] == b"\x02":
             return self._take_voucher(decode_part(evidence[1:], VoucherNote), least)
         raise BadMessage("evidence of no kind that this rail knows")
@@ -307,14 +320,6 @@ class StreamPayee:
     def state(self) -> bytes:
         preimage = self._proof.preimage if self._proof.count else bytes(32)
         return _TICK.pack(_TICK_KIND, self._row.note.voucher.nonce, self._proof.count, preimage)
-
-    def _take_ticks(self, evidence: bytes) -> Rows:
-        nonce, count, preimage = _parse_tick(evidence)
-        if nonce != self._row.note.voucher.nonce:
-            raise BadVoucher(f"ticks under voucher {nonce}, but {self._row.note.voucher.nonce} is the last")
-        if not self._proof.advance(count, preimage):
-            return ()
-        return ((self._tick_key, evidence),)
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
         held, voucher, locks = self._row.note, note.voucher, note.locks
@@ -335,9 +340,9 @@ class StreamPayee:
             raise BadVoucher(f"the voucher is worth {worth}, not the {self.secured if least is None else least} due")
         if not 0 <= voucher.amount + voucher.locked <= self._deposit:
             raise BadVoucher(f"the voucher promises more than the channel's deposit of {self._deposit}")
-        check_signed(voucher.digest(self._params), note.signature, self._signer, "the voucher")
+        self._signer.check(voucher.digest(self._params), note.signature, "the voucher")
         self._row = EarnedRow(note, self.ticks if held.voucher.nonce > self._before else 0)
-        self._proof = self._proof_of(locks)
+        self._proof, self._nonce = self._proof_of(locks), voucher.nonce
         return ((EARNED_ROWS + self._params.id, encode(self._row)), (self._tick_key, None))
 
     @staticmethod
