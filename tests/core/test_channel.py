@@ -118,6 +118,9 @@ def test_the_id_commits_to_every_parameter() -> None:
         {"period": MAX_PERIOD + 1},
         {"counter": -1},
         {"counter": 2**64},
+        {"domain": msgspec.structs.replace(PARAMS.domain, chain_id=-1)},
+        {"domain": msgspec.structs.replace(PARAMS.domain, chain_id=2**256)},
+        {"domain": msgspec.structs.replace(PARAMS.domain, contract=Address(bytes(21)))},
     ],
 )
 def test_a_channel_that_the_contract_would_not_open_is_refused(changes: dict[str, Any]) -> None:

@@ -54,6 +54,7 @@ async def test_closes_that_cost_us_are_refused(open_street: Open) -> None:
             asks(key, params, 0, HELD + 1),
             asks(key, params, 2**96, HELD),
             asks(key, params, 0, 2**255),
+            msgspec.structs.replace(asks(key, params, 0, HELD), close=Close(2**256, HELD, far)),  # no digest names it
             asks(key, params, 0, HELD, expiry=0),
             asks(key, params, 0, HELD, expiry=clock.now() // 1_000 + CLOSE_MARGIN - 5),
             asks(stranger, params, 0, HELD),

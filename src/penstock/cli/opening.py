@@ -264,6 +264,7 @@ def _read(file: Path) -> SignedOpen:
     from penstock.core.codec import decode_part
     from penstock.core.errors import BadMessage
     from penstock.core.ports import SignedOpen
+    from penstock.core.units import MAX_AMOUNT
 
     try:
         with file.open("rb") as stream:
@@ -273,6 +274,11 @@ def _read(file: Path) -> SignedOpen:
         raise UsageError(f"cannot read {file}: {error.strerror}", "check its name") from None
     except (BadMessage, OutOfRange) as error:
         raise UsageError(f"{file} holds no signed opening: {error}", "ask for it again") from None
-    if len(signed.authorization.signature) != SIGNATURE:
+    said = signed.authorization
+    if not (0 < said.deposit + said.fee <= MAX_AMOUNT and min(said.deposit, said.fee) >= 0):
+        raise UsageError(f"{file} holds no signed opening: its sums are outside uint96", "ask for it again")
+    if not 0 <= said.valid_after <= said.valid_before < 2**256:
+        raise UsageError(f"{file} holds no signed opening: its times are none", "ask for it again")
+    if len(said.signature) != SIGNATURE:
         raise UsageError(f"{file} holds no signed opening: its signature has not 65 bytes", "ask for it again")
     return signed

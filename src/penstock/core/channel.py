@@ -80,6 +80,11 @@ class Domain(msgspec.Struct, frozen=True, dict=True):
         )
 
     @cached_property
+    def head(self) -> bytes:
+        """Where everything that is signed for this ledger begins. 34 bytes."""
+        return b"\x19\x01" + self.separator
+
+    @cached_property
     def seed(self) -> bytes:
         """Where every channel's id begins. 32 bytes."""
         return keccak(self.separator + _word(self.token))
@@ -114,6 +119,11 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True):
             + _word(self.terms)
         )
 
+    @cached_property
+    def voucher_head(self) -> bytes:
+        """Where every voucher's EIP-712 struct begins: its type and this channel. 64 bytes."""
+        return _VOUCHER_HASH + self.id
+
     @property
     def terms(self) -> int:
         """Counter, direction and period in one word."""
@@ -135,13 +145,15 @@ class ChannelParams(msgspec.Struct, frozen=True, dict=True):
             raise OutOfRange(f"challenge period {self.period} s is outside {MIN_PERIOD}..{MAX_PERIOD} s")
         if not 0 <= self.counter < 2**64:
             raise OutOfRange("a channel's counter is a uint64")
+        if not 0 <= self.domain.chain_id < 2**256 or {len(self.domain.contract), len(self.domain.token)} != {20}:
+            raise OutOfRange("a channel's ledger is a chain's uint256 and two addresses of 20 bytes")
 
     def digest(self, struct_hash: bytes) -> Digest:
         """The EIP-712 digest of a struct under this channel's domain."""
-        return Digest(keccak(b"\x19\x01" + self.domain.separator + struct_hash))
+        return Digest(keccak(self.domain.head + struct_hash))
 
 
-class Lock(msgspec.Struct, frozen=True, array_like=True):
+class Lock(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """Value claimed tick by tick: `root = sha256^ticks(seed)`, and the k-th preimage proves k ticks of `tick_value`.
 
     `expiry` is in seconds since 1970; 0 is a lock between neighbours, which needs none: it can be proven until the
@@ -166,7 +178,7 @@ class Lock(msgspec.Struct, frozen=True, array_like=True):
         """
         if len(self.root) != 32:
             raise BadVoucher("a lock's root is 32 bytes")
-        if not (0 < self.tick_value <= MAX_AMOUNT and 0 < self.ticks <= MAX_TICKS and self.value <= MAX_AMOUNT):
+        if not (self.tick_value > 0 and 0 < self.ticks <= MAX_TICKS and self.tick_value * self.ticks <= MAX_AMOUNT):
             raise BadVoucher(f"a lock holds 1..{MAX_TICKS} ticks of at least one token unit, within uint96")
         if not 0 <= self.expiry < 2**64:
             raise BadVoucher("a lock's expiry is a uint64 of seconds")
@@ -174,7 +186,12 @@ class Lock(msgspec.Struct, frozen=True, array_like=True):
     def leaf(self, index: int) -> bytes:
         """The lock's leaf at `index` of its tree. 32 bytes."""
         return keccak(
-            b"\x00" + _word(index) + self.root + _word(self.tick_value) + _word(self.ticks) + _word(self.expiry)
+            b"\x00"
+            + index.to_bytes(32, "big")
+            + self.root
+            + self.tick_value.to_bytes(32, "big")
+            + self.ticks.to_bytes(32, "big")
+            + self.expiry.to_bytes(32, "big")
         )
 
 
@@ -197,6 +214,8 @@ def locks_root(locks: Sequence[Lock]) -> bytes:
     """
     if len(locks) > MAX_LOCKS:
         raise BadVoucher(f"{len(locks)} locks under one voucher, more than {MAX_LOCKS}")
+    if len(locks) == 1:  # a session's, hundreds a second
+        return locks[0].leaf(0)
     return _levels(locks)[-1][0] if locks else bytes(32)
 
 
@@ -209,7 +228,7 @@ def lock_branch(locks: Sequence[Lock], index: int) -> list[bytes]:
     return branch
 
 
-class Voucher(msgspec.Struct, frozen=True, array_like=True):
+class Voucher(msgspec.Struct, frozen=True, array_like=True, gc=False):
     """A signed, cumulative promise in one direction of a channel: `amount` for good, and `locked` by the locks.
 
     `locked` is the locks' sum and `locked_until` their last expiry (seconds). The channel is not part of the struct;
@@ -225,23 +244,20 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True):
     @classmethod
     def over(cls, nonce: int, amount: int, locks: Sequence[Lock] = ()) -> Voucher:
         """The voucher that promises `amount` and `locks`."""
-        return cls(
-            nonce,
-            amount,
-            sum(lock.value for lock in locks),
-            max((lock.expiry for lock in locks), default=0),
-            locks_root(locks),
-        )
+        locked = until = 0
+        for lock in locks:
+            locked += lock.tick_value * lock.ticks
+            until = max(until, lock.expiry)
+        return cls(nonce, amount, locked, until, locks_root(locks))
 
     def content(self, channel: ChannelParams) -> bytes:
         """The EIP-712 struct hash, to which a payee's answer refers. 32 bytes."""
         return keccak(
-            _VOUCHER_HASH
-            + channel.id
-            + _word(self.nonce)
-            + _word(self.amount)
-            + _word(self.locked)
-            + _word(self.locked_until)
+            channel.voucher_head
+            + self.nonce.to_bytes(32, "big")
+            + self.amount.to_bytes(32, "big")
+            + self.locked.to_bytes(32, "big")
+            + self.locked_until.to_bytes(32, "big")
             + self.locks_root
         )
 

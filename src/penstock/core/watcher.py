@@ -12,7 +12,7 @@ from hashlib import sha256
 import msgspec
 
 from penstock.core.channel import MAX_LOCKS, Answer, ChannelParams, locks_root
-from penstock.core.errors import BadVoucher, OutOfRange
+from penstock.core.errors import BadVoucher
 from penstock.core.identity import Address, check_signed, to_hex
 from penstock.core.ports import ChannelState, Filed, Filing
 from penstock.core.units import MAX_AMOUNT, Amount
@@ -68,8 +68,6 @@ class Evidence(msgspec.Struct, frozen=True, array_like=True):
         """
         self.params.check()
         voucher, locks, proofs = self.filing.voucher, self.filing.locks, self.filing.proofs
-        if not 0 <= self.params.domain.chain_id < 2**256:
-            raise OutOfRange(f"chain {self.params.domain.chain_id} is no chain")
         if not (0 <= voucher.nonce < 2**64 and 0 <= voucher.locked_until < 2**64):
             raise BadVoucher("the voucher's nonce or expiry is outside uint64")
         if not (voucher.amount >= 0 and voucher.locked >= 0 and voucher.amount + voucher.locked <= MAX_AMOUNT):

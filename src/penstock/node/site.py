@@ -18,7 +18,7 @@ from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
 from penstock.core.session import Role, SessionRow
-from penstock.core.units import Amount, Instant
+from penstock.core.units import MAX_AMOUNT, Amount, Instant
 from penstock.core.watcher import worth
 from penstock.node import book
 from penstock.node.beat import Beat
@@ -174,6 +174,8 @@ class Site:
         Raises:
             PeerRefused: it pays less than we hold, expires too soon, or the channel is unknown or in use.
         """
+        if ask.close.opener_balance + ask.close.partner_balance > MAX_AMOUNT:
+            raise PeerRefused("the balances are more than a channel holds")  # and than a digest can name
         record = book.channel_of(self.journal, ask.channel)
         if record is None or record.role is not Role.SUPPLIER:
             raise PeerRefused("no such channel here")

@@ -241,8 +241,8 @@ def _read(path: Path) -> _File:
         raise _malformed(path, f"it has more than {MAX_FILE} bytes")
     try:
         return msgspec.json.decode(content, type=_File)
-    except msgspec.DecodeError as error:
-        raise _malformed(path, str(error)) from None
+    except (ValueError, RecursionError) as error:  # text that is no UTF-8, and lists in lists in lists, among others
+        raise _malformed(path, " ".join(str(error).split())) from None
 
 
 def _malformed(path: Path, what: str) -> UsageError:
@@ -270,7 +270,7 @@ def _derive(path: Path, crypto: _Crypto, passphrase: str) -> bytes:
     kind: type[_Scrypt | _Pbkdf2] = _Scrypt if crypto.kdf == "scrypt" else _Pbkdf2
     try:
         kdf = msgspec.json.decode(crypto.kdfparams, type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise _malformed(path, f"kdfparams: {error}") from None
     if kdf.dklen != 32:
         raise _malformed(path, f"dklen is {kdf.dklen}, not 32")

@@ -83,7 +83,7 @@ def unseal(path: Path, purpose: str, passphrase: str) -> bytes:
         salt, nonce = bytes.fromhex(header.salt), bytes.fromhex(header.nonce)
         sealed = base64.b64decode(file.ciphertext, validate=True)
     except (ValueError, RecursionError) as error:
-        raise _malformed(path, purpose, str(error)[:120]) from None
+        raise _malformed(path, purpose, " ".join(str(error).split())[:120]) from None
     if (header.penstock, header.version) != (purpose, 1):
         raise _malformed(path, purpose, f"it is version {header.version} of a {header.penstock[:40]!r}")
     if header.n not in (LIGHT, STRONG) or len(salt) != 32 or len(nonce) != 12:

@@ -54,7 +54,7 @@ class Manifest(msgspec.Struct, frozen=True):
             raise UsageError(
                 f"no devnet has been started in {directory}: {error.strerror}", "start one with that directory first"
             ) from error
-        except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        except (ValueError, RecursionError) as error:  # no JSON, no UTF-8, or lists in lists in lists
             raise UsageError(
                 f"{directory / FILE} is damaged: {error}", "delete it and start the devnet anew"
             ) from error
