@@ -50,11 +50,12 @@ class Nursery:
         self._children.append(child)
         return child
 
-    def quiet(self) -> None:
-        """Kill every child."""
+    def quiet(self, but: Child | None = None) -> None:
+        """Kill every child, `but` one."""
         for child in self._children:
-            child.kill()
-        self._children.clear()
+            if child is not but:
+                child.kill()
+        self._children = [but] if but is not None else []
 
     def close(self) -> None:
         """Kill every child, and end."""
@@ -194,7 +195,7 @@ def _load() -> None:
     import penstock.sim.line
     import penstock.storage.keystore
     import penstock.storage.sqlite
-    import penstock.transports.tls  # noqa: F401
+    import penstock.transports.tls
 
     loaded = (eth.vm.forks.prague, eth_account, uvloop, web3, penstock.cli.main)
     assert all(loaded)
@@ -234,7 +235,7 @@ def _be(home: str, tape: str, arguments: list[str], descriptors: list[int]) -> N
     code = 1
     try:
         if tape:
-            from tests.faults.tape import record
+            from .tape import record
 
             record(tape)
         from penstock.cli.main import run

@@ -21,7 +21,6 @@ import signal
 import sys
 import tempfile
 import time
-import urllib.error
 from collections import Counter
 from collections.abc import Callable
 from contextlib import suppress
@@ -33,9 +32,10 @@ from penstock.core.session import Role
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, ending
 from penstock.storage.sqlite import SqliteJournal
-from tests.faults.nursery import Child
-from tests.faults.scene import PRICE, TICK, Scene, Side, balances, held, journal_of
-from tests.faults.tape import Told
+
+from .nursery import Child
+from .scene import TICK, Scene, Side, balances, held, journal_of
+from .tape import Told
 
 PHASES = {"opening": 25, "stream": 40, "end": 15, "settlement": 20}  # weights; in the order in which they come
 SPANS = {

@@ -21,7 +21,8 @@ from penstock.rails.stream import decode_terms
 from penstock.sim.register import Register
 from penstock.storage import keystore
 from penstock.storage.sqlite import SqliteJournal
-from tests.faults.nursery import Child, Nursery
+
+from .nursery import Child, Nursery
 
 PRICE = 400  # token units for a Wh
 TICK = 1_000  # token units
@@ -41,28 +42,33 @@ class Scene:
     """Everything is in `directory`, and every process is started from one nursery."""
 
     def __init__(self, directory: Path, credit_ticks: int = 8) -> None:
-        self.directory = directory
+        self.directory = self._stage = directory
         self.credit_limit = credit_ticks * TICK
         self.nursery = Nursery(directory)
-        self.line = directory / "line"
         self._passphrase = directory / "passphrase"
         self._passphrase.write_text("test\n")
         self._port = "0"
         self._index = 0
         self.manifest: dict[str, Any] = {}
         self.devnet = self.start_devnet()
+        self.pole: Child
+        self.fresh(directory)
+
+    def fresh(self, directory: Path) -> None:
+        """Another pole, with its home, its line and the homes of its cars in `directory`."""
+        self.directory = directory
+        self.line = directory / "line"
         self.pole_side = self.side("pole")
         self._listen = "127.0.0.1:0"
-        self.pole: Child
 
     # ---- processes
 
     def start_devnet(self) -> Child:
         """The devnet, where it was before."""
-        (self.directory / "devnet").mkdir(exist_ok=True)
+        (self._stage / "devnet").mkdir(exist_ok=True)
         self.devnet = self.nursery.start(
-            "devnet", self.directory / "devnet", "devnet", "--port", self._port, "--json",
-            "--accounts", str(ACCOUNTS), "--state", str(self.directory / "chain"),
+            "devnet", self._stage / "devnet", "devnet", "--port", self._port, "--json",
+            "--accounts", str(ACCOUNTS), "--state", str(self._stage / "chain"),
         )  # fmt: skip
         assert self.devnet.until(lambda: bool(self.devnet.lines) or not self.devnet.alive), "no devnet"
         assert self.devnet.lines, self.devnet.errors
@@ -76,14 +82,15 @@ class Scene:
         """A new node: its home, with the next funded key in it."""
         home, key = self.directory / name, dev_key(self._index)
         self._index += 1
-        home.mkdir(mode=0o700)
+        home.mkdir(mode=0o700, exist_ok=True)  # a test may have put a small disk there
         keystore.create(home / "keys", name, "test", key.secret, cost=keystore.LIGHT)
         return Side(home, key, self.directory / f"{name}.tape")
 
     def start_pole(self, mode: str, *flags: str, speed: float = 1_200, wait: bool = True) -> Child:
         """The pole, at the address that it had before; `wait` until it listens."""
         self.pole = pole = self.nursery.start(
-            "pole", self.pole_side.home, "supply", *self._common("pole"), "--listen", self._listen, "--name", "pole",
+            "pole", self.pole_side.home, "supply", *self._common(self.pole_side.home.name),
+            "--listen", self._listen, "--name", "pole",
             "--price", "0.40", "--tick", "0.001", "--credit-ticks", str(self.credit_limit // TICK), "--mode", mode,
             "--line", str(self.line), "--power-w", "6600", "--speed", str(speed), *flags, tape=self.pole_side.tape,
         )  # fmt: skip
@@ -140,13 +147,19 @@ class Scene:
             register.close()
 
     def rpc(self, method: str, *params: Any) -> Any:
-        """Ask the devnet."""
-        body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
-        request = urllib.request.Request(self.manifest["url"], body, {"Content-Type": "application/json"})
-        with urllib.request.urlopen(request, timeout=20) as reply:
-            answered = json.load(reply)
+        """Ask the devnet, which must know."""
+        answered = rpc(self.manifest["url"], method, *params)
         assert "error" not in answered, answered
         return answered["result"]
+
+
+def rpc(url: str, method: str, *params: Any) -> dict[str, Any]:
+    """The answer of a ledger's node, which may be an error."""
+    body = json.dumps({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).encode()
+    request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+    with urllib.request.urlopen(request, timeout=20) as reply:
+        answered: dict[str, Any] = json.load(reply)
+    return answered
 
 
 @contextmanager
