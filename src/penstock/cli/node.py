@@ -200,7 +200,7 @@ async def ledger_at(section: LedgerSection) -> AsyncIterator[tuple[Ledger, Token
 
 
 def run(work: Callable[[asyncio.Event], Coroutine[Any, Any, _T]], log: Log | None = None) -> _T:
-    """Run a command's coroutine. It is given an event that the first Ctrl-C, SIGTERM or SIGHUP sets; the second ends it.
+    """Run a command's coroutine. Its event is set by the first Ctrl-C, SIGTERM or SIGHUP; the second one ends it.
 
     Faults of ours that nobody awaits go to the log.
 

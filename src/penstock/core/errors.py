@@ -17,6 +17,7 @@
     │   ├── BadPreimage         it does not hash to the last one
     │   ├── BadVoucher          a voucher that the ledger would not pay in full
     │   └── PeerRefused         the peer said no, and why
+    │       └── Busy            it cannot take a session now; later it may
     └── LedgerError             the chain, or the node that speaks for it
         ├── LedgerUnreachable   no answer from the node
         ├── WrongLedger         another chain, contract or token than was agreed
@@ -36,6 +37,11 @@ class PenstockError(Exception):
     def __init__(self, message: str, advice: str = "") -> None:
         super().__init__(message)
         self.advice = advice
+
+    @property
+    def kind(self) -> str:
+        """The kind of error, for programs: the name of its class. None of a peer's words is in it."""
+        return type(self).__name__
 
     def line(self) -> str:
         """The error as the one line that a user sees."""
@@ -104,6 +110,10 @@ class BadVoucher(RemoteError):
 
 class PeerRefused(RemoteError):
     """The peer said no. Its reason is the message."""
+
+
+class Busy(PeerRefused):
+    """No session can begin now; later one may."""
 
 
 class LedgerError(PenstockError):

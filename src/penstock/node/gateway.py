@@ -10,7 +10,7 @@ import asyncio
 from collections import OrderedDict
 from collections.abc import Callable, Iterable
 
-from penstock.core.errors import PeerRefused, UsageError
+from penstock.core.errors import Busy, PeerRefused, UsageError
 from penstock.core.messages import AskOffer, AskPole, Propose
 from penstock.core.ports import Link
 from penstock.core.session import Patience, Role, Session
@@ -102,7 +102,7 @@ class Gateway:
     def _any_free(self) -> Supplier:
         """The free pole that was not asked for longest: those who come together are led to different ones."""
         if not self.free:
-            raise PeerRefused(BUSY)
+            raise Busy(BUSY)
         name = next(iter(self.free))
         self.free.move_to_end(name)
         return self.free[name]

@@ -11,7 +11,14 @@ import msgspec
 from penstock.core.channel import ChannelParams, Close, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadSignature, BadTerms, JournalError, PeerRefused, TransactionFailed
+from penstock.core.errors import (
+    BadSignature,
+    BadTerms,
+    JournalError,
+    PeerRefused,
+    PenstockError,
+    TransactionFailed,
+)
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
@@ -24,12 +31,14 @@ from penstock.node import book
 from penstock.node.beat import Beat
 from penstock.node.book import ChannelRow
 from penstock.node.lookout import Lookout
+from penstock.node.tally import Tally
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import NAME, StreamOffer, StreamPayee, StreamTerms, check_terms, decode_terms
 
 CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
 BATCH = 50  # closes in one transaction
+QUIET = 1_000  # ms between two lines about refusals for the same reason
 
 
 class Site:
@@ -57,6 +66,8 @@ class Site:
                 self.lookout.watch(row.params)
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
+        self.tally = Tally()
+        self._refused: dict[str, Instant] = {}  # when we told last that somebody was, by the error's kind
         self.rails = {NAME: encode(self._offer)}  # those on offer, with what each needs to know
         self.fault: JournalError | None = None
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
@@ -82,6 +93,15 @@ class Site:
             self.fault = error
             self.failed.set()
             self.tell("journal failed", error=error.line())
+
+    def refuse(self, event: str, error: PenstockError, **facts: str) -> None:
+        """A peer was refused or cut off: count it, and tell of it, but of one kind of error only once a second, since a
+        peer can ask for it as often as it likes."""
+        self.tally.refuse(error)
+        now, kind = self.clock(), error.kind
+        if abs(now - self._refused.get(kind, -QUIET)) >= QUIET:
+            self._refused[kind] = now
+            self.tell(event, **facts, reason=kind, error=error.line())
 
     async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
         """Check that these terms would be paid, and reserve their channel. The rows go with the session's first.

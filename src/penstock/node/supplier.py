@@ -11,7 +11,7 @@ import msgspec
 
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadTerms, DeviceError, JournalError, PeerRefused
+from penstock.core.errors import BadTerms, Busy, DeviceError, JournalError, PeerRefused
 from penstock.core.identity import check_signed
 from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
 from penstock.core.meter import Reading, Tolerance
@@ -198,7 +198,9 @@ class Supplier:
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted))
-        self.site.tell("accepted", session=session.digest.hex(), consumer="0x" + terms.consumer.hex())
+        channel = "0x" + book.channel_in(row).hex()
+        consumer = "0x" + terms.consumer.hex()
+        self.site.tell("accepted", session=session.digest.hex(), consumer=consumer, channel=channel)
         shell.begin(visit.link)
 
     async def _keep(self, visit: Visit, propose: Propose, rows: Rows) -> SessionRow:
@@ -221,7 +223,7 @@ class Supplier:
         """
         self.check_idle()
         if self._admitting:
-            raise PeerRefused(BUSY)
+            raise Busy(BUSY)
 
     def check_idle(self) -> None:
         """Pass where no session is under way; whoever is still being looked at keeps nobody from an offer.
@@ -234,7 +236,7 @@ class Supplier:
         if self._closing:
             raise PeerRefused("the supplier is closing")
         if self.shell is not None:
-            raise PeerRefused(BUSY)
+            raise Busy(BUSY)
 
     def _check(self, terms: Terms, signature: bytes, link: Link) -> Terms:
         """The same terms, over parts that all our sessions share."""
@@ -301,6 +303,7 @@ class Supplier:
         self.shell = shell
         self._free.pop(self.pole.name, None)
         self.site.beat.add(shell)
+        self.site.tally.begin(session)
         self.site.lookout.stream(book.channel_in(session.row), shell.stop)
         return shell
 
@@ -309,6 +312,7 @@ class Supplier:
         assert shell is not None
         session = shell.session
         self.shut_valve()
+        self.site.tally.end(session)
         self.site.release(session.row)
         self._free[self.pole.name] = self
         visit = self.visit
@@ -333,7 +337,7 @@ class Supplier:
         try:
             self.pole.valve.close()
         except DeviceError as error:
-            self.site.tell("valve failed", error=error.line())
+            self.site.tell("valve failed", pole=self.pole.name, error=error.line())
 
     def _on_reading(self, reading: Reading) -> None:
         if self.shell is not None:

@@ -78,6 +78,7 @@ class Visit:
                 try:
                     self._ask(message)
                 except PeerRefused as error:
+                    self._refuse("refused", error)
                     self.send(Refused(str(error)))
             case Propose():
                 self._begin(lambda: self._propose(message))
@@ -110,20 +111,26 @@ class Visit:
         try:
             await work()
         except LedgerError as error:
-            site.tell("ledger", error=error.line())
+            self._refuse("ledger", error)
             self.send(Refused("the supplier cannot reach its ledger now"))
         except RemoteError as error:
+            self._refuse("refused", error)
             self.send(Refused(error.line()))
         except PenstockError as error:
             if isinstance(error, JournalError):
                 site.fail(error)
-            site.tell("refused", error=error.line())
+            self._refuse("fault", error)
             self.send(Refused("the supplier has a fault"))
         finally:
             self._busy = False
 
+    def _refuse(self, event: str, error: PenstockError) -> None:
+        shell = self.supplier.shell if self.supplier is not None else None
+        session = {"session": shell.session.digest.hex()} if shell is not None else {}
+        self._door.site.refuse(event, error, **session, peer="0x" + self.link.peer.hex())
+
     def _cut(self, error: PenstockError, reason: str = "") -> None:
-        self._door.site.tell("cut off", peer="0x" + self.link.peer.hex(), error=error.line())
+        self._refuse("cut off", error)
         self.leave(reason or error.line())
 
     def _on_lost(self, error: PenstockError) -> None:
