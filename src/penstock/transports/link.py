@@ -19,7 +19,6 @@ from __future__ import annotations
 import asyncio
 import os
 import ssl
-from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -63,7 +62,10 @@ class Owner(Protocol):
         """The TCP connection stands."""
 
     def opened(self, link: TlsLink) -> None:
-        """The peer has proven its key. An error raised here ends the link, and tells the peer why."""
+        """The peer has proven its key. An error raised here ends the link, and tells the peer why.
+
+        From now on, call `listen` once in every third of the idle timeout.
+        """
 
     def failed(self, link: TlsLink, error: PenstockError) -> None:
         """The link ended before it was open."""
@@ -127,7 +129,7 @@ class TlsLink(asyncio.Protocol):
         self._quiet = 0  # thirds of the idle timeout since the peer was heard
         self._parts: list[bytes] = []  # to be sent at the end of this turn of the loop
         self._flushing = False  # somebody will flush: the loop, or the caller further up
-        self._backlog: deque[bytes] = deque()
+        self._backlog: list[bytes] = []
         self._held = 0
         self._on_frame: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[PenstockError], None] | None = None
@@ -190,7 +192,10 @@ class TlsLink(asyncio.Protocol):
             self._end(BadFrame(f"bytes that TLS refuses ({_tls_reason(error)})", "check host, port and version"))
         except Exception as fault:
             self._fault(fault)
-        self._flush()
+        if self._parts or self._out.pending:
+            self._flush()
+        else:
+            self._flushing = False
 
     def eof_received(self) -> None:
         self._end(LinkLost("the peer ended the connection without a word"), tell=False)
@@ -286,7 +291,8 @@ class TlsLink(asyncio.Protocol):
         self._transcript.check(proof, "server" if self._role == "client" else "client", self.peer)
         self._transcript = None
         self._state = State.OPEN
-        self._set_timer(self._loop.call_later(self._limits.idle_timeout / 3, self._listen))
+        self._set_timer(None)
+        self._own_hello = self._peer_certificate = b""
         self._owner.opened(self)
 
     def _hold(self, payload: bytes) -> None:
@@ -299,7 +305,9 @@ class TlsLink(asyncio.Protocol):
         """Deliver what came before `attach`, and the end if it came, too."""
         try:
             while self._backlog and self._on_frame is not None:
-                self._on_frame(self._backlog.popleft())
+                backlog, self._backlog = self._backlog, []
+                while backlog and self._on_frame is not None:
+                    self._on_frame(backlog.pop(0))
         except PenstockError as error:
             self._backlog.clear()
             self._end(error)
@@ -346,9 +354,11 @@ class TlsLink(asyncio.Protocol):
     def _late(self) -> None:
         self._end(LinkLost(f"the peer did not finish its handshake within {self._limits.handshake_timeout:g} s"))
 
-    def _listen(self) -> None:
-        """A third of the idle timeout is over. Counting turns, not time: after a pause of our own (a suspended
-        machine) the peer still gets its chance to answer."""
+    def listen(self) -> None:
+        """A third of the idle timeout is over: for the owner to call, once the link is open. Counting turns, not time:
+        after a pause of our own (a suspended machine) the peer still gets its chance to answer."""
+        if self._state is not State.OPEN:
+            return
         self._quiet += 1
         if self._quiet > 3:
             self._end(LinkLost(f"the peer was silent for {self._limits.idle_timeout:g} s"))
@@ -356,8 +366,6 @@ class TlsLink(asyncio.Protocol):
         if self._quiet > 1:
             self._parts.append(control(frames.PING))
             self._flush()
-        if self._state is State.OPEN:
-            self._timer = self._loop.call_later(self._limits.idle_timeout / 3, self._listen)
 
     def _fault(self, fault: Exception) -> None:
         """A handler of ours is broken: that ends this link, and no other."""

@@ -14,6 +14,7 @@ from collections.abc import Callable
 from penstock.core.errors import LinkLost, PeerRefused, PenstockError, UsageError
 from penstock.core.identity import Address, Key
 from penstock.transports.link import Limits, TlsLink
+from penstock.transports.rounds import Rounds
 
 __all__ = ["Limits", "Server", "TlsLink", "connect", "serve"]
 
@@ -40,7 +41,7 @@ async def connect(
     """
     _check_port(port, 1)
     loop = asyncio.get_running_loop()
-    dial = _Dial(loop.create_future())
+    dial = _Dial(loop.create_future(), limits.idle_timeout / 3)
     link = TlsLink(key, "client", limits, dial, expect)
     try:
         async with asyncio.timeout(timeout):
@@ -92,7 +93,7 @@ class Server:
     def __init__(self, on_link: Callable[[TlsLink], None], limits: Limits) -> None:
         self._on_link, self._limits = on_link, limits
         self._pending: dict[TlsLink, None] = {}  # in the order in which they came
-        self._links: set[TlsLink] = set()
+        self._links = Rounds(limits.idle_timeout / 3)
         self._closing = False
         self._empty = asyncio.Event()
 
@@ -107,9 +108,9 @@ class Server:
         self._listener.close()
         for link in [*self._pending]:
             link.abort()
-        for link in [*self._links]:
+        for link in self._links.links():
             link.close()
-        while self._pending or self._links:
+        while self._pending or len(self._links):
             self._empty.clear()
             await self._empty.wait()
         await self._listener.wait_closed()
@@ -146,23 +147,34 @@ class Server:
 class _Dial:
     """The owner of a link that `connect` opens."""
 
-    def __init__(self, opening: asyncio.Future[None]) -> None:
+    def __init__(self, opening: asyncio.Future[None], pause: float) -> None:
         self.opening = opening
         self.wanted = False  # `connect` gave up, or has not got it yet
+        self._pause = pause  # seconds between two calls of `listen`
+        self._timer: asyncio.TimerHandle | None = None
 
     def begun(self, link: TlsLink) -> None:
         pass
 
-    def opened(self, _link: TlsLink) -> None:
+    def opened(self, link: TlsLink) -> None:
         if not self.opening.done():
             self.opening.set_result(None)
+        self._wait(link)
+
+    def _wait(self, link: TlsLink) -> None:
+        self._timer = asyncio.get_running_loop().call_later(self._pause, self._listen, link)
+
+    def _listen(self, link: TlsLink) -> None:
+        self._wait(link)
+        link.listen()
 
     def failed(self, _link: TlsLink, error: PenstockError) -> None:
         if not self.opening.done():
             self.opening.set_exception(error)
 
     def gone(self, link: TlsLink) -> None:
-        pass
+        if self._timer is not None:
+            self._timer.cancel()
 
 
 def _check_port(port: int, least: int) -> None:
