@@ -24,7 +24,7 @@ MOST_KINDS = 2_000
 
 CORPUS = Path(__file__).parent / "corpus"
 
-with atheris.instrument_imports(include=["penstock", "tomllib", "eth_abi"], enable_loader_override=False):
+with atheris.instrument_imports(include=["penstock", "eth_abi"], enable_loader_override=False):
     from tests.fuzz.targets import TARGETS
 
 

@@ -82,7 +82,7 @@ def config_seeds() -> list[bytes]:
             right.append(line[46:].rstrip())
     whole = "\n".join(["[ledger]", *left[1:], *right]).replace("0x...", "0x" + "1" * 40).encode()
     return [
-        whole,
+        *(b"[" + section.strip() + b"\n" for section in whole.split(b"[")[1:]),
         b"[supply]\nprice = 0.4\n",
         b'supply.price = \'0.4\'\n[key]\nname = """a\nb"""\n',
         b"a = 1979-05-27\n",

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import evidence, files, mutate, said, wire
+from tests.fuzz import answers, evidence, files, mutate, said, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -17,6 +17,7 @@ from penstock.core.errors import (
     BadVoucher,
     DeviceError,
     JournalError,
+    LedgerError,
     OutOfRange,
     PeerRefused,
     PenstockError,
@@ -76,4 +77,7 @@ TARGETS = {
     "manifest": Target(files.manifest, files.manifest_seeds, (UsageError,)),
     "register": Target(files.register, files.register_seeds, (DeviceError,), mutate.raw),
     "typed": Target(files.typed, files.typed_seeds, (), mutate.lines, longest=256),
+    "answer": Target(answers.answer, answers.answer_seeds, ()),
+    "returned": Target(answers.returned, answers.returned_seeds, (LedgerError,), mutate.raw, longest=512),
+    "ledger": Target(answers.ledger, answers.ledger_seeds, (LedgerError,)),
 }

@@ -16,6 +16,7 @@ from penstock.core.identity import keccak
 
 _ERROR_SELECTOR = keccak(b"Error(string)")[:4]
 _PANIC_SELECTOR = keccak(b"Panic(uint256)")[:4]
+_UNREADABLE = (DecodingError, UnicodeDecodeError, OverflowError)  # the latter two for texts: no UTF-8, absurd lengths
 
 
 class _Function(NamedTuple):
@@ -60,7 +61,7 @@ class Interface:
         """
         try:
             return decode(self._functions[name].outputs, data)
-        except DecodingError as error:
+        except _UNREADABLE as error:
             raise WrongLedger(f"{name} is answered by another contract", "check the contract's address") from error
 
     def event(self, topic: bytes, data: bytes) -> tuple[str, tuple[Any, ...]] | None:
@@ -70,7 +71,7 @@ class Interface:
             return None
         try:
             return known[0], decode(known[1], data)
-        except DecodingError:
+        except _UNREADABLE:
             return None
 
 
@@ -78,10 +79,10 @@ def revert_reason(data: bytes) -> str:
     """The contract's own word in what it returned when it reverted; empty where it gave none."""
     try:
         if data[:4] == _ERROR_SELECTOR:
-            return str(decode(["string"], data[4:])[0])
+            return " ".join(str(decode(["string"], data[4:])[0]).split())[:200]  # anybody's contract may answer
         if data[:4] == _PANIC_SELECTOR:
             return f"panic 0x{decode(['uint256'], data[4:])[0]:02x}"
-    except (DecodingError, UnicodeDecodeError):
+    except _UNREADABLE:
         return ""
     return ""
 

@@ -12,6 +12,7 @@ from penstock.core.errors import LedgerError, LedgerUnreachable
 
 TIMEOUT = 30.0  # seconds for one answer; a devnet answers a submission only when its block is made
 CONNECTIONS = 128
+_LONGEST_NUMBER = 66  # characters: 0x and 32 bytes
 _PAUSES = (0.0, 0.1, 0.4)  # seconds before each try; a kept-alive connection may just have been closed by the node
 
 
@@ -85,16 +86,20 @@ class Node:
         return result
 
     def number(self, method: str, value: object) -> int:
-        """A quantity in an answer to `method`, checked."""
+        """A quantity in an answer to `method`, checked: at most a uint256."""
         try:
-            return int(str(value).removeprefix("0x"), 16) if str(value).startswith("0x") else int("", 16)
+            if not isinstance(value, str) or not value.startswith("0x") or len(value) > _LONGEST_NUMBER:
+                raise ValueError
+            return int(value, 16)
         except ValueError as error:
             raise self._rubbish(method) from error
 
     def bytes_of(self, method: str, value: object) -> bytes:
         """Bytes in an answer to `method`, checked."""
         try:
-            return bytes.fromhex(str(value)[2:] if str(value).startswith("0x") else "no hex")
+            if not isinstance(value, str) or not value.startswith("0x"):
+                raise ValueError
+            return bytes.fromhex(value[2:])
         except ValueError as error:
             raise self._rubbish(method) from error
 
@@ -114,10 +119,12 @@ class Node:
         if isinstance(data, dict):  # Hardhat nests it
             data = data.get("data")
         try:
-            returned = bytes.fromhex(str(data)[2:]) if str(data).startswith("0x") else b""
+            returned = bytes.fromhex(data[2:]) if isinstance(data, str) and data.startswith("0x") else b""
         except ValueError:
             returned = b""
-        return NodeRefused(method, error["code"], " ".join(str(error.get("message")).split())[:200], returned)
+        words = error.get("message")
+        said = " ".join(words.split()) if isinstance(words, str) else "for no reason that it tells"
+        return NodeRefused(method, error["code"], said[:200], returned)
 
 
 def _cause(error: BaseException) -> str:
