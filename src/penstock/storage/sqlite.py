@@ -16,8 +16,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 
 from penstock.core.errors import JournalError
+from penstock.storage.commits import none_yet
 
 SCHEMA = 1
 APPLICATION = 0x50535443  # "PSTC": SQLite's application_id, by which a file is known as ours
@@ -42,6 +44,7 @@ class SqliteJournal:
             JournalError: in use by another process, no journal, made by a newer Penstock, damaged, or not accessible.
                 An existing file is as it was.
         """
+        self.commits = none_yet()
         self._path = Path(path)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: JournalError | None = None
@@ -67,6 +70,7 @@ class SqliteJournal:
             JournalError: not there, no journal, made by a newer Penstock, damaged, or not accessible.
         """
         self = cls.__new__(cls)
+        self.commits = none_yet()
         self._path = Path(path)
         if not self._path.exists():
             raise JournalError(f"no journal at {path}", "check the path, or run the node once to create it")
@@ -144,7 +148,10 @@ class SqliteJournal:
             for rows, _ in batch:
                 last.update(rows)
             if last:
+                began = perf_counter()
                 self._transact(last)
+                self.commits.seconds.add(perf_counter() - began)
+                self.commits.writes.add(len(batch))
         except Exception as error:  # whatever it is, those who wait must hear that it is not durable
             self._failed = JournalError(
                 f"journal {self._path} cannot be written ({error})",

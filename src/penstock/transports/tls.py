@@ -102,6 +102,16 @@ class Server:
         self._listener = listener
         self.port = listener.sockets[0].getsockname()[1]
 
+    @property
+    def links(self) -> int:
+        """How many links are open."""
+        return len(self._links)
+
+    @property
+    def pending(self) -> int:
+        """How many connections have not proven their key yet."""
+        return len(self._pending)
+
     async def close(self) -> None:
         """Stop listening and close every link. Peers see a link that ended: they may resume it elsewhere."""
         self._closing = True
