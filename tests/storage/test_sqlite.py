@@ -15,7 +15,8 @@ from pathlib import Path
 import pytest
 
 from penstock.core.errors import JournalError
-from penstock.storage.sqlite import APPLICATION, SCHEMA, SqliteJournal
+from penstock.storage.file import APPLICATION, SCHEMA
+from penstock.storage.sqlite import SqliteJournal
 from penstock.testing.journal import JOURNAL_CHECKS, Check, put
 
 

@@ -3,12 +3,15 @@
 A write costs the event loop one append to a queue. A thread of the journal's own takes everything that is queued, makes
 one transaction of it, and reports to the event loop once. While it waits for the disk the next batch gathers: the more
 is written at once, the less a write costs.
+
+A batch becomes one entry of a log, so that what a commit writes does not depend on how the rows are spread over the
+table, where each of 256 channels has a page of its own. When the log has grown to `FOLD` bytes, and when the journal is
+opened or closed, its rows are folded into the table, of each key the last. Readers lay the log over the table.
 """
 
 from __future__ import annotations
 
 import asyncio
-import fcntl
 import os
 import sqlite3
 import threading
@@ -16,13 +19,12 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
-from time import perf_counter
 
 from penstock.core.errors import JournalError
-from penstock.storage.commits import none_yet
+from penstock.storage import file
+from penstock.storage.recent import Recent, Rows, laid_over, pack, unpack
 
-SCHEMA = 1
-APPLICATION = 0x50535443  # "PSTC": SQLite's application_id, by which a file is known as ours
+FOLD = 2**22  # bytes of log: some 40,000 ticks, in tens of milliseconds; no reader has more to go through
 
 # SQLite lets other threads run at each step of a statement, and a busy event loop may take 5 ms to give way again. Many
 # rows in one statement need one step. Fixed sizes keep the statements prepared; the largest is far below the 32,766
@@ -44,21 +46,23 @@ class SqliteJournal:
             JournalError: in use by another process, no journal, made by a newer Penstock, damaged, or not accessible.
                 An existing file is as it was.
         """
-        self.commits = none_yet()
         self._path = Path(path)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: JournalError | None = None
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._lock = _lock(self._path)
+        self._unfolded: Rows = {}  # what the log holds, of each key the last
+        self._size = self._number = 0  # of the log in bytes, and of its last entry
+        self._lock = file.lock(self._path)
         try:
             if not self._path.exists():
-                _create(self._path)
-            self._reader = _open(self._path, "ro")
-            self._writer = _open(self._path, "rw")
+                file.create(self._path)
+            self._writer = file.connect(self._path, "rw")
+            self._reader = self._recovered()
         except BaseException:
             os.close(self._lock)
             raise
+        self._recent = Recent()
         self._thread = threading.Thread(target=self._run, name="journal", daemon=True)
         self._thread.start()
 
@@ -70,13 +74,13 @@ class SqliteJournal:
             JournalError: not there, no journal, made by a newer Penstock, damaged, or not accessible.
         """
         self = cls.__new__(cls)
-        self.commits = none_yet()
         self._path = Path(path)
         if not self._path.exists():
             raise JournalError(f"no journal at {path}", "check the path, or run the node once to create it")
         self._loop = self._thread = None
         self._failed = JournalError(f"journal {path} is open for reading only")
-        self._reader = _open(self._path, "ro")
+        self._reader = file.connect(self._path, "ro")
+        self._recent = Recent()
         return self
 
     def load(self, prefix: bytes) -> Iterator[tuple[bytes, bytes]]:
@@ -86,16 +90,20 @@ class SqliteJournal:
             JournalError: the journal is closed or cannot be read.
         """
         after = _after(prefix)
+        recent = self._recent
         try:
-            if after is None:
-                rows = self._reader.execute("SELECT key, value FROM row WHERE key >= ? ORDER BY key", (prefix,))
+            if after:
+                found = self._reader.execute(_LOAD + " AND key < ?", (recent.last, prefix, after))
             else:
-                rows = self._reader.execute(
-                    "SELECT key, value FROM row WHERE key >= ? AND key < ? ORDER BY key", (prefix, after)
-                )
-            yield from rows
-        except sqlite3.Error as error:
-            raise _unreadable(self._path, error) from error
+                found = self._reader.execute(_LOAD, (recent.last, prefix))
+            for number, entry in iter(found.fetchone, (None, None)):
+                if entry is None:
+                    recent.begin(number)
+                else:
+                    recent.take(number, entry)
+            yield from laid_over(recent.under(prefix, after), found)
+        except (sqlite3.Error, ValueError) as error:
+            raise file.unreadable(self._path, error) from error
 
     def write(self, rows: Iterable[Row], done: Done) -> None:
         """Put rows (None deletes one); `done` is called from the event loop once they are durable or have failed.
@@ -138,42 +146,80 @@ class SqliteJournal:
                 failed = self._commit(batch)
             if batch:
                 self._report([done for _, done in batch], failed)
+            if failed is None and (self._size >= FOLD or not more):
+                failed = self._fold()
         self._reader.close()
         self._writer.close()
 
     def _commit(self, batch: list[_Write]) -> JournalError | None:
-        """One transaction of all rows; of a key that is written twice, the last value."""
+        """One entry of all rows; of a key that is written twice, the last value."""
         try:
-            last: dict[bytes, bytes | None] = {}
+            last: Rows = {}
             for rows, _ in batch:
                 last.update(rows)
             if last:
-                began = perf_counter()
-                self._transact(last)
-                self.commits.seconds.add(perf_counter() - began)
-                self.commits.writes.add(len(batch))
+                entry = pack(last)
+                self._number += 1
+                self._writer.execute(_LOG, (self._number, entry))
+                self._unfolded.update(last)
+                self._size += len(entry)
         except Exception as error:  # whatever it is, those who wait must hear that it is not durable
-            self._failed = JournalError(
-                f"journal {self._path} cannot be written ({error})",
-                "free disk space or repair the disk, then start again: nothing unwritten was acknowledged",
-            )
-            return self._failed
+            return self._fail(error)
         return None
 
-    def _transact(self, last: dict[bytes, bytes | None]) -> None:
+    def _fold(self) -> JournalError | None:
+        """Move the log's rows to the table. Those who wrote them have long been told."""
+        try:
+            if self._unfolded:
+                self._transact()
+                self._unfolded, self._size = {}, 0
+        except Exception as error:
+            return self._fail(error)
+        return None
+
+    def _fail(self, error: Exception) -> JournalError:
+        self._failed = JournalError(
+            f"journal {self._path} cannot be written ({error})",
+            "free disk space or repair the disk, then start again: nothing unwritten was acknowledged",
+        )
+        return self._failed
+
+    def _transact(self) -> None:
         execute = self._writer.execute
-        puts = [part for row in last.items() if row[1] is not None for part in row]
-        deletes = [key for key, value in last.items() if value is None]
+        rows = sorted(self._unfolded.items())
+        puts = [part for row in rows if row[1] is not None for part in row]
+        deletes = [key for key, value in rows if value is None]
         execute("BEGIN IMMEDIATE")
         try:
             for size, at in _chunks(len(puts) // 2):
                 execute(_PUT[size], puts[2 * at : 2 * (at + size)])
             for size, at in _chunks(len(deletes)):
                 execute(_DELETE[size], deletes[at : at + size])
+            self._number += 1
+            execute("DELETE FROM log")
+            execute(
+                "INSERT INTO log (number, rows) VALUES (?, ?)", (self._number, pack({}))
+            )  # numbers never come twice
             execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
                 execute("ROLLBACK")
+            raise
+
+    def _recovered(self) -> sqlite3.Connection:
+        """Fold what the last process left in the log. Returns the connection that reads."""
+        try:
+            for number, entry in self._writer.execute("SELECT number, rows FROM log ORDER BY number"):
+                self._number = number
+                self._unfolded.update(unpack(entry))
+            if failed := self._fold():
+                raise failed
+            return file.connect(self._path, "ro")
+        except (sqlite3.Error, ValueError) as error:
+            self._writer.close()
+            raise file.unreadable(self._path, error) from None
+        except JournalError:
+            self._writer.close()
             raise
 
     def _report(self, dones: list[Done], failed: JournalError | None) -> None:
@@ -189,6 +235,16 @@ def _call(loop: asyncio.AbstractEventLoop, dones: Sequence[Done], failed: Journa
             done(failed)
         except Exception as fault:  # one that fails must not keep the others waiting
             loop.call_exception_handler({"message": "a journal write's `done` failed", "exception": fault})
+
+
+_LOG = "INSERT INTO log (number, rows) VALUES (?, ?)"
+
+# One statement sees one state of the file: where the log begins, what it has got since, a row of NULLs, then the table.
+_LOAD = """
+    SELECT ifnull(min(number), 0), NULL FROM log
+    UNION ALL SELECT number, rows FROM log WHERE number > ?
+    UNION ALL SELECT NULL, NULL
+    UNION ALL SELECT key, value FROM row WHERE key >= ?"""
 
 
 def _put(size: int) -> str:
@@ -212,114 +268,7 @@ def _chunks(count: int) -> Iterator[tuple[int, int]]:
             at += size
 
 
-def _after(prefix: bytes) -> bytes | None:
-    """The first key above all that begin with `prefix`; None where there is no such key."""
+def _after(prefix: bytes) -> bytes:
+    """The first key above all that begin with `prefix`; b"" where there is no such key."""
     cut = prefix.rstrip(b"\xff")
-    return cut[:-1] + bytes((cut[-1] + 1,)) if cut else None
-
-
-# The file
-
-
-def _lock(path: Path) -> int:
-    """Lock the file beside the journal. The lock falls with the process, however that ends."""
-    try:
-        lock = os.open(path.with_name(path.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    except OSError as error:
-        raise _inaccessible(path, error) from None
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        holder = os.read(lock, 20).decode(errors="replace").strip()
-        os.close(lock)
-        raise JournalError(
-            f"journal {path} is in use by process {holder or 'unknown'}", "stop that process, or use another journal"
-        ) from None
-    try:
-        os.ftruncate(lock, 0)
-        os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
-    except OSError as error:  # a full disk; it would fail at the first write
-        os.close(lock)
-        raise _inaccessible(path, error) from None
-    return lock
-
-
-def _create(path: Path) -> None:
-    """Create the journal under another name and move it into place: it is never seen half made."""
-    new = path.with_name(path.name + ".new")
-    try:
-        new.unlink(missing_ok=True)
-        os.close(os.open(new, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
-        connection = sqlite3.connect(new, isolation_level=None)
-        try:
-            connection.execute(f"PRAGMA application_id = {APPLICATION}")
-            connection.execute(f"PRAGMA user_version = {SCHEMA}")
-            connection.execute("CREATE TABLE row (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID")
-            connection.execute("PRAGMA journal_mode = WAL")
-        finally:
-            connection.close()
-        _sync(new)
-        new.rename(path)
-        _sync(path.parent)
-    except (OSError, sqlite3.Error) as error:
-        new.unlink(missing_ok=True)
-        raise _inaccessible(path, error) from None
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def _open(path: Path, mode: str) -> sqlite3.Connection:
-    """A connection to an existing journal, checked. Read-only ("ro") it changes nothing, whatever the file is."""
-    connection: sqlite3.Connection | None = None
-    try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-        )
-        _check(connection, path)
-        if mode == "rw":
-            connection.execute("PRAGMA synchronous = FULL")
-            connection.execute("PRAGMA fullfsync = ON")  # macOS: its fsync does not reach the disk
-            damage = connection.execute("PRAGMA quick_check(1)").fetchone()[0]
-            if damage != "ok":
-                raise JournalError(f"journal {path} is damaged ({damage})", "restore it from a copy")
-    except sqlite3.Error as error:
-        if connection is not None:
-            connection.close()
-        raise _unreadable(path, error) from None
-    except JournalError:
-        if connection is not None:
-            connection.close()
-        raise
-    return connection
-
-
-def _check(connection: sqlite3.Connection, path: Path) -> None:
-    (application,) = connection.execute("PRAGMA application_id").fetchone()
-    (schema,) = connection.execute("PRAGMA user_version").fetchone()
-    if application != APPLICATION:
-        raise JournalError(f"{path} is no journal of Penstock", "choose another path; the file is as it was")
-    if schema > SCHEMA:
-        raise JournalError(
-            f"journal {path} was written by a newer Penstock (schema {schema}, this one reads {SCHEMA})",
-            "upgrade Penstock; the file is as it was",
-        )
-    if schema != SCHEMA or connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
-        raise JournalError(f"journal {path} is damaged (its header is not ours)", "restore it from a copy")
-    connection.execute("SELECT key, value FROM row LIMIT 1").fetchone()
-
-
-def _unreadable(path: Path, error: sqlite3.Error) -> JournalError:
-    if isinstance(error, sqlite3.ProgrammingError):
-        return JournalError(f"journal {path} is closed")
-    return JournalError(f"journal {path} cannot be read ({error})", "check the path and its rights, or restore a copy")
-
-
-def _inaccessible(path: Path, error: Exception) -> JournalError:
-    reason = (error.strerror or str(error)).lower() if isinstance(error, OSError) else str(error)
-    return JournalError(f"journal {path} cannot be opened ({reason})", "check that its directory is there and writable")
+    return cut[:-1] + bytes((cut[-1] + 1,)) if cut else b""
