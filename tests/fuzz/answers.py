@@ -13,7 +13,6 @@ from penstock.core.errors import LedgerError
 from penstock.core.identity import ZERO_ADDRESS, keccak
 from penstock.ledgers.abi import Interface, revert_reason
 from penstock.ledgers.artifacts import load
-from penstock.ledgers.contract import _domain
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees, first
 from penstock.ledgers.jsonrpc import Node
@@ -140,14 +139,16 @@ def ledger(data: bytes) -> object:
         return "no case"
     if not bodies or type(which) is not int:
         return "no case"
-    node, canned = _node()
-    canned.answers = bodies
-    question = _QUESTIONS[which % len(_QUESTIONS)]
-    found = _finish(question(_ledger(node)))
+    _node()[1].answers = bodies
+    it = _ledger()
+    it._sender._market.stir()  # it would use the last case's quotation
+    found = _finish(_QUESTIONS[which % len(_QUESTIONS)](it))
     return which % len(_QUESTIONS), str(type(found))
 
 
-def _ledger(node: Node) -> EvmLedger:
+@cache
+def _ledger() -> EvmLedger:
+    node, _ = _node()
     return EvmLedger(node, Sender(node, 31337), pair.DOMAIN, 3)
 
 
@@ -167,7 +168,7 @@ _QUESTIONS: tuple[Callable[[EvmLedger], Coroutine[Any, Any, object]], ...] = (
 async def _deadline(it: EvmLedger) -> object:
     """What an offer is made of, and the nonce under which it is sent."""
     quote = await it._sender._market.quote()
-    return first(quote, Fees()), await it._sender._next_nonce(ZERO_ADDRESS), _domain
+    return first(quote, Fees()), await it._sender._next_nonce(ZERO_ADDRESS)
 
 
 def ledger_seeds() -> list[bytes]:
