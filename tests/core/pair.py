@@ -199,11 +199,13 @@ class Pair:
     # ---- running effects
 
     def run(self, side: Side, effects: list[Effect]) -> None:
-        session, shut = side.session, False
-        for effect in effects:  # the valve never waits
+        session, shut = side.session, -1
+        for index, effect in enumerate(effects):  # the valve never waits
             if isinstance(effect, ShutValve):
-                side.open, shut = False, True
-        for effect in effects:
+                side.open, shut = False, index
+        for index, effect in enumerate(effects):
+            if isinstance(effect, Allow) and index < shut:
+                continue  # void
             if self._dies(side):
                 return
             side.trace.append(effect)
@@ -218,7 +220,7 @@ class Pair:
                 case Ended():
                     side.ended = True
             self.measure()
-        if shut and side.session is session:
+        if shut >= 0 and side.session is session:
             self.run(side, session.valve_shut(side.read(self.now), self.now))
 
     def _dies(self, side: Side) -> bool:
@@ -316,9 +318,12 @@ class Pair:
         if side is self.consumer:
             side.session.on_reading(side.read(self.now), self.now)
         try:
-            if side.session.heard and not isinstance(message, Paid):
+            effects: list[Effect] = []
+            if isinstance(message, Paid):
+                side.session.on_paid(message)
+            else:
                 self.run(side, side.session.secure(self.now))
-            effects = side.session.on_message(message, self.now)
+                effects = side.session.on_message(message, self.now)
         except RemoteError as error:
             side.errors.append(error)
             self.lose_link()

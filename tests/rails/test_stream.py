@@ -260,7 +260,7 @@ def mutations() -> list[tuple[str, bytes, type[RemoteError]]]:
         ("another kind", b"\x03" + next_tick[1:], BadMessage),
         ("a short tick", next_tick[:-1], BadMessage),
         ("a long tick", next_tick + b"\0", BadMessage),
-        ("more ticks than any lock", next_tick[:9] + (MAX_TICKS + 1).to_bytes(4, "big") + next_tick[13:], BadMessage),
+        ("more ticks than any lock", next_tick[:9] + (MAX_TICKS + 1).to_bytes(4, "big") + next_tick[13:], BadPreimage),
         ("another nonce", next_tick[:8] + b"\x02" + next_tick[9:], BadVoucher),
         ("a tick more", next_tick[:9] + (24).to_bytes(4, "big") + next_tick[13:], BadPreimage),
         ("a tick less", next_tick[:9] + (22).to_bytes(4, "big") + next_tick[13:], BadPreimage),

@@ -101,10 +101,10 @@ class Session:
 
     __slots__ = (
         "_allowed",
-        "_blamed",
         "_announced",
         "_announced_at",
         "_before",
+        "_blamed",
         "_handlers",
         "_heard",
         "_linked_at",
@@ -333,18 +333,41 @@ class Session:
     def on_message(self, message: Message, now: Instant) -> list[Effect]:
         """A message of the peer. Feed the newest reading of our own meter first: totals are compared at once.
 
-        A payment is checked at once, but has no effects yet: call `secure` when all that came together was taken,
-        and before any other message.
+        Payments go to `on_paid`, and `secure` comes before any other message.
 
         Raises:
             BadMessage: it does not belong in this state; cut the link. Nothing has changed.
         """
-        if self._heard and type(message) is not Paid:
+        if self._heard:
             raise IllegalEvent("payments were taken: secure them first")
         handler = self._handlers.get(type(message))
         if handler is None:
             raise BadMessage(f"{type(message).__name__} does not belong in a {self.role} that is {self.state}")
         return handler(self, message, now)
+
+    def on_paid(self, message: Paid) -> None:
+        """Check a payment: the hot path. It has no effects before `secure`, to be called when all that came together
+        was taken, and before any other message.
+
+        Raises:
+            BadMessage: it does not belong here; cut the link. Nothing has changed.
+        """
+        rail = self.payee
+        if rail is None or self.state is State.ENDED:
+            raise BadMessage(f"Paid does not belong in a {self.role} that is {self.state}")
+        self._heard = True
+        if self._blamed is not None:
+            return  # the session is about to stop
+        try:
+            for evidence in message.evidence:
+                for key, value in rail.take(evidence):
+                    self._taken[key] = value
+        except RemoteError as error:
+            self.fault, self._blamed = str(error), Reason.PEER_CHEATED
+            return
+        total, allowed = message.total, self._allowed
+        if total > allowed and total > allowed + self.terms.offer.tolerance.at(allowed):
+            self._blamed = Reason.METERS_DISAGREE if self.state is State.STREAMING else None
 
     @property
     def heard(self) -> bool:
@@ -378,25 +401,6 @@ class Session:
     def _payee(self) -> PayeeEnd:
         assert self.payee is not None
         return self.payee
-
-    def _paid(self, message: Paid, _now: Instant) -> list[Effect]:
-        """The hot path: once for every payment."""
-        self._heard = True
-        if self._blamed is not None:
-            return []  # the session is about to stop
-        rail, taken = self._payee, self._taken
-        try:
-            for evidence in message.evidence:
-                for key, value in rail.take(evidence):
-                    taken[key] = value
-        except RemoteError as error:
-            self.fault, self._blamed = str(error), Reason.PEER_CHEATED
-            return []
-        total, allowed = message.total, self._allowed
-        if total > allowed and self.state is State.STREAMING:
-            if total > allowed + self.terms.offer.tolerance.at(allowed):
-                self._blamed = Reason.METERS_DISAGREE
-        return []
 
     def _square(self, message: Square, now: Instant) -> list[Effect]:
         receipt, rail = message.receipt, self._payee
@@ -656,7 +660,7 @@ class Session:
 
 _Handler = Callable[[Session, Any, Instant], list[Effect]]  # each takes the message that it is listed under
 
-_STREAM_SUPPLIER: dict[type, _Handler] = {Paid: Session._paid, Stop: Session._told_to_stop}
+_STREAM_SUPPLIER: dict[type, _Handler] = {Stop: Session._told_to_stop}
 _STREAM_CONSUMER: dict[type, _Handler] = {
     Metered: Session._metered,
     Stop: Session._told_to_stop,

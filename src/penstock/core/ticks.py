@@ -7,7 +7,10 @@ so that revealing p proves k ticks, and the next tick costs one SHA-256 to verif
 
 from __future__ import annotations
 
-from hashlib import sha256
+try:
+    from _sha256 import sha256  # CPython's own: on 32 bytes a quarter quicker than OpenSSL's behind hashlib
+except ImportError:
+    from hashlib import sha256
 
 from penstock.core.errors import BadPreimage, IllegalEvent
 

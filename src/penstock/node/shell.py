@@ -111,9 +111,9 @@ class SessionShell:
         if self.over:
             return
         session = self.session
-        if type(message) is Paid:  # the hot path: what comes in one turn of the loop is secured together, at its end
-            session.on_message(message, self._clock())
-            if not self._soon and session.heard:
+        if type(message) is Paid:  # what comes in one turn of the loop is secured together, at its end
+            session.on_paid(message)
+            if not self._soon:
                 self._soon = True
                 asyncio.get_running_loop().call_soon(self._secure)
             return

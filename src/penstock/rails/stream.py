@@ -267,7 +267,18 @@ class StreamPayer:
 class StreamPayee:
     """The payee's end for one session over one direction of a channel."""
 
-    __slots__ = ("_before", "_deposit", "_nonce", "_params", "_proof", "_row", "_signer", "_start", "_tick", "_tick_key")
+    __slots__ = (
+        "_before",
+        "_deposit",
+        "_nonce",
+        "_params",
+        "_proof",
+        "_row",
+        "_signer",
+        "_start",
+        "_tick",
+        "_tick_key",
+    )
 
     def __init__(
         self,
@@ -323,7 +334,7 @@ class StreamPayee:
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
         held, voucher, locks = self._row.note, note.voucher, note.locks
-        if note == held and least is None:
+        if least is None and note == held:
             return ()  # repeated after a lost link
         if not held.voucher.nonce < voucher.nonce < 2**63:
             raise BadVoucher(f"voucher {voucher.nonce} does not follow {held.voucher.nonce}")
@@ -333,7 +344,7 @@ class StreamPayee:
                 raise BadVoucher(f"a lock must hold ticks of {self._tick}, at most {MAX_WALK}, and never expire")
         if len(locks) > 1 or (least is not None and locks):
             raise BadVoucher("a session's voucher carries one lock, and none at its end")
-        if voucher != Voucher.over(voucher.nonce, voucher.amount, locks):
+        if not voucher.holds(locks):
             raise BadVoucher("the voucher's sums do not follow from its locks")
         worth = voucher.amount - self._start
         if (worth != least) if least is not None else (worth < self.secured):
