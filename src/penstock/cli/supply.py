@@ -155,7 +155,7 @@ class Shop:
 
         before = (await self._ledger.holdings(self._key.address)).tokens
         await self._supplier.restore()
-        server = await serve(*address, self._key, self._supplier.on_link)
+        server = await serve(*address, self._key, self._supplier.on_link, on_full=self._supplier.visits.make_room)
         self._told(
             "listening",
             address=f"{address[0]}:{server.port}",

@@ -17,7 +17,7 @@ from penstock.core.session import Patience, Role, Session
 from penstock.node import book
 from penstock.node.site import Site
 from penstock.node.supplier import BUSY, GOODBYE, Goods, Pole, Supplier
-from penstock.node.visit import Asked, Visit
+from penstock.node.visit import Asked, Visit, Visits
 
 
 class Gateway:
@@ -39,13 +39,13 @@ class Gateway:
             UsageError: no pole, or two of one name.
         """
         self.site = site
-        self.visits: set[Visit] = set()
+        self.visits = Visits()
         self.free: OrderedDict[str, Supplier] = OrderedDict()  # the poles without a session, longest unasked first
         self.poles: dict[str, Supplier] = {}
         for pole in poles:
             if pole.name in self.poles:
                 raise UsageError(f"two poles are called {pole.name!r}", "give each a name of its own")
-            self.poles[pole.name] = Supplier(site, pole, goods, patience, on_session, self.free)
+            self.poles[pole.name] = Supplier(site, pole, goods, patience, on_session, self.free, self.visits)
         if not self.poles:
             raise UsageError("a gateway needs a pole")
 

@@ -24,7 +24,7 @@ from penstock.node import book
 from penstock.node.shell import SessionShell
 from penstock.node.site import Site
 from penstock.node.tasks import durable
-from penstock.node.visit import Asked, Visit
+from penstock.node.visit import Asked, Visit, Visits
 from penstock.rails.stream import NAME
 
 OFFER_LIFE = Duration(60_000)  # how long a consumer may think about an offer
@@ -83,13 +83,14 @@ class Supplier:
         patience: Patience | None = None,
         on_session: Callable[[Session], None] = lambda session: None,
         free: OrderedDict[str, Supplier] | None = None,
+        visits: Visits | None = None,
     ) -> None:
         self.site = site
         self.pole = pole
         self.goods = goods
         self.shell: SessionShell | None = None
         self.visit: Visit | None = None  # the one whose link the session uses
-        self.visits: set[Visit] = set()
+        self.visits = Visits() if visits is None else visits
         self.parted = False  # whether the last visit left in order; one that was cut short may come back
         self._patience = patience or USUAL
         self._on_session = on_session
@@ -293,10 +294,10 @@ class Supplier:
     def _use(self, visit: Visit | None) -> None:
         """From now on this link is our session's."""
         if self.visit is not None:
-            self.visit.supplier = None
+            self.visit.use(None)
         self.visit = visit
         if visit is not None:
-            visit.supplier = self
+            visit.use(self)
 
     def _take(self, session: Session) -> SessionShell:
         shell = SessionShell(session, self.site.journal, self.pole.meter, self.pole.valve, self.site.clock, self._ended)

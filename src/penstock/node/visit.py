@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Coroutine
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -9,6 +10,7 @@ from penstock.core.codec import decode, encode
 from penstock.core.errors import BadMessage, JournalError, LedgerError, PeerRefused, PenstockError, RemoteError
 from penstock.core.messages import AskClose, AskOffer, AskPole, Closing, Message, Propose, Refused, Resume
 from penstock.core.ports import Link
+from penstock.core.units import Duration, Instant
 
 if TYPE_CHECKING:
     from penstock.node.site import Site
@@ -18,10 +20,15 @@ Asked = AskOffer | AskPole | Propose | Resume
 """What is asked of a pole."""
 
 
+ASKS = 60  # requests that a link may make in a minute: an offer costs us a signature, and one peer's thirst the others
+MINUTE = Duration(60_000)
+
+
 class Door(Protocol):
     """Where links come in: to one pole, or to many."""
 
     site: Site
+    visits: Visits
 
     def pole_for(self, asked: Asked) -> Supplier:
         """The pole that is asked.
@@ -36,10 +43,47 @@ class Door(Protocol):
         ...
 
 
+class Visits:
+    """The links of a door, those without a session in the order in which they last asked something."""
+
+    def __init__(self) -> None:
+        self._all: set[Visit] = set()
+        self._idle: OrderedDict[Visit, None] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._all)
+
+    def add(self, visit: Visit) -> None:
+        """A link has come."""
+        self._all.add(visit)
+        self._idle[visit] = None
+
+    def discard(self, visit: Visit) -> None:
+        """A link is gone."""
+        self._all.discard(visit)
+        self._idle.pop(visit, None)
+
+    def moved(self, visit: Visit) -> None:
+        """It asked something, or its session began or ended."""
+        self._idle.pop(visit, None)
+        if visit.supplier is None and visit in self._all:
+            self._idle[visit] = None
+
+    def make_room(self) -> bool:
+        """Send away the link without a session that has been silent longest; whether there is one.
+
+        Whoever only stands there keeps nobody out: an honest consumer needs a moment, and can come back.
+        """
+        if not self._idle:
+            return False
+        next(iter(self._idle)).leave("too many are waiting here: come back when you are ready")
+        return True
+
+
 class Visit:
     """One link. `supplier` is the pole whose session uses it, while one does."""
 
-    __slots__ = ("_busy", "_door", "gone", "link", "supplier")
+    __slots__ = ("_asks", "_busy", "_door", "_since", "gone", "link", "supplier")
 
     def __init__(self, door: Door, link: Link) -> None:
         self.link = link
@@ -47,11 +91,18 @@ class Visit:
         self.supplier: Supplier | None = None
         self._door = door
         self._busy = False
+        self._asks = 0
+        self._since = Instant(0)  # when the minute began in which there were so many
         link.attach(self._on_frame, self._on_lost)
 
     def send(self, message: Message) -> None:
         """Send a message to the peer."""
         self.link.send(encode(message))
+
+    def use(self, supplier: Supplier | None) -> None:
+        """From now on its frames belong to the session at this pole; to none."""
+        self.supplier = supplier
+        self._door.visits.moved(self)
 
     def leave(self, reason: str) -> None:
         """Cut the peer off, with a reason."""
@@ -73,6 +124,7 @@ class Visit:
     def _asked(self, message: Message) -> None:
         if self._busy:
             raise BadMessage("one request at a time")
+        self._door.visits.moved(self)
         match message:
             case AskOffer() | AskPole() | Resume():
                 try:
@@ -86,6 +138,14 @@ class Visit:
                 self._begin(lambda: self._close(message))
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong where no session is")
+
+    def _count(self) -> None:
+        now = self._door.site.clock()
+        if not 0 <= now - self._since < MINUTE:  # or the clock was set back
+            self._asks, self._since = 0, now
+        self._asks += 1
+        if self._asks > ASKS:
+            raise BadMessage(f"more than {ASKS} requests in a minute", "ask once, and keep the answer")
 
     def _ask(self, message: AskOffer | AskPole | Resume) -> None:
         supplier = self._door.pole_for(message)

@@ -9,15 +9,19 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
+import resource
 from collections.abc import Callable
+from dataclasses import replace
 
 from penstock.core.errors import LinkLost, PeerRefused, PenstockError, UsageError
 from penstock.core.identity import Address, Key
+from penstock.transports.certificate import contexts
 from penstock.transports.link import Limits, TlsLink
 from penstock.transports.rounds import Rounds
 
 __all__ = ["Limits", "Server", "TlsLink", "connect", "serve"]
 
+RESERVE = 128  # descriptors that are kept for everything but links
 _USUAL = Limits()
 
 
@@ -61,18 +65,29 @@ async def connect(
 
 
 async def serve(
-    host: str, port: int, key: Key, on_link: Callable[[TlsLink], None], *, limits: Limits = _USUAL
+    host: str,
+    port: int,
+    key: Key,
+    on_link: Callable[[TlsLink], None],
+    *,
+    on_full: Callable[[], bool] = lambda: False,
+    limits: Limits = _USUAL,
 ) -> Server:
     """Listen on `host`:`port` (0 takes a free one) and give each link that has proven its key to `on_link`.
 
-    `on_link` attaches to the link, or keeps it to do so soon; a PenstockError from it refuses the link.
+    `on_link` attaches to the link, or keeps it to do so soon; a PenstockError from it refuses the link. `on_full` is
+    called where there is no room for one more: it closes a link that is of no use, or returns False. What descriptors
+    the process may have bounds how many links there are, too; where they run out nevertheless, uvloop turns away those
+    who come.
 
     Raises:
         UsageError: the address cannot be listened on: in use, not ours, or not allowed.
     """
     _check_port(port, 0)
     loop = asyncio.get_running_loop()
-    server = Server(on_link, limits)
+    contexts()  # makes a file for a moment, which must not happen when descriptors have run out
+    limits = _within_descriptors(limits)
+    server = Server(on_link, on_full, limits)
     try:
         listener = await loop.create_server(lambda: TlsLink(key, "server", limits, server), host, port, backlog=1024)
     except (OSError, UnicodeError) as error:
@@ -90,8 +105,8 @@ class Server:
 
     port: int
 
-    def __init__(self, on_link: Callable[[TlsLink], None], limits: Limits) -> None:
-        self._on_link, self._limits = on_link, limits
+    def __init__(self, on_link: Callable[[TlsLink], None], on_full: Callable[[], bool], limits: Limits) -> None:
+        self._on_link, self._on_full, self._limits = on_link, on_full, limits
         self._pending: dict[TlsLink, None] = {}  # in the order in which they came
         self._links = Rounds(limits.idle_timeout / 3)
         self._closing = False
@@ -140,8 +155,8 @@ class Server:
     def opened(self, link: TlsLink) -> None:
         self._pending.pop(link, None)
         full = len(self._links) >= self._limits.max_links
-        self._links.add(link)
-        if full:
+        self._links.add(link)  # even to refuse it: it is there until its last word has arrived
+        if full and not self._on_full():
             raise PeerRefused("no room for another link here")
         self._on_link(link)
 
@@ -185,6 +200,21 @@ class _Dial:
     def gone(self, link: TlsLink) -> None:
         if self._timer is not None:
             self._timer.cancel()
+
+
+def _within_descriptors(limits: Limits) -> Limits:
+    """No more links than there may be descriptors, with some left for journal and ledger.
+
+    Everybody may raise the soft limit, which is often 1,024, up to the hard one.
+    """
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = limits.max_links + limits.max_pending + RESERVE
+    if soft < wanted:
+        soft = min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    room = max(2, soft - RESERVE)
+    pending = min(limits.max_pending, room // 4)
+    return replace(limits, max_links=min(limits.max_links, room - pending), max_pending=pending)
 
 
 def _check_port(port: int, least: int) -> None:
