@@ -63,7 +63,7 @@ def _stream(index: int) -> Stream:
                 ticks = []
             else:
                 ticks.append(evidence.data)
-        waiting = end.pay(end.paid + FOLD_EVERY * TICK)
+        waiting = [*end.pay(end.paid + FOLD_EVERY * TICK), *end.fold()]
     return Stream(params, payer, StreamPayee(terms, DEPOSIT), script)
 
 

@@ -92,8 +92,9 @@ class Ends:
 
 
 def state_of(end: Any) -> dict[str, Any]:
-    """Every slot of an end, its proof taken apart."""
+    """Every slot of an end, its proof and its signer taken apart."""
     slots = {name: getattr(end, name) for name in end.__slots__}
+    slots["_signer"] = slots["_signer"].address if "_signer" in slots else None
     proof = slots.pop("_proof", None)
     return slots | ({"proof": (proof.count, proof.preimage, proof.ticks)} if proof else {})
 

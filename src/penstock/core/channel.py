@@ -178,21 +178,16 @@ class Lock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         """
         if len(self.root) != 32:
             raise BadVoucher("a lock's root is 32 bytes")
-        if not (self.tick_value > 0 and 0 < self.ticks <= MAX_TICKS and self.tick_value * self.ticks <= MAX_AMOUNT):
+        if not (0 < self.tick_value <= MAX_AMOUNT and 0 < self.ticks <= MAX_TICKS and self.value <= MAX_AMOUNT):
             raise BadVoucher(f"a lock holds 1..{MAX_TICKS} ticks of at least one token unit, within uint96")
         if not 0 <= self.expiry < 2**64:
             raise BadVoucher("a lock's expiry is a uint64 of seconds")
 
     def leaf(self, index: int) -> bytes:
         """The lock's leaf at `index` of its tree. 32 bytes."""
-        return keccak(
-            b"\x00"
-            + index.to_bytes(32, "big")
-            + self.root
-            + self.tick_value.to_bytes(32, "big")
-            + self.ticks.to_bytes(32, "big")
-            + self.expiry.to_bytes(32, "big")
-        )
+        tick_value, ticks, expiry = self.tick_value, self.ticks, self.expiry
+        numbers = (tick_value.to_bytes(32, "big"), ticks.to_bytes(32, "big"), expiry.to_bytes(32, "big"))
+        return keccak(b"".join((b"\x00", index.to_bytes(32, "big"), self.root, *numbers)))
 
 
 def _levels(locks: Sequence[Lock]) -> list[list[bytes]]:
@@ -244,22 +239,28 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, gc=False):
     @classmethod
     def over(cls, nonce: int, amount: int, locks: Sequence[Lock] = ()) -> Voucher:
         """The voucher that promises `amount` and `locks`."""
+        locked = sum(lock.value for lock in locks)
+        return cls(nonce, amount, locked, max((lock.expiry for lock in locks), default=0), locks_root(locks))
+
+    def holds(self, locks: Sequence[Lock]) -> bool:
+        """Whether sum, last expiry and root are those of `locks`, and of no others."""
         locked = until = 0
         for lock in locks:
             locked += lock.tick_value * lock.ticks
-            until = max(until, lock.expiry)
-        return cls(nonce, amount, locked, until, locks_root(locks))
+            until = lock.expiry if lock.expiry > until else until
+        return self.locked == locked and self.locked_until == until and self.locks_root == locks_root(locks)
 
     def content(self, channel: ChannelParams) -> bytes:
         """The EIP-712 struct hash, to which a payee's answer refers. 32 bytes."""
-        return keccak(
-            channel.voucher_head
-            + self.nonce.to_bytes(32, "big")
-            + self.amount.to_bytes(32, "big")
-            + self.locked.to_bytes(32, "big")
-            + self.locked_until.to_bytes(32, "big")
-            + self.locks_root
+        words = (
+            channel.voucher_head,
+            self.nonce.to_bytes(32, "big"),
+            self.amount.to_bytes(32, "big"),
+            self.locked.to_bytes(32, "big"),
+            self.locked_until.to_bytes(32, "big"),
+            self.locks_root,
         )
+        return keccak(b"".join(words))
 
     def digest(self, channel: ChannelParams) -> Digest:
         """The EIP-712 digest that the payer's voucher key signs."""

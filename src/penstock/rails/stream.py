@@ -270,6 +270,7 @@ class StreamPayee:
     __slots__ = (
         "_before",
         "_deposit",
+        "_earned_key",
         "_nonce",
         "_params",
         "_proof",
@@ -294,7 +295,7 @@ class StreamPayee:
         """
         self._params, self._deposit, self._start = terms.params, deposit, terms.amount
         self._signer, self._tick = Signer(terms.params.opener_key), terms.tick_value
-        self._tick_key = TICK_ROWS + terms.params.id
+        self._earned_key, self._tick_key = EARNED_ROWS + terms.params.id, TICK_ROWS + terms.params.id
         self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
         self._before = terms.nonce  # vouchers up to this one are of earlier sessions
         held = self._row.note.voucher
@@ -354,7 +355,7 @@ class StreamPayee:
         self._signer.check(voucher.digest(self._params), note.signature, "the voucher")
         self._row = EarnedRow(note, self.ticks if held.voucher.nonce > self._before else 0)
         self._proof, self._nonce = self._proof_of(locks), voucher.nonce
-        return ((EARNED_ROWS + self._params.id, encode(self._row)), (self._tick_key, None))
+        return ((self._earned_key, encode(self._row)), (self._tick_key, None))
 
     @staticmethod
     def _proof_of(locks: tuple[Lock, ...]) -> TickProof:
