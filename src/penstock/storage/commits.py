@@ -16,7 +16,7 @@ WRITES = (1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 64.0, 128.0, 256.0, 512.0, 1024.0, 409
 
 
 class Spread:
-    """How often a value was at most each of `bounds`, and above the one before; the last count is for those above all."""
+    """How many values were at most each of `bounds`, and above the one before; the last count is of those above all."""
 
     __slots__ = ("bounds", "counts", "total")
 

@@ -19,9 +19,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from queue import SimpleQueue
+from time import perf_counter
 
 from penstock.core.errors import JournalError
 from penstock.storage import file
+from penstock.storage.commits import none_yet
 from penstock.storage.recent import Recent, Rows, laid_over, pack, unpack
 
 FOLD = 2**22  # bytes of log: some 40,000 ticks, in tens of milliseconds; no reader has more to go through
@@ -46,6 +48,7 @@ class SqliteJournal:
             JournalError: in use by another process, no journal, made by a newer Penstock, damaged, or not accessible.
                 An existing file is as it was.
         """
+        self.commits = none_yet()
         self._path = Path(path)
         self._loop: asyncio.AbstractEventLoop | None = None
         self._failed: JournalError | None = None
@@ -74,6 +77,7 @@ class SqliteJournal:
             JournalError: not there, no journal, made by a newer Penstock, damaged, or not accessible.
         """
         self = cls.__new__(cls)
+        self.commits = none_yet()
         self._path = Path(path)
         if not self._path.exists():
             raise JournalError(f"no journal at {path}", "check the path, or run the node once to create it")
@@ -160,7 +164,10 @@ class SqliteJournal:
             if last:
                 entry = pack(last)
                 self._number += 1
+                began = perf_counter()
                 self._writer.execute(_LOG, (self._number, entry))
+                self.commits.seconds.add(perf_counter() - began)
+                self.commits.writes.add(len(batch))
                 self._unfolded.update(last)
                 self._size += len(entry)
         except Exception as error:  # whatever it is, those who wait must hear that it is not durable
