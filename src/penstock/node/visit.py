@@ -124,6 +124,7 @@ class Visit:
     def _asked(self, message: Message) -> None:
         if self._busy:
             raise BadMessage("one request at a time")
+        self._count()
         self._door.visits.moved(self)
         match message:
             case AskOffer() | AskPole() | Resume():
