@@ -100,7 +100,22 @@ class SessionShell:
         Raises:
             RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
         """
-        self.on_message(decode(frame))
+        message = decode(frame)
+        if type(message) is Paid and not self.over:
+            self.on_paid(message)
+        else:
+            self.on_message(message)
+
+    def on_paid(self, message: Paid) -> None:
+        """A payment: the hot path. What comes in one turn of the loop is secured together, at its end.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
+        self.session.on_paid(message)
+        if not self._soon:
+            self._soon = True
+            asyncio.get_running_loop().call_soon(self._secure)
 
     def on_message(self, message: Message) -> None:
         """A message from the peer. A consumer compares its own meter at once; a supplier's meter tells by itself.
@@ -111,12 +126,6 @@ class SessionShell:
         if self.over:
             return
         session = self.session
-        if type(message) is Paid:  # what comes in one turn of the loop is secured together, at its end
-            session.on_paid(message)
-            if not self._soon:
-                self._soon = True
-                asyncio.get_running_loop().call_soon(self._secure)
-            return
         if self._valve is None:
             self._read()
         elif session.heard:
