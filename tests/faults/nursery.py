@@ -11,8 +11,10 @@ and says how it was: the return code, as subprocess has it. It kills the child w
 from __future__ import annotations
 
 import gc
+import importlib
 import json
 import os
+import pkgutil
 import select
 import signal
 import socket
@@ -24,6 +26,8 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, NoReturn
+
+import penstock
 
 STARTING = 60.0  # seconds for anything at all to happen
 _REQUEST = 64 * 1024
@@ -181,24 +185,12 @@ def serve(listener: socket.socket) -> NoReturn:
 
 
 def _load() -> None:
-    """Import what any command may need, so that children find it there."""
-    import eth.vm.forks.prague
-    import eth_account
-    import uvloop
-    import web3
-
-    import penstock.cli.main
-    import penstock.ledgers.devnet.server
-    import penstock.ledgers.evm
-    import penstock.node.consumer
-    import penstock.node.supplier
-    import penstock.sim.line
-    import penstock.storage.keystore
-    import penstock.storage.sqlite
-    import penstock.transports.tls
-
-    loaded = (eth.vm.forks.prague, eth_account, uvloop, web3, penstock.cli.main)
-    assert all(loaded)
+    """Import all that any command may need, so that children find it there, and all of them the same."""
+    for needed in ("eth.vm.forks.prague", "eth_account", "uvloop", "web3"):
+        importlib.import_module(needed)
+    for found in pkgutil.walk_packages(penstock.__path__, "penstock."):
+        if not found.name.endswith("__main__"):
+            importlib.import_module(found.name)
     gc.freeze()
 
 
