@@ -49,7 +49,7 @@ def voucher(data: bytes) -> object:
     for piece in decode_part(data, list[Piece])[:MOST]:
         held = payee.secured, payee.ticks, payee.state()
         try:
-            rows = payee.take(_signed(piece.evidence), piece.least)
+            rows = payee.take(signed(piece.evidence), piece.least)
         except RemoteError as error:
             outcome = type(error).__name__ + str(error)[:12]
             assert (payee.secured, payee.ticks, payee.state()) == held
@@ -62,7 +62,7 @@ def voucher(data: bytes) -> object:
     return outcome, payee.ticks.bit_length()
 
 
-def _signed(evidence: bytes) -> bytes:
+def signed(evidence: bytes) -> bytes:
     """The evidence, with the payer's signature where there is none."""
     if evidence[:1] != b"\x02":
         return evidence

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, evidence, files, mutate, said, wire
+from tests.fuzz import answers, evidence, files, mutate, said, talk, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -69,6 +69,7 @@ TARGETS = {
         signed=True,
         longest=8192,
     ),
+    "talk": Target(talk.talk, talk.talk_seeds, (BadMessage,), signed=True, longest=16_384),
     "config": Target(files.config, files.config_seeds, (UsageError,), mutate.lines, longest=1024),
     "charges": Target(files.charges, files.charges_seeds, (UsageError,), mutate.lines, longest=1024),
     "key": Target(files.key, files.key_seeds, (UsageError,), signed=True),
