@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 
+from penstock.node.collector import Collector
 from penstock.node.shell import SessionShell
 from penstock.node.tasks import Tasks
 
@@ -21,6 +22,7 @@ class Beat:
     def __init__(self, tasks: Tasks) -> None:
         self._tasks = tasks
         self._slices: list[dict[SessionShell, None]] = [{} for _ in range(SLICES)]
+        self._collector = Collector()
         self._running: asyncio.Task[None] | None = None
 
     def add(self, shell: SessionShell) -> None:
@@ -31,10 +33,12 @@ class Beat:
 
     async def _run(self) -> None:
         while any(self._slices):
+            self._collector.running(sum(map(len, self._slices)))
             for shells in self._slices:
                 await asyncio.sleep(BEAT / SLICES)
                 for shell in list(shells):
                     self._tell(shell, shells)
+        self._collector.running(0)
 
     @staticmethod
     def _tell(shell: SessionShell, shells: dict[SessionShell, None]) -> None:

@@ -25,6 +25,7 @@ from penstock.core.medium import medium
 from penstock.core.messages import (
     Accepted,
     AskOffer,
+    AskPole,
     Closing,
     Offered,
     Propose,
@@ -56,7 +57,7 @@ class Wish(NamedTuple):
 
     `deposit` is what a new channel is opened with (None: what this session can cost at most), `period` its challenge
     period (seconds), `keep` leaves the channel open for the next session. `domain` is the ledger whose token the sums
-    are in (None: any that the supplier is on).
+    are in (None: any that the supplier is on). `pole` names one of a gateway's poles ("": any that is free).
     """
 
     max_price: Price
@@ -67,6 +68,7 @@ class Wish(NamedTuple):
     period: int = 3_600
     keep: bool = False
     domain: Domain | None = None
+    pole: str = ""
 
 
 class Consumer:
@@ -190,11 +192,14 @@ class Consumer:
 
     async def _offer(self, talk: Talk) -> Offer:
         """What the supplier offers, once it is checked against the wish."""
-        offered = await talk.ask(AskOffer(), Offered)
+        pole = self._wish.pole
+        offered = await talk.ask(AskPole(pole) if pole else AskOffer(), Offered)
         offer = offered.offer
         check_offer(offer, offered.signature)
         if offer.supplier != talk.link.peer:
             raise BadTerms("the offer is signed by another key than the one on this link")
+        if pole and offer.name != pole:
+            raise BadTerms(f"the supplier offers {offer.name!r}, not {pole!r}")
         self._tell("offered", name=offer.name, price=offer.tariff.steps[0].amount, per=offer.tariff.per)
         self._check(offer)
         return offer
