@@ -61,9 +61,12 @@ class Site:
         self._ledger = ledger
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
         self.lookout = Lookout(ledger, key, partial(book.evidence_of, journal), self._over, clock, tell)
-        for row in book.channels(journal):
+        self._signed: list[bytes] = []  # channels with a close that is not mined
+        for row in book.each_channel(journal):
             if row.role is Role.SUPPLIER and not row.settled:
                 self.lookout.watch(row.params)
+                if row.close:
+                    self._signed.append(row.params.id)
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
         self.tally = Tally()
@@ -73,8 +76,7 @@ class Site:
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
         self._looking = False
         self._in_use: set[bytes] = set()
-        self._owing = {book.channel_in(row) for row in book.sessions(journal) if row.unpaid}
-        self._signed = [row.params.id for row in book.channels(journal) if row.close and not row.settled]
+        self._owing = book.owing(journal)
 
     def start(self) -> None:
         """Look after the channels that pay us, from now on. Once is enough."""

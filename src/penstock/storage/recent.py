@@ -68,6 +68,9 @@ def laid_over(
     """Rows in the order of their keys; where both have a key, the newer one counts, and None leaves it out."""
     waiting = iter(newer)
     next_ = next(waiting, None)
+    if next_ is None:
+        yield from older
+        return
     for key, value in older:
         while next_ is not None and next_[0] < key:
             if next_[1] is not None:
