@@ -13,9 +13,9 @@ import sys
 from typing import Any
 
 import uvloop
-
 from bench.sessions_load import memory_of
 from bench.sessions_node import SPARE, room
+
 from penstock.core.errors import PenstockError
 from penstock.core.identity import Key
 from penstock.transports.certificate import contexts
@@ -103,7 +103,7 @@ async def measure(form: str, server: subprocess.Popen[str]) -> float:
     before = memory_of(server.pid)
     await come(form, port, COUNT, kept)
     await asyncio.sleep(0.5)
-    return (memory_of(server.pid) - before) / COUNT
+    return (memory_of(server.pid) - before) * 1.024 / COUNT
 
 
 def run() -> dict[str, Any]:

@@ -16,7 +16,7 @@ import sys
 import time
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import uvloop
 from bench.plain import connect_plain
@@ -94,10 +94,10 @@ class Guest:
     async def _ask(self, message: Any, kind: type[Any]) -> Any:
         self.answer = asyncio.get_running_loop().create_future()
         self.link.send(encode(message))
-        answer = await asyncio.wait_for(self.answer, 60)
+        answer = await asyncio.wait_for(self.answer, 600)
         self.answer = None
         if not isinstance(answer, kind):
-            raise SystemExit(f"the node answered {answer}")
+            fail(f"the node answered {answer}")
         return answer
 
     def _on_frame(self, frame: bytes) -> None:
@@ -110,10 +110,10 @@ class Guest:
         elif self.answer is not None and not self.answer.done():
             self.answer.set_result(message)
         else:
-            raise SystemExit(f"the node said {message}")
+            fail(f"the node said {message}")
 
     def _on_lost(self, error: PenstockError) -> None:
-        raise SystemExit(f"the node cut us off: {error.line()}")
+        fail(f"the node cut us off: {error.line()}")
 
 
 class Street:
@@ -135,7 +135,7 @@ class Street:
                 key = Key(sha256(b"bench guest %d" % number).digest())
                 host, port = self.doors[number % len(self.doors)]
                 link: Link = await (
-                    connect_plain(host, port, key.address) if self.plain else connect(host, port, key, timeout=60)
+                    connect_plain(host, port, key.address) if self.plain else connect(host, port, key, timeout=600)
                 )
                 guest = Guest(self, link)
                 await guest.begin(number, key, ticks)
@@ -158,6 +158,12 @@ class Street:
             done = due
 
 
+def fail(what: str) -> NoReturn:
+    """End at once: what is measured from here on would mean nothing."""
+    print(what[:300], file=sys.stderr, flush=True)
+    os._exit(1)
+
+
 def cpu_of(process: int) -> float:
     """The CPU seconds that a process has used so far, all its threads together."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
@@ -165,7 +171,7 @@ def cpu_of(process: int) -> float:
 
 
 def memory_of(process: int) -> int:
-    """A process's memory, in kB."""
+    """A process's resident memory, in units of 1,024 bytes."""
     return int(Path(f"/proc/{process}/status").read_text().partition("VmRSS:")[2].split()[0])
 
 
@@ -189,7 +195,7 @@ async def main(node: int, facts: dict[str, Any], count: int, period: float, seco
     result = {
         "count": count,
         "cpu": round((cpu_of(node) - cpu) / wall, 3),
-        "kb_each": round((memory_of(node) - facts["before_kb"]) / count, 1),
+        "kb_each": round((memory_of(node) - facts["before_kib"]) * 1.024 / count, 1),
         "p99_ms": at(street.latencies, 0.99),
         "p50_ms": at(street.latencies, 0.5),
         "ticks_per_s": round(len(street.latencies) / wall),

@@ -39,7 +39,7 @@ DEPOSIT = 1_000 * TICK
 PLAIN_HOSTS = [f"127.0.0.{host}" for host in range(1, 5)]  # an address has some 28,000 ports for those who come
 KEY = Key(b"\x51" * 32)
 SPARE = 200  # descriptors for what is no link
-PATIENCE = Patience(Duration(120_000), Duration(120_000))  # while the last are still coming, the first stand by
+PATIENCE = Patience(Duration(3_600_000), Duration(3_600_000))  # while the last are still coming, the first stand by
 
 
 class OpenLedger:
@@ -98,7 +98,7 @@ def room(wanted: int) -> int:
 
 
 def resident() -> int:
-    """This process's memory, in kB."""
+    """This process's memory, in units of 1,024 bytes."""
     text = Path("/proc/self/status").read_text()
     return int(text.partition("VmRSS:")[2].split()[0])
 
@@ -118,7 +118,7 @@ async def main(count: int, plain: bool) -> None:
         else:
             server = await serve("127.0.0.1", 0, KEY, gateway.on_link, limits=Limits(max_links=count + SPARE))
             doors = [("127.0.0.1", server.port)]
-        print(json.dumps({"before_kb": before, "poles_kb": resident() - before, "doors": doors}), flush=True)
+        print(json.dumps({"before_kib": before, "poles_kib": resident() - before, "doors": doors}), flush=True)
         loop = asyncio.get_running_loop()
         await loop.run_in_executor(None, sys.stdin.read)
         await site.close()
