@@ -29,7 +29,7 @@ def told() -> set[str]:
     """Every event that the source of nodes and commands tells."""
     events = set()
     for file in (*SOURCE.glob("node/*.py"), *SOURCE.glob("cli/*.py")):
-        events |= set(re.findall(r"(?:tell|told|complain)\(\s*\"([^\"]+)\"", file.read_text()))
+        events |= set(re.findall(r"(?:tell|told|complain|refuse)\(\s*\"([^\"]+)\"", file.read_text()))
     return events - {"event"}  # of the docstring that says how to tell one
 
 
@@ -79,5 +79,5 @@ def test_a_log_of_no_known_form_is_refused() -> None:
 
 
 def test_every_event_has_its_level() -> None:
-    assert told() >= {"accepted", "ended", "cut off", "LOST: no answer came in time"}
+    assert told() >= {"accepted", "ended", "cut off", "fault", "LOST: no answer came in time"}
     assert not told() - LEVELS.keys()

@@ -160,6 +160,8 @@ class Street:
     async def crash(self) -> None:
         """End the pole as kill -9 would, as far as one process can: nothing more is written or said."""
         await self.site.close()
+        if self.supplier.shell is not None:
+            self.supplier.shell.over = True  # what is still being written comes back to nobody
         self.supplier.shell = None
         await self.server.close()
         self.line.detach()

@@ -17,6 +17,7 @@
     mode = "pay-after"
     line = "line"
     power_w = 6600
+    metrics = "127.0.0.1:9464"
 
 Every key may be left out; a command says which one it misses. Sums and prices are decimal strings in whole tokens (a
 TOML float cannot hold 0.40), parsed with the token's decimals once the ledger has told them. Relative paths in the file
@@ -97,6 +98,7 @@ class SupplySection(_Section, frozen=True):
     line: Text | None = None
     power_w: Annotated[int, Meta(ge=1, le=10**9, description="a whole number of watts")] = 11_000
     speed: Annotated[float, Meta(gt=0, le=10**9, description="a number above 0: 1 is real time")] | None = None
+    metrics: Endpoint | None = None
 
 
 class ConsumeSection(_Section, frozen=True):
@@ -268,7 +270,7 @@ def _check(section: _Section, before: str, given: dict[str, object]) -> None:
                 parse_address(value)
             elif key == "medium":
                 medium(value)
-            elif key in ("listen", "supplier"):
+            elif key in ("listen", "supplier", "metrics"):
                 endpoint(value)
         except (OutOfRange, UsageError) as error:
             raise UsageError(f"{before}{key}: {error}", error.advice or _expected(type(section), key)) from None

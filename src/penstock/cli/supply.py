@@ -9,22 +9,28 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.log import Log, LogForm, log_to
+from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from penstock.cli.config import Config, SupplySection
     from penstock.core import session
     from penstock.core.identity import Key
     from penstock.core.ports import Ledger, Mined, TokenFacts
     from penstock.core.session import Session
+    from penstock.node.monitor import Check
     from penstock.node.supplier import Goods
     from penstock.sim.line import LineSupply
     from penstock.storage.sqlite import SqliteJournal
+    from penstock.transports.tls import Server
 
 LINGER = 15.0  # seconds that a consumer gets to ask for the channel's close, with --once
 REPORT = 0.25  # seconds between two progress events
+SETTLING = 20.0  # seconds that the ledger gets for the last settlements when we are asked to end
 RETRY = 15.0  # seconds until an unreachable ledger is tried again
 
 
@@ -59,6 +65,7 @@ def supply(
     speed: Annotated[
         float | None, typer.Option(help="Times faster than real time; left out: at once.", show_default=False)
     ] = None,
+    metrics: MetricsAt = None,
     patience: Patience = 10.0,
     once: Annotated[bool, typer.Option("--once", help="End after one session, once it is settled.")] = False,
     log: LogForm = "text",
@@ -68,7 +75,8 @@ def supply(
 
     Consumers need no account: each brings a payment channel to this key, and pays tick by tick while it draws. The
     valve closes as soon as more than the credit is owed. Channels that consumers sign off are closed on the ledger.
-    A session that a crash broke off is taken up again.
+    A session that a crash broke off is taken up again. SIGTERM or Ctrl-C ends a running session in order, with a signed
+    receipt; a second one does not wait for it.
 
     \b
     Example:
@@ -93,6 +101,7 @@ def supply(
         line=line,
         power_w=power_w,
         speed=speed,
+        metrics=metrics,
     )
     waits = patient(patience)
     document = run(lambda asked: _supply(read, section, told, asked, once, waits), told)
@@ -118,7 +127,7 @@ async def _supply(
         try:
             async with journal_open() as journal:
                 shop = Shop(key, journal, ledger, line, section, goods, told, waits)
-                return await shop.sell(address, asked, once)
+                return await shop.trade(address, asked, once)
         finally:
             line.detach()
 
@@ -140,49 +149,90 @@ class Shop:
         from penstock.node.clock import now
         from penstock.node.site import Site
         from penstock.node.supplier import Pole, Supplier
+        from penstock.node.tell import Counted
 
-        self.sessions: list[Session] = []
+        self.sessions: list[dict[str, Any]] = []
         self.mined: list[Mined] = []
-        self._ledger, self._told, self._key = ledger, told, key
-        self._site = Site(key, journal, ledger, now, told)
+        self._ledger, self._key, self._journal = ledger, key, journal
+        self._tell = Counted(told)
+        self._progress = told.form == "json"
+        self._site = Site(key, journal, ledger, now, self._tell)
         pole = Pole(section.name or "pole", line, line)
-        self._supplier = Supplier(self._site, pole, goods, waits, self.sessions.append)
-        self._price = section.price
+        self._supplier = Supplier(self._site, pole, goods, waits, self._ended)
+        self._section = section
 
-    async def sell(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
+    async def trade(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
         """Sell until asked to end, or one session; then settle what was signed off and report."""
+        before = (await self._ledger.holdings(self._key.address)).tokens
+        await self._sell(address, asked, once)
+        if self._site.fault is not None:
+            raise self._site.fault
+        after = await self._settle_up(asked)
+        return {
+            "sessions": self.sessions,
+            "transactions": [{"what": one.what, "hash": _hex(one.hash), "gas": one.gas} for one in self.mined],
+            "balance": {"before": before, "after": after},
+        }
+
+    async def _sell(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> None:
         from penstock.transports.tls import serve
 
-        before = (await self._ledger.holdings(self._key.address)).tokens
         await self._supplier.restore()
         server = await serve(*address, self._key, self._supplier.on_link, on_full=self._supplier.visits.make_room)
-        self._told(
-            "listening",
-            address=f"{address[0]}:{server.port}",
-            supplier=_hex(self._key.address),
-            price=self._price,
-        )
         beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
         try:
-            await _until(asked, self._site.failed, self.sessions if once else None)
-            if once and self.sessions and self.sessions[0].complete:
-                await self._signed_off(asked)
+            async with monitored(self._section.metrics, self._tell, lambda: self._shown(server)):
+                at = f"{address[0]}:{server.port}"
+                self._tell("listening", address=at, supplier=_hex(self._key.address), price=self._section.price)
+                await _until(asked, self._site.failed, self.sessions if once else None)
+                if once and self.sessions and self.sessions[0]["complete"]:
+                    await self._signed_off(asked)
         finally:
+            await self._drain(server, beside)
+
+    async def _drain(self, server: Server, beside: list[asyncio.Task[None]]) -> None:
+        """End what runs, in order. Cancelled, it does not wait for receipts: a session is taken up again then."""
+        try:
             await self._supplier.close()
+        finally:
             for task in beside:
                 task.cancel()
             await asyncio.gather(*beside, return_exceptions=True)
             await server.close()
             await self._site.close()
-        if self._site.fault is not None:
-            raise self._site.fault
-        self.mined += await self._site.settle()
-        after = (await self._ledger.holdings(self._key.address)).tokens
-        return {
-            "sessions": [outcome(session) for session in self.sessions],
-            "transactions": [{"what": one.what, "hash": _hex(one.hash), "gas": one.gas} for one in self.mined],
-            "balance": {"before": before, "after": after},
-        }
+
+    async def _settle_up(self, asked: asyncio.Event) -> int | None:
+        """Settle what is signed off, and return what we have then (token units).
+
+        Where we were asked to end, what the ledger does not take soon waits in the journal for the next start.
+
+        Raises:
+            LedgerError: the ledger does not take it, and nobody asked us to end.
+        """
+        from penstock.core.errors import LedgerError, LedgerUnreachable
+
+        try:
+            async with asyncio.timeout(SETTLING if asked.is_set() else None):
+                self.mined += await self._site.settle()
+                return (await self._ledger.holdings(self._key.address)).tokens
+        except (LedgerError, TimeoutError) as failed:
+            if not asked.is_set():
+                raise
+            error = failed if isinstance(failed, LedgerError) else LedgerUnreachable(f"no answer within {SETTLING:g} s")
+            self._tell("not settled", error=error.line())
+            return None
+
+    def _shown(self, server: Server) -> tuple[Collector, Check]:
+        """What the monitor shows."""
+        from penstock.cli.config import home
+        from penstock.node.metrics import SiteMetrics
+        from penstock.node.monitor import site_check
+
+        site, journal = self._site, home().journal
+        return SiteMetrics(site, server, self._journal.commits, journal), site_check(site, journal)
+
+    def _ended(self, session: Session) -> None:
+        self.sessions.append(outcome(session))
 
     async def _signed_off(self, asked: asyncio.Event) -> None:
         """Wait for the consumer to sign its channel off, to leave without, or to come back from a crash."""
@@ -203,7 +253,7 @@ class Shop:
             try:
                 self.mined += await self._site.settle()
             except (LedgerError, OutOfFunds) as error:
-                self._told("not settled", error=error.line())
+                self._tell("not settled", error=error.line())
                 await asyncio.sleep(RETRY)
             except JournalError as error:
                 self._site.fail(error)
@@ -211,11 +261,11 @@ class Shop:
 
     async def _report(self) -> None:
         """While a session runs, say how it stands, for views and logs of programs."""
-        while self._told.form == "json":
+        while self._progress:
             await asyncio.sleep(REPORT)
             if self._supplier.shell is not None:
                 session = self._supplier.shell.session
-                self._told(
+                self._tell(
                     "progress",
                     session=session.digest.hex(),
                     total=session.meter.total,
@@ -254,7 +304,7 @@ def _step(goods: Goods) -> int:
     return max(1, goods.tariff.price(0).affords(goods.tick_value))
 
 
-async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[Session] | None) -> None:
+async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[dict[str, Any]] | None) -> None:
     """Wait to be asked to end, for our own failure, or until there is a session in the list, if one is given."""
     waiting = [asyncio.ensure_future(event.wait()) for event in (asked, failed)]
     try:

@@ -11,17 +11,21 @@ import typer
 
 from penstock.cli.handover import SharedFile
 from penstock.cli.log import Log, LogForm, log_to
+from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, KeyName, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 
 if TYPE_CHECKING:
+    from prometheus_client.registry import Collector
+
     from penstock.cli.config import Config
     from penstock.core.channel import Domain
     from penstock.core.identity import Key
     from penstock.core.ports import Ledger
     from penstock.core.watcher import Evidence
     from penstock.ledgers.fees import Fees
+    from penstock.node.monitor import Check
 
 
 def watch(
@@ -35,6 +39,7 @@ def watch(
     key: KeyName = None,
     passphrase_file: PassphraseFile = None,
     shared_passphrase_file: SharedFile = None,
+    metrics: MetricsAt = None,
     every: Annotated[
         float | None,
         typer.Option(help="Seconds between looks; left out: a twentieth of a challenge period.", show_default=False),
@@ -79,7 +84,7 @@ def watch(
     signer = open_key(read.key)
     if not read.ledger.confirmations:
         told("every block counts at once", advice="with --confirmations 12 a reorganisation undoes nothing unseen")
-    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees), told)
+    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees, metrics), told)
     lines = [f"settled: {document['settled']}; still to be watched: {document['left']}"]
     answer(document, lines, as_json=as_json)
     if document["lost"]:
@@ -141,10 +146,20 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 
 
 async def _watch(
-    config: Config, key: Key, read: Read, told: Log, asked: asyncio.Event, every: float | None, once: bool, fees: Fees
+    config: Config,
+    key: Key,
+    read: Read,
+    told: Log,
+    asked: asyncio.Event,
+    every: float | None,
+    once: bool,
+    fees: Fees,
+    metrics: str | None,
 ) -> dict[str, Any]:
     from penstock.cli.config import need
     from penstock.ledgers.evm import EvmLedger
+    from penstock.node.clock import now
+    from penstock.node.tell import Counted
     from penstock.node.watch import Watch
 
     section = config.ledger
@@ -154,6 +169,15 @@ async def _watch(
         chain_id = section.chain_id or domain.chain_id
         return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations, fees)
 
-    watch = Watch(key, read, connect, told)
-    await watch.run(asked, every, once)
-    return {"settled": watch.settled, "left": watch.left, "lost": watch.lost}
+    tell = Counted(told)
+    watcher = Watch(key, read, connect, tell)
+
+    def shown() -> tuple[Collector, Check]:
+        from penstock.node.metrics import WatchMetrics
+        from penstock.node.monitor import watch_check
+
+        return WatchMetrics(watcher, now), watch_check(watcher, now, every)
+
+    async with monitored(metrics, tell, shown):
+        await watcher.run(asked, every, once)
+    return {"settled": watcher.settled, "left": watcher.left, "lost": watcher.lost}

@@ -68,6 +68,7 @@ class Lookout:
         """`key` sends the answers and pays for them."""
         self._ledger, self._key, self._show, self._over = ledger, key, show, over
         self._clock, self._tell = clock, tell
+        self.seen = clock()  # when the ledger answered last; whoever made us has just asked it
         self._channels: dict[bytes, _Watched] = {}
         self._tasks = Tasks()
         self._complained: dict[str, float] = {}
@@ -123,6 +124,18 @@ class Lookout:
             due.watched.acting = True
             self._tasks.start(self._act(due))
         await self._check_purse()
+        await self._glance()
+
+    async def _glance(self) -> None:
+        """Where there is no channel to look at, see at least that the ledger is there, before somebody brings one."""
+        if self._channels:
+            return
+        try:
+            await self._ledger.now()
+            self.seen = self._clock()
+        except LedgerError as error:
+            age = max(0, self._clock() - self.seen) // 1000
+            self._complain("ledger not seen", error=error.line(), for_s=str(age))
 
     async def _turn(self, watched: _Watched) -> _Due | None:
         async with self._turns:
@@ -137,7 +150,7 @@ class Lookout:
     async def _look(self, watched: _Watched) -> _Due | None:
         params = watched.params
         state = await self._ledger.channel(params)
-        watched.seen = self._clock()
+        self.seen = watched.seen = self._clock()
         closing = state.status == "closing"
         filed = await self._ledger.filed(params, watched.partner) if closing else None
         now = await self._ledger.now() if closing else 0

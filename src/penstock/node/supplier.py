@@ -117,11 +117,13 @@ class Supplier:
     async def close(self) -> None:
         """Stop a running session for good, with the operator as the reason, and let go."""
         self.stop()
-        for _ in range(int(GOODBYE / 0.05)):
-            if self.idle:
-                break
-            await asyncio.sleep(0.05)
-        self.shut_valve()
+        try:
+            for _ in range(int(GOODBYE / 0.05)):
+                if self.idle:
+                    break
+                await asyncio.sleep(0.05)
+        finally:
+            self.shut_valve()
 
     @property
     def idle(self) -> bool:

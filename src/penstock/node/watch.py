@@ -10,7 +10,7 @@ from penstock.core.channel import ChannelParams, Domain
 from penstock.core.errors import LedgerError, LedgerUnreachable, UsageError
 from penstock.core.identity import Key, to_hex
 from penstock.core.ports import Ledger
-from penstock.core.units import Amount
+from penstock.core.units import Amount, Instant
 from penstock.core.watcher import Evidence, worth
 from penstock.node.clock import now
 from penstock.node.lookout import LONGEST, Lookout
@@ -36,6 +36,11 @@ class Watch:
     def settled(self) -> int:
         """How many channels have been settled for good."""
         return len(self._over)
+
+    @property
+    def seen(self) -> Instant | None:
+        """When the ledger that was seen least recently was; None before the first look."""
+        return min((lookout.seen for lookout, _ in self._lookouts.values()), default=None)
 
     @property
     def left(self) -> int:
