@@ -4,10 +4,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 # Tests that need no chain or the devnet's; the machine has a counterpart in tests/integration.
 NOT_ON_ANVIL := $(wildcard tests/ledgers/test_devnet_*.py) tests/ledgers/test_artifacts.py tests/contracts/test_machine.py
+# What `make faults` plays; SEED=... plays a run again.
+ROUNDS ?= 200
+LINKS ?= 5000
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test integration verify lint bench gas diagrams lock clean
+.PHONY: help demo test faults integration verify lint bench gas diagrams lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -20,6 +23,10 @@ test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branc
 
 integration: $(VENV)/dev $(VENV)/anvil/ready ## the contracts and their ledger on anvil, a real node: reorgs, restarts, the same gas
 	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
+
+faults: $(VENV)/dev ## real faults on real processes: full disks, 5,000 idle links, and ROUNDS=200 rounds of kill -9
+	@LINKS=$(LINKS) $(BIN)/pytest -s tests/faults
+	@$(BIN)/python -m tests.faults.rounds --rounds $(ROUNDS) $(SEED:%=--seed %)
 
 verify: $(VENV)/dev $(VENV)/verify/ready ## prove what proofs say about the contract, and that seeded faults break them
 	@$(BIN)/python -m tests.verification.prove --halmos $(VENV)/verify/bin/halmos

@@ -6,6 +6,7 @@ import json
 import shutil
 import signal
 import tempfile
+import time
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -13,7 +14,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.core.identity import Address, Key
-from penstock.core.session import Role
+from penstock.core.session import Role, State
 from penstock.core.watcher import worth
 from penstock.ledgers.devnet.manifest import dev_key
 from penstock.node import book
@@ -116,7 +117,7 @@ class Scene:
 
     def _common(self, name: str) -> list[str]:
         return [
-            "--url", self.manifest["url"], "--contract", self.manifest["contracts"]["CryptoEuroChannel"],
+            "--url", self.manifest["url"], "--contract", self.contract,
             "--key", name, "--passphrase-file", str(self._passphrase), "--json", "--log", "json",
         ]  # fmt: skip
 
@@ -129,6 +130,12 @@ class Scene:
         self.nursery.close()
 
     # ---- what is to be seen from outside
+
+    @property
+    def contract(self) -> str:
+        """The channel contract of the test euro."""
+        found: str = self.manifest["contracts"]["CryptoEuroChannel"]
+        return found
 
     @property
     def address(self) -> tuple[str, int]:
@@ -189,12 +196,14 @@ def held(journal: SqliteJournal, channel: bytes) -> int:
 
 
 class Balance(NamedTuple):
-    """A session as a frozen supplier's disk and line have it: token units since it began."""
+    """A session as a frozen supplier's disk and line have it: token units since it began; whether both have signed its
+    receipt, and whether it has ended."""
 
     supplied: int
     secured: int
     limit: int
     complete: bool
+    over: bool
 
 
 def balances(journal: SqliteJournal, total: int, consumer: Address) -> dict[bytes, Balance]:
@@ -209,14 +218,13 @@ def balances(journal: SqliteJournal, total: int, consumer: Address) -> dict[byte
                 secured=held(journal, stream.params.id) - stream.amount,
                 limit=row.terms.offer.credit_limit,
                 complete=bool(row.supplier_signature and row.consumer_signature),
+                over=row.state is State.ENDED,
             )
     return found
 
 
 def eventually(what: Callable[[], bool], seconds: float, message: str) -> None:
     """Poll until `what` is so."""
-    import time
-
     end = time.monotonic() + seconds
     while not what():
         assert time.monotonic() < end, message

@@ -16,7 +16,7 @@ from penstock.core.codec import encode
 from penstock.core.messages import AskOffer
 from penstock.transports.frames import header
 
-from .conftest import LINKS
+from .conftest import AT_LENGTH, LINKS
 from .greedy import Peer, allow_many
 from .nursery import Child
 from .scene import PRICE, Scene, Side, balances, eventually, journal_of
@@ -107,6 +107,7 @@ def test_idle_links_keep_nobody_out(scene: Scene, kind: str) -> None:
     close(peers)
 
 
+@AT_LENGTH
 def test_slow_peers_are_dropped_in_their_handshake_and_harmless_after_it(scene: Scene) -> None:
     """A byte a second in the handshake, in a frame's header, in a frame; and one that never reads what it asked for."""
     with streaming(scene) as (side, car):
