@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import tempfile
 import time
 import urllib.request
@@ -90,16 +93,41 @@ class Scene:
     def start_pole(self, mode: str, *flags: str, speed: float = 1_200, wait: bool = True) -> Child:
         """The pole, at the address that it had before; `wait` until it listens."""
         self.pole = pole = self.nursery.start(
-            "pole", self.pole_side.home, "supply", *self._common(self.pole_side.home.name),
-            "--listen", self._listen, "--name", "pole",
-            "--price", "0.40", "--tick", "0.001", "--credit-ticks", str(self.credit_limit // TICK), "--mode", mode,
-            "--line", str(self.line), "--power-w", "6600", "--speed", str(speed), *flags, tape=self.pole_side.tape,
-        )  # fmt: skip
+            "pole", self.pole_side.home, *self.supply(mode, speed), *flags, tape=self.pole_side.tape
+        )
         if wait:
             listening = pole.event("listening")
             assert listening is not None, (pole.errors, pole.code)
             self._listen = listening["address"]
         return pole
+
+    def supply(self, mode: str, speed: float = 1_200) -> list[str]:
+        """The pole's command line."""
+        return [
+            "supply", *self._common(self.pole_side.home.name), "--listen", self._listen, "--name", "pole",
+            "--price", "0.40", "--tick", "0.001", "--credit-ticks", str(self.credit_limit // TICK), "--mode", mode,
+            "--line", str(self.line), "--power-w", "6600", "--speed", str(speed),
+        ]  # fmt: skip
+
+    def exec(self, side: Side, *arguments: str, descriptors: int) -> subprocess.CompletedProcess[str]:
+        """Run a command from the very start, with so many descriptors at most, to its end."""
+        return subprocess.run(
+            [
+                "/bin/sh",
+                "-c",
+                f'ulimit -n {descriptors}; exec "$@"',
+                "sh",
+                sys.executable,
+                "-m",
+                "penstock",
+                *arguments,
+            ],
+            env={**os.environ, "PENSTOCK_HOME": str(side.home)},
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
 
     def start_car(self, side: Side, quantity: int, *flags: str) -> Child:
         """A car that buys `quantity` Wh."""

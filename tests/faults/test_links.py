@@ -194,3 +194,12 @@ def test_a_listener_with_a_full_queue_serves_who_is_patient(scene: Scene) -> Non
     assert car.wait() == 0, car.errors
     for one in waiting:
         one.close()
+
+
+@pytest.mark.parametrize("limit", [14, 24])
+def test_a_node_that_starts_without_descriptors_says_so_in_one_line(scene: Scene, limit: int) -> None:
+    done = scene.exec(scene.pole_side, *scene.supply("pay-after"), descriptors=limit)
+    assert done.returncode == 1
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("penstock: too many open files")
+    assert "ulimit" in line

@@ -15,6 +15,7 @@ Each command is in a file of its own, which imports what is heavy only when it r
 
 from __future__ import annotations
 
+import errno
 import json
 import logging
 import os
@@ -27,7 +28,7 @@ import typer
 import penstock
 from penstock.cli import channel, consume, demo, devnet, key, replay, simulate, supply, watch
 from penstock.cli.output import open_missing, printable, say
-from penstock.core.errors import PenstockError, UsageError
+from penstock.core.errors import LocalError, PenstockError, UsageError
 
 app = typer.Typer(
     rich_markup_mode=None,
@@ -116,8 +117,24 @@ def _command(arguments: list[str]) -> int:
     except BrokenPipeError:
         raise
     except Exception as error:
-        return _failed(error, 1, as_json)
+        return _failed(_scarce(error) or error, 1, as_json)
     return 0
+
+
+_SCARCE = {
+    errno.EMFILE: ("too many open files", "allow this process more of them: ulimit -n 4096"),
+    errno.ENFILE: ("too many open files on this machine", "end what holds them"),
+    errno.ENOSPC: ("the disk is full", "free some space, then start again"),
+    errno.EDQUOT: ("the disk quota is used up", "free some space, then start again"),
+}
+
+
+def _scarce(error: Exception) -> LocalError | None:
+    """What the machine has run out of, where that is the error: it is no fault of ours, and nothing to report."""
+    if not isinstance(error, OSError) or error.errno not in _SCARCE:
+        return None
+    what, advice = _SCARCE[error.errno]
+    return LocalError(f"{what} ({error.filename})" if error.filename else what, advice)
 
 
 def _failed(error: BaseException, code: int, as_json: bool) -> int:
