@@ -11,6 +11,7 @@ from penstock.core.identity import (
     HALF_ORDER,
     Digest,
     Key,
+    Signer,
     check_signed,
     keccak,
     parse_address,
@@ -96,7 +97,7 @@ def _changed(r: int | None = None, s: int | None = None, v: int | None = None) -
 S = int.from_bytes(KEY.sign(DIGEST)[32:64], "big")
 
 
-@pytest.mark.parametrize(
+WRONG_FORMS = pytest.mark.parametrize(
     "signature",
     [
         b"",
@@ -113,9 +114,45 @@ S = int.from_bytes(KEY.sign(DIGEST)[32:64], "big")
         *(_changed(v=v) for v in (0, 1, 2, 26, 29, 255)),
     ],
 )
+
+
+@WRONG_FORMS
 def test_a_signature_in_another_form_is_refused(signature: bytes) -> None:
     with pytest.raises(BadSignature):
         recover(DIGEST, signature)
+
+
+@WRONG_FORMS
+def test_a_signature_in_another_form_is_refused_by_who_knows_the_key(signature: bytes) -> None:
+    signer = Signer(KEY.address)
+    signer.check(DIGEST, KEY.sign(DIGEST), "the voucher")
+    with pytest.raises(BadSignature):
+        signer.check(DIGEST, signature, "the voucher")
+    signer.check(DIGEST, KEY.sign(DIGEST), "the voucher")
+
+
+def test_a_signature_with_the_other_v_is_somebody_elses_even_where_the_key_is_known() -> None:
+    """Mistake: the client accepted signature forms that the contract rejects. r and s alone pass by this key."""
+    signer, other = Signer(KEY.address), _changed(v=27 + 28 - KEY.sign(DIGEST)[64])
+    signer.check(DIGEST, KEY.sign(DIGEST), "the voucher")
+    with pytest.raises(BadSignature, match="the voucher is signed by 0x"):
+        signer.check(DIGEST, other, "the voucher")
+
+
+def test_a_signer_is_checked_from_its_first_signature_to_its_last() -> None:
+    signer, stranger = Signer(KEY.address), Key(b"\x02" * 32)
+    for _ in range(3):
+        with pytest.raises(BadSignature, match=f"by {to_hex(stranger.address)}, not by {to_hex(KEY.address)}"):
+            signer.check(DIGEST, stranger.sign(DIGEST), "the voucher")
+        signer.check(DIGEST, KEY.sign(DIGEST), "the voucher")
+        with pytest.raises(BadSignature):
+            signer.check(Digest(keccak(b"another")), KEY.sign(DIGEST), "the voucher")
+
+
+@pytest.mark.parametrize("length", [0, 31, 33])
+def test_what_is_no_digest_is_refused(length: int) -> None:
+    with pytest.raises(BadSignature):
+        recover(Digest(bytes(length)), KEY.sign(DIGEST))
 
 
 @given(st.binary(max_size=80))

@@ -340,9 +340,8 @@ class StreamPayee:
         if not held.voucher.nonce < voucher.nonce < 2**63:
             raise BadVoucher(f"voucher {voucher.nonce} does not follow {held.voucher.nonce}")
         for lock in locks:
-            lock.check()
-            if lock.tick_value != self._tick or lock.expiry or lock.ticks > MAX_WALK:
-                raise BadVoucher(f"a lock must hold ticks of {self._tick}, at most {MAX_WALK}, and never expire")
+            if lock.tick_value != self._tick or lock.expiry or not 0 < lock.ticks <= MAX_WALK or len(lock.root) != 32:
+                raise BadVoucher(f"a lock holds 1..{MAX_WALK} ticks of {self._tick}, and never expires")
         if len(locks) > 1 or (least is not None and locks):
             raise BadVoucher("a session's voucher carries one lock, and none at its end")
         if not voucher.holds(locks):
