@@ -465,6 +465,75 @@ def test_a_session_of_thousands_of_ticks_folds_takes_a_fresh_chain_and_survives_
     assert pair.supplier.row.receipt.ticks == 20_000
 
 
+# ---- what comes together is secured together
+
+
+def due(pair: Pair, *worths: int) -> list[Paid]:
+    """The consumer's payments of so many more ticks each, which do not travel."""
+    payer = pair.consumer.session.payer
+    assert payer is not None
+    tick, total = pair.terms.offer.tick_value, pair.supplier.session.meter.total
+    return [Paid(total, tuple(one.data for one in payer.pay(payer.paid + ticks * tick))) for ticks in worths]
+
+
+def streaming() -> Pair:
+    pair = Pair(make_terms(make_offer(credit_limit=20_000), quantity_limit=10_000))
+    pair.stream(40)
+    while pair.deliver():
+        pass
+    return pair
+
+
+def test_payments_that_came_together_share_one_commit_and_one_release() -> None:
+    pair = streaming()
+    session = pair.supplier.session
+    before = session.control.got
+    for message in due(pair, 1, 2, 3):
+        session.on_paid(message)
+        assert session.heard
+        assert session.control.got == before, "counted before it was durable"
+    effects = session.secure(pair.now)
+    assert [type(effect) for effect in effects] == [Persist, Allow]
+    assert isinstance(effects[0], Persist)
+    assert len(effects[0].rows) == 1
+    assert session.control.got == before + 6 * pair.terms.offer.tick_value
+    assert session.secure(pair.now) == []
+
+
+@pytest.mark.parametrize("event", ["stop", "link_lost", "link_back", "on_time", "abandon"])
+def test_every_event_secures_first_what_was_taken(event: str) -> None:
+    pair = streaming()
+    session = pair.supplier.session
+    session.on_paid(*due(pair, 2))
+    effects = session.stop(Reason.OPERATOR, pair.now) if event == "stop" else getattr(session, event)(pair.now)
+    assert isinstance(effects[0], Persist)
+    assert effects[0].rows[0][0].startswith(b"ticks/")
+    assert not session.heard
+
+
+def test_a_message_before_what_was_taken_is_secured_is_our_own_mistake() -> None:
+    pair = streaming()
+    session = pair.supplier.session
+    session.on_paid(*due(pair, 1))
+    with pytest.raises(IllegalEvent):
+        session.on_message(Stop(Reason.OPERATOR), pair.now)
+    assert session.heard
+
+
+def test_a_bad_payment_among_good_ones_costs_none_of_those_before_it() -> None:
+    pair = streaming()
+    session = pair.supplier.session
+    before, tick = session.paid, pair.terms.offer.tick_value
+    first, second = due(pair, 2, 3)
+    session.on_paid(first)
+    session.on_paid(Paid(first.total, (second.evidence[0][:-1] + b"\0",)))
+    session.on_paid(second)
+    effects = session.secure(pair.now)
+    assert isinstance(effects[0], Persist)
+    assert session.reason is Reason.PEER_CHEATED
+    assert session.paid == before + 2 * tick
+
+
 # ---- what does not belong
 
 
