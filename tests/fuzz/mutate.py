@@ -162,7 +162,7 @@ def _other(node: Any, random: Random) -> Any:
     chance = random.random()
     if chance < 0.12:
         return OTHERS[_below(random, len(OTHERS))]
-    if chance < 0.13:
+    if chance < 0.121:
         return _deep(random)
     if isinstance(node, bool):
         return not node

@@ -36,7 +36,7 @@ class Target(NamedTuple):
     errors: tuple[type[PenstockError], ...]
     mutation: mutate.Mutation = mutate.tree
     signed: bool = False
-    longest: int = 4096  # bytes of an input
+    longest: int = 2048  # bytes of an input
 
     def run(self, data: bytes) -> str:
         """Try an input within its budget. Returns the kind of its outcome: the error without its numbers, or what the
@@ -46,7 +46,7 @@ class Target(NamedTuple):
         except self.errors as error:
             if "\n" in error.line():
                 raise AssertionError("an error is one line") from error
-            words = _VARIES.sub("", str(error).partition("'")[0])[:50]
+            words = _VARIES.sub("", str(error).partition(" '")[0])[:100]
             return f"{type(error).__name__} {words}"
 
 
