@@ -21,7 +21,7 @@ class Persist(msgspec.Struct, frozen=True):
     rows: Rows
 
 
-class Send(msgspec.Struct, frozen=True):
+class Send(msgspec.Struct, frozen=True, gc=False):
     """Send a message over the session's link; where there is none it is dropped, and resumption repairs it."""
 
     message: Message

@@ -7,13 +7,15 @@ only the rail understands. Sums are token units since the session began.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Protocol
+
+import msgspec
 
 from penstock.core.effects import Rows
 from penstock.core.units import Amount
 
 
-class Evidence(NamedTuple):
+class Evidence(msgspec.Struct, frozen=True, gc=False):
     """Bytes for the payee, and the rows that must be durable before they leave."""
 
     data: bytes
