@@ -78,6 +78,12 @@ def test_a_log_of_no_known_form_is_refused() -> None:
         log_to("xml")
 
 
+def test_the_document_says_what_to_do_about_every_warning_and_error() -> None:
+    rows = re.findall(r"^\| (`.+?) \| (warning|error) \|", DOCUMENT.read_text(), re.MULTILINE)
+    documented = {event: level for events, level in rows for event in re.findall(r"`([^`]+)`", events)}
+    assert documented == {event: level for event, level in LEVELS.items() if level in ("warning", "error")}
+
+
 def test_every_event_has_its_level() -> None:
     assert told() >= {"accepted", "ended", "cut off", "fault", "LOST: no answer came in time"}
     assert not told() - LEVELS.keys()

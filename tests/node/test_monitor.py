@@ -131,6 +131,19 @@ async def test_every_event_and_reason_is_there_before_it_happens(open_street: An
 
 
 @pytest.mark.asyncio
+async def test_the_document_names_the_figures_that_there_are(open_street: Any) -> None:
+    document = (Path(__file__).parents[2] / "docs" / "operating.md").read_text()
+    named = set(re.findall(r"\b(?:penstock|process)_[a-z_]+[a-z]\b", document))
+    watcher = {"penstock_channels_settled_total", "penstock_lost_token_units_total"}
+    async with open_street() as it, shown(it) as found:
+        there = {name.partition("{")[0] for name in await found.metrics()}
+    families = {re.sub("_(bucket|count|sum)$", "", name) for name in there}
+    assert named - watcher <= there | families
+    ours = {name for name in families if name.startswith("penstock_")}
+    assert not ours - named - {name + "_bucket" for name in named}
+
+
+@pytest.mark.asyncio
 async def test_health_says_what_is_wrong(open_street: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     async with open_street(serves=False) as it, shown(it) as found:
         assert await found.health() == (200, {"ok": True, "problems": []})
