@@ -39,7 +39,6 @@ lint: $(VENV)/dev ## style, types and layers
 
 bench: $(VENV)/run $(VENV)/bench/ready ## measure everything into bench/results.json, and renew the tables of docs/benchmarks.md
 	@$(BIN)/python -m bench
-	@$(BIN)/python -m bench --table > /dev/null
 
 gas: $(VENV)/dev ## measure the channel contract, and renew bench/gas.json and the table of docs/contract.md
 	@$(BIN)/python -m bench.gas

@@ -3,11 +3,11 @@
     python -m bench                     all modules, one after the other, as `make bench` does
     python -m bench vouchers restart    some; their figures replace the old ones in bench/results.json
     python -m bench replay              a hundred recorded charging sessions; prints, and keeps nothing
-    python -m bench --table             renew the tables of docs/benchmarks.md from bench/results.json
+    python -m bench --table             print what is kept, and renew the tables of docs/benchmarks.md from it
 
-Each module runs in a process of its own. Quote the ratios, not the rates: machines differ and are noisy, a ratio of two
-figures from one run much less. Nothing is asserted: a missed target is printed as missed. The exit code is 1 where a
-module is missing or failed.
+Each module runs in a process of its own; the tables of docs/benchmarks.md are renewed at the end. Quote the ratios, not
+the rates: machines differ and are noisy, a ratio of two figures from one run much less. Nothing is asserted: a missed
+target is printed as missed. The exit code is 1 where a module is missing or failed.
 """
 
 from __future__ import annotations
@@ -71,6 +71,7 @@ def run(modules: list[str]) -> int:
         results["steal_by_module"] = {**results.get("steal_by_module", {}), module: disturbance.steal}
         results["doubts"] = {**results.get("doubts", {}), module: disturbance.doubt}
         keep(results)
+    renew_page()
     print("\n" + "\n".join(lines(results)))
     if failed:
         print(f"missing or failed: {', '.join(failed)}")
