@@ -1,8 +1,8 @@
 """What it costs to begin: CPU seconds of real processes, from the command line to its help, or to the first tick.
 
 `penstock consume` runs to the end of a session of one tick, over a channel that is open already, against a real
-`penstock supply`: so it has the tick, the receipt and the exit in it. Its key is one that guards money; what the
-derivation of that key takes is measured in the same run and subtracted.
+`penstock supply`: so it has the tick, its log, the receipt and the exit in it. Its key is one that guards money; what
+the derivation of that key takes is measured in the same run and subtracted.
 """
 
 from __future__ import annotations
@@ -79,15 +79,13 @@ class _Place:
 
     def buy(self, address: str, *flags: str) -> float:
         """A session of one tick, bought by a process of its own; returns its CPU (s)."""
-        limits = ("--quantity", "3", "--max-price", "0.45", "--budget", "1", "--log", "none")
+        limits = ("--quantity", "3", "--max-price", "0.45", "--budget", "1")
         return self.cost("car", "consume", address, *self._common, *limits, *flags)
 
     def cost(self, home: str, *arguments: str) -> float:
         """CPU (s) of a command that runs to its end."""
         before = resource.getrusage(resource.RUSAGE_CHILDREN)
-        subprocess.run(
-            _command(arguments), env=self._environment(home), stdout=subprocess.DEVNULL, timeout=WAIT, check=True
-        )
+        subprocess.run(_command(arguments), env=self._environment(home), capture_output=True, timeout=WAIT, check=True)
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         return after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
 

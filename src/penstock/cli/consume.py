@@ -63,8 +63,8 @@ def consume(
     """Buy from a supplier until a limit is reached, and pay tick by tick.
 
     The supplier's offer is checked against the limits before any money moves. A payment channel is opened where
-    there is none yet; when the session is over it is signed off, unless --keep is given. The same command again takes
-    up a session that was broken off. Ctrl-C ends it in order.
+    there is none yet; when the session is over it is signed off, unless --keep is given. Over a channel that was kept
+    no ledger is asked. The same command again takes up a session that was broken off. Ctrl-C ends it in order.
 
     \b
     Example:

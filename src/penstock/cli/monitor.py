@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 MetricsAt = Annotated[
     str | None,
-    typer.Option("--metrics", help="HOST:PORT that shows /metrics and /health to machines.", show_default=False),
+    typer.Option("--metrics", help="HOST:PORT to show /metrics (Prometheus) and /health at.", show_default=False),
 ]
 
 
