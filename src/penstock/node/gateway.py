@@ -61,12 +61,14 @@ class Gateway:
         """Stop all running sessions for good, with the operator as the reason, and let go."""
         for supplier in self.poles.values():
             supplier.stop()
-        for _ in range(int(GOODBYE / 0.05)):
-            if all(supplier.idle for supplier in self.poles.values()):
-                break
-            await asyncio.sleep(0.05)
-        for supplier in self.poles.values():
-            supplier.shut_valve()
+        try:
+            for _ in range(int(GOODBYE / 0.05)):
+                if all(supplier.idle for supplier in self.poles.values()):
+                    break
+                await asyncio.sleep(0.05)
+        finally:
+            for supplier in self.poles.values():
+                supplier.shut_valve()
 
     def on_link(self, link: Link) -> None:
         """A peer has come."""
