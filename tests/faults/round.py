@@ -42,6 +42,7 @@ class Tally:
         self.rounds = 0
         self.kills: Counter[str] = Counter()
         self.by_phase: Counter[str] = Counter()
+        self.while_ending = 0
         self.looks = 0
         self.resumed = 0
         self.receipts = 0
@@ -68,6 +69,7 @@ class Tally:
             "rounds": self.rounds,
             "kills": dict(sorted(self.kills.items())),
             "kills_by_phase": dict(sorted(self.by_phase.items())),
+            "kills_while_ending_in_order": self.while_ending,
             "looks_at_frozen_disks": self.looks,
             "resumed": self.resumed,
             "receipts": self.receipts,
@@ -136,12 +138,17 @@ class Round:
     def _hit(self, strike: Strike) -> None:
         """Freeze the nodes, kill the victims, look at the disks, let the others go on, and start the victims again."""
         scene, named = self.scene, {"supplier": self.scene.pole, "consumer": self.car}
+        if strike.asked is not None:
+            for name in strike.victims:
+                named[name].send(signal.SIGTERM)
+            time.sleep(strike.asked)
         for name in sorted(named, reverse=int(strike.delay * 1e6) % 2 == 0):  # who is frozen first
             named[name].send(signal.SIGSTOP)
         time.sleep(0.001)  # a signal takes effect on the way out of a system call
         for name in strike.victims:
             if named[name].alive:
                 self._count(name, strike)
+                self.tally.while_ending += strike.asked is not None
                 named[name].kill()
         try:
             self._look()
@@ -294,14 +301,18 @@ class Round:
                 sold = [row for row in book.sessions(pole) if row.role is Role.SUPPLIER]
         finally:
             self.scene.pole.send(signal.SIGCONT)
+        billed = 0
         for row in sold:
-            if row.terms.consumer == self.side.key.address and row.supplier_signature:
+            if row.terms.consumer == self.side.key.address and row.receipt and row.supplier_signature:
                 self.tally.receipts += 1
+                billed += row.receipt.supplier_total
                 if bought.get(row.terms.digest()) != row.receipt:
                     self._problem("the receipts of both sides differ")
         self.tally.ticks_acknowledged += sum(told.secured.values()) // TICK
         flowed = self.scene.register() - self.before
-        if flowed != self.plan.quantity:
+        if flowed != billed:
+            self._problem(f"{flowed} Wh flowed, both signed for {billed}")
+        if flowed != self.plan.quantity and all(strike.asked is None for strike in self.plan.strikes):
             self._problem(f"{flowed} Wh flowed, {self.plan.quantity} were wanted")
 
     def _problem(self, text: str) -> None:

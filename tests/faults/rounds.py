@@ -52,7 +52,9 @@ def run(rounds: int, seed: int, directory: Path, only: list[int] | None = None) 
                 scene.start_devnet()
                 scene.start_pole(mode)
             tally.rounds += 1
-            strikes = " ".join(f"{one.phase}:{'+'.join(one.victims)}" for one in played.strikes)
+            strikes = " ".join(
+                f"{one.phase}:{'+'.join(one.victims)}{'~' * (one.asked is not None)}" for one in played.strikes
+            )
             print(
                 f"round {played.seed} {played.mode} {played.quantity} Wh {strikes}: {time.monotonic() - began:.1f} s; "
                 f"{tally.ticks_acknowledged} ticks acknowledged, {tally.ticks_lost} lost",
