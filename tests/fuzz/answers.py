@@ -65,7 +65,7 @@ def answer(data: bytes) -> object:
     outcomes = []
     for ask in (node.quantity, node.data, node.record):
         try:
-            found = _finish(ask("eth_test"))  # type: ignore[operator]  # three methods of three results
+            found = _finish(ask("eth_test"))
         except LedgerError as error:
             outcomes.append(f"{type(error).__name__} {len(error.line().splitlines())}")
         else:

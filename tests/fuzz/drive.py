@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from random import Random
 
-import atheris
+import atheris  # type: ignore[import-untyped]  # it has no annotations
 
 MOST_ADDRESSES = 4 * 2**30  # bytes: a parser that asks for more gets a MemoryError, and the machine stays whole
 SECONDS = 20  # until a call counts as hung

@@ -18,6 +18,8 @@ from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Instant
 from penstock.core.watcher import Evidence
 from penstock.node.book import ChannelRow
 from penstock.rails.stream import (
+    EARNED_ROWS,
+    NAME,
     EarnedRow,
     PaidRow,
     StreamOffer,
@@ -73,8 +75,8 @@ def part_seeds() -> list[bytes]:
     """One of each part."""
     both = _paid()
     stream = decode_terms(both.terms.rail_terms)
-    offer = decode_offer(both.terms.offer.rails[pair.NAME])
-    earned = codec.decode_row(both.supplier.journal[pair.EARNED_ROWS + pair.PARAMS.id], EarnedRow, "row")
+    offer = decode_offer(both.terms.offer.rails[NAME])
+    earned = codec.decode_row(both.supplier.journal[EARNED_ROWS + pair.PARAMS.id], EarnedRow, "row")
     filing = {"voucher": earned.note.voucher, "signature": earned.note.signature, "locks": earned.note.locks}
     shown = [stream.params, True, filing, b""]
     authorization = {"deposit": 1, "fee": 2, "valid_after": 3, "valid_before": 4, "signature": bytes(65)}
@@ -87,7 +89,7 @@ def row(data: bytes) -> None:
     if not data:
         return
     type_ = ROWS[data[0] % len(ROWS)]
-    found = codec.decode_row(data[1:], type_, "row")
+    found: Any = codec.decode_row(data[1:], type_, "row")
     assert codec.decode_row(codec.encode(found), type_, "row") == found
 
 
@@ -154,7 +156,7 @@ def _round_trip(data: bytes, types: tuple[type, ...]) -> None:
     if not data:
         return
     type_ = types[data[0] % len(types)]
-    found = codec.decode_part(data[1:], type_)
+    found: Any = codec.decode_part(data[1:], type_)
     assert codec.decode_part(codec.encode(found), type_) == found
 
 

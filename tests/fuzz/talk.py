@@ -28,13 +28,13 @@ from penstock.core import codec
 from penstock.core.channel import Close
 from penstock.core.control import Control
 from penstock.core.errors import BadMessage, RemoteError
-from penstock.core.messages import AskClose, Message, Paid, Receipted, Resume, Square
+from penstock.core.messages import AskClose, Message, Paid, Reason, Receipted, Resume, Square
 from penstock.core.meter import SessionMeter
-from penstock.core.session import Reason, Role, Session, State
+from penstock.core.session import Role, Session, State
 from penstock.core.tariff import Bill, Step, Tariff
 from penstock.core.ticks import TickProof
 from penstock.core.units import MAX_QUANTITY, Instant, Price
-from penstock.rails.stream import EARNED_ROWS, TICK_ROWS, StreamPayee, decode_earned
+from penstock.rails.stream import EARNED_ROWS, TICK_ROWS, StreamPayee, StreamPayer, decode_earned
 
 DEPOSIT = 60_000
 STEPS = 64  # of one input
@@ -135,18 +135,18 @@ class Lone(pair.Pair):
 
 def _seen(session: Session) -> Any:
     """All that a session has in its slots, and in those of its parts."""
-    return _slots(type(session.payer or session.payee))(session), dict(session._taken)
+    return _slots(session.payee is not None)(session), dict(session._taken)
 
 
 @cache
-def _slots(rail: type) -> Callable[[Session], Any]:
+def _slots(paid: bool) -> Callable[[Session], Any]:
     """Reads every slot in one call."""
     names = [name for name in Session.__slots__ if name not in ("_handlers", "_taken")]
     for part, type_ in (("control", Control), ("meter", SessionMeter), ("bill", Bill)):
         names += [f"{part}.{name}" for name in type_.__slots__]
-    end = "payee" if rail is StreamPayee else "payer"
-    names += [f"{end}.{name}" for name in rail.__slots__]  # type: ignore[attr-defined]  # both rails' ends have slots
-    names += [f"payee._proof.{name}" for name in TickProof.__slots__] if rail is StreamPayee else []
+    end, rail = ("payee", StreamPayee) if paid else ("payer", StreamPayer)  # type: tuple[str, type[Any]]
+    names += [f"{end}.{name}" for name in rail.__slots__]
+    names += [f"payee._proof.{name}" for name in TickProof.__slots__] if paid else []
     return attrgetter(*names)
 
 
@@ -171,6 +171,8 @@ def _opened(mode: int) -> tuple[pair.Side, dict[bytes, bytes]]:
     offer = pair.make_offer(mode=_MODES[mode >> 1], tariff=tariff, credit_limit=4_000)
     terms = pair.make_terms(offer, quantity_limit=40)
     supplier, consumer = (Side(role, terms, DEPOSIT, Price(450_000, 1_000)) for role in Role)
+    assert isinstance(consumer.rail, StreamPayer)
+    assert isinstance(supplier.rail, StreamPayee)
     opening = consumer.rail.open()
     consumer.write(opening.rows)
     supplier.write(supplier.rail.take(opening.data))

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, evidence, files, mutate, said, talk, wire
+from tests.fuzz import answers, evidence, files, links, mutate, said, talk, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -56,6 +56,8 @@ TARGETS = {
     "frame": Target(wire.frame, wire.frame_seeds, (BadFrame,), mutate.raw, longest=512),
     "hello": Target(wire.hello, wire.hello_seeds, (BadFrame, PeerRefused), mutate.raw),
     "proof": Target(wire.proof, wire.proof_seeds, (BadSignature,), mutate.raw, signed=True),
+    "tls": Target(links.tls, links.tls_seeds, (), mutate.raw, signed=True, longest=4096),
+    "link": Target(links.link, links.link_seeds, (), mutate.raw, signed=True),
     "message": Target(said.message, said.message_seeds, (BadMessage,)),
     "part": Target(said.part, said.part_seeds, (BadMessage,)),
     "row": Target(said.row, said.row_seeds, (JournalError,)),
