@@ -35,6 +35,7 @@ from penstock.transports.hello import VERSIONS, Hello, Role, Transcript, common_
 
 LINGER = 2.0  # seconds for the last word to arrive; closing at once would reset the connection and destroy it
 FRAME_COST = 256  # bytes that a frame or a TLS record counts besides its own: about what its handling costs us
+_SIP = 1024  # bytes that TLS is given at once: its buffer stays as large as the largest gulp for as long as the link
 _RECORD = 16 * 1024  # the most that a TLS record holds (RFC 8446, 5.1)
 
 
@@ -185,9 +186,7 @@ class TlsLink(asyncio.Protocol):
         self._quiet = 0
         self._flushing = True  # what is sent in answer leaves below, in one write
         try:
-            self._in.write(data)
-            if self._state is not State.SHAKING or self._shake():
-                self._read()
+            self._feed(data)
         except PenstockError as error:
             self._end(error)
         except ssl.SSLError as error:
@@ -219,6 +218,16 @@ class TlsLink(asyncio.Protocol):
             self._transport.abort()
 
     # Reading
+
+    def _feed(self, data: bytes) -> None:
+        """Give TLS what has come, in sips, and read what that completes."""
+        sip = _SIP if len(data) < _RECORD else 4 * _SIP
+        for at in range(0, len(data) or 1, sip):
+            if self._state is State.ENDED:
+                return
+            self._in.write(data[at : at + sip])
+            if self._state is not State.SHAKING or self._shake():
+                self._read()
 
     def _shake(self) -> bool:
         """Drive the TLS handshake; whether it is complete."""
