@@ -38,4 +38,6 @@ async def test_every_commit_and_every_write_in_it_is_counted_once(tmp_path: Path
     assert commits.writes.total == 100
     assert commits.seconds.total > 0
     await journal.close()
-    assert SqliteJournal.open_readonly(tmp_path / "journal.db").commits.writes.total == 0
+    reader = SqliteJournal.open_readonly(tmp_path / "journal.db")
+    assert reader.commits.writes.total == 0
+    await reader.close()
