@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, suppress
+from typing import Any
 
 import pytest
 
-from penstock.core.channel import ChannelParams
-from penstock.core.identity import Key
+from penstock.core.channel import ChannelParams, Domain
+from penstock.core.identity import Address, Key
 from penstock.core.messages import Reason
-from penstock.core.ports import Mined, SignedClose
+from penstock.core.ports import ChannelState, Holdings, Mined, SignedClose
 from penstock.core.session import Patience
 from penstock.core.units import Amount, Duration, Instant
 from penstock.ledgers.evm import EvmLedger
@@ -163,3 +164,50 @@ async def _relay(
         sink.close()
 
     await asyncio.gather(pump(reader, far_writer), pump(far_reader, writer))
+
+
+@pytest.mark.asyncio
+async def test_looks_at_many_channels_are_spread_and_keep_nobody_waiting() -> None:
+    """A thousand channels in one turn of the event loop would stop every payment for as long as they take."""
+
+    class Slow:
+        """A ledger's node that answers at once that a channel is open."""
+
+        def __init__(self) -> None:
+            self.asked: list[float] = []
+            self.at_once = self.most = 0
+
+        async def channel(self, params: ChannelParams) -> ChannelState:
+            self.asked.append(loop.time())
+            self.at_once += 1
+            self.most = max(self.most, self.at_once)
+            await asyncio.sleep(0)
+            self.at_once -= 1
+            return ChannelState("open")
+
+        async def holdings(self, owner: Address) -> Holdings:
+            return Holdings(Amount(0), Amount(0), 10**24)
+
+        async def gas_price(self) -> int:
+            return 1
+
+    async def over(params: ChannelParams, lost: Amount) -> None:
+        raise AssertionError("nothing is over")
+
+    loop, slow, key = asyncio.get_running_loop(), Slow(), Key(b"\x07" * 32)
+    ledger: Any = slow
+    watching = Lookout(ledger, key, lambda channel: None, over, now, Told())
+    domain = Domain(1, Address(b"\x11" * 20), Address(b"\x22" * 20))
+    for counter in range(1_000):
+        opener, payee = Address(b"\x33" * 20), key.address
+        watching.watch(ChannelParams(domain, opener, payee, opener, payee, 3_600, False, counter))
+    gone = ChannelParams(domain, opener, payee, opener, payee, 7_200, False, 1_000)
+    watching.watch(gone)  # the last in order
+    looking = asyncio.ensure_future(watching.look(0.4))
+    await until(lambda: slow.asked)
+    watching.forget(gone.id)
+    await looking
+    assert len(slow.asked) == 1_000
+    assert slow.most <= lookout.AT_ONCE
+    assert slow.asked[-1] - slow.asked[0] >= 0.3
+    await watching.close()

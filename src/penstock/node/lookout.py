@@ -72,7 +72,6 @@ class Lookout:
         self._channels: dict[bytes, _Watched] = {}
         self._tasks = Tasks()
         self._complained: dict[str, float] = {}
-        self._turns = asyncio.Semaphore(AT_ONCE)
 
     def watch(self, params: ChannelParams, partner: bool = True) -> None:
         """Look at this channel from now on, for the partner or for the opener."""
@@ -105,10 +104,13 @@ class Lookout:
 
     async def run(self) -> None:
         """Look until cancelled."""
+        clock, rest = asyncio.get_running_loop().time, self.pause
         try:
             while True:
-                await asyncio.sleep(self.pause)
-                await self.look()
+                await asyncio.sleep(rest)
+                began = clock()
+                await self.look(self.pause / 2)
+                rest = max(self.pause / 2, self.pause - (clock() - began))
         finally:
             await self.close()
 
@@ -116,10 +118,18 @@ class Lookout:
         """Stop waiting for what was sent; it may still be mined."""
         await self._tasks.cancel()
 
-    async def look(self) -> None:
-        """Look at every channel once. What has to be sent is sent beside, the most valuable first."""
+    async def look(self, over: float = 0.0) -> None:
+        """Look at every channel once. What has to be sent is sent beside, the most valuable first.
+
+        Where they are many, the looks are spread over so many seconds: ten thousand at once would keep every payment
+        waiting for as long as they take.
+        """
         channels = sorted(self._channels.values(), key=lambda watched: watched.params.period)
-        found = await asyncio.gather(*(self._turn(watched) for watched in channels if not watched.acting))
+        found: list[_Due | None] = []
+        for at in range(0, len(channels), AT_ONCE):
+            if at:
+                await asyncio.sleep(over * AT_ONCE / len(channels))
+            found += await asyncio.gather(*map(self._turn, channels[at : at + AT_ONCE]))
         for due in sorted((one for one in found if one is not None), key=lambda one: -one.risk):
             due.watched.acting = True
             self._tasks.start(self._act(due))
@@ -138,13 +148,14 @@ class Lookout:
             self._complain("ledger not seen", error=error.line(), for_s=str(age))
 
     async def _turn(self, watched: _Watched) -> _Due | None:
-        async with self._turns:
-            try:
-                return await self._look(watched)
-            except LedgerError as error:
-                self._unseen(watched, error)
-            except PenstockError as error:
-                self._tell("not looked at", channel=to_hex(watched.params.id), error=error.line())
+        if watched.acting or watched.params.id not in self._channels:  # it may have been settled since the round began
+            return None
+        try:
+            return await self._look(watched)
+        except LedgerError as error:
+            self._unseen(watched, error)
+        except PenstockError as error:
+            self._tell("not looked at", channel=to_hex(watched.params.id), error=error.line())
         return None
 
     async def _look(self, watched: _Watched) -> _Due | None:
