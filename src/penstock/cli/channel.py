@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,6 +17,13 @@ from penstock.cli.opening import authorize, open_
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
 from penstock.cli.standing import Name, list_, mined_rows, own_contract, show, utc
+
+if TYPE_CHECKING:
+    from penstock.core.identity import Key
+    from penstock.core.ports import ChannelState, Journal, Ledger, Mined
+    from penstock.node.book import ChannelRow
+
+    Act = Callable[[Journal, Ledger, Key, ChannelRow], Awaitable[tuple[list[Mined], ChannelState]]]
 
 app = typer.Typer(help="Look at payment channels, hand them to a watcher, and end them.", rich_markup_mode=None)
 
@@ -35,6 +44,9 @@ def close(
     chain_id: ChainId = None,
     key: KeyName = None,
     passphrase_file: PassphraseFile = None,
+    anyway: Annotated[
+        bool, typer.Option("--anyway", help="After a journal was restored: do not wait for a newer voucher.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """End a channel without the other side, with the best voucher that we hold.
@@ -47,7 +59,9 @@ def close(
     Example:
         penstock channel close 0x0fd512 --key pole --url http://127.0.0.1:8545
     """
-    _act(channel, "close", config, url, contract, chain_id, key, passphrase_file, as_json)
+    from penstock.node import ending
+
+    _act(channel, partial(ending.close, anyway=anyway), config, url, contract, chain_id, key, passphrase_file, as_json)
 
 
 @app.command()
@@ -67,7 +81,9 @@ def settle(
     Example:
         penstock channel settle 0x0fd512 --key car --url http://127.0.0.1:8545
     """
-    _act(channel, "settle", config, url, contract, chain_id, key, passphrase_file, as_json)
+    from penstock.node import ending
+
+    _act(channel, ending.settle, config, url, contract, chain_id, key, passphrase_file, as_json)
 
 
 @app.command()
@@ -118,7 +134,7 @@ def withdraw(
 
 def _act(
     channel: str,
-    what: str,
+    act: Act,
     config: Path | None,
     url: str | None,
     contract: str | None,
@@ -129,7 +145,7 @@ def _act(
 ) -> None:
     """Send a transaction for a channel and keep what came of it."""
     from penstock.cli.node import journal_open, ledger_at, open_key, run, settings
-    from penstock.node import book, ending
+    from penstock.node import book
 
     read = settings(config, url, contract, chain_id, key, passphrase_file)
 
@@ -138,7 +154,6 @@ def _act(
             row = book.channel_named(journal, channel)
             signer = open_key(read.key)
             async with ledger_at(own_contract(read.ledger, row)) as (ledger, _):
-                act = ending.close if what == "close" else ending.settle
                 mined, state = await act(journal, ledger, signer, row)
         return {
             "channel": book.name_of(row),

@@ -48,7 +48,9 @@ class ChannelRow(msgspec.Struct, frozen=True):
 
     `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
     channel takes no more sessions. `closing` says that the ledger has it in its challenge period. `mined` lists our own
-    transactions on it. `lost` is what was ours by its vouchers and was not claimed in time (token units).
+    transactions on it. `lost` is what was ours by its vouchers and was not claimed in time (token units). `restored`
+    says that all this comes from a backup: as its payer we do not know what we have promised since, and pay through it
+    no more; as its payee we may hold less than was promised to us.
     """
 
     params: ChannelParams
@@ -61,11 +63,13 @@ class ChannelRow(msgspec.Struct, frozen=True):
     mined: tuple[Mined, ...] = ()
     closing: bool = False
     lost: Amount = Amount(0)
+    restored: bool = False
 
     @property
     def over(self) -> bool:
         """Whether the channel takes no more sessions."""
-        return self.close is not None or self.closing or self.settled
+        blind = self.restored and self.role is Role.CONSUMER
+        return self.close is not None or self.closing or self.settled or blind
 
     def rows(self) -> Rows:
         """The journal rows that keep this record."""

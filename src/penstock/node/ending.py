@@ -13,11 +13,16 @@ from penstock.node.book import ChannelRow
 from penstock.node.tasks import durable
 
 
-async def close(journal: Journal, ledger: Ledger, key: Key, row: ChannelRow) -> tuple[list[Mined], ChannelState]:
+async def close(
+    journal: Journal, ledger: Ledger, key: Key, row: ChannelRow, anyway: bool = False
+) -> tuple[list[Mined], ChannelState]:
     """End the channel with the best that we hold: a close that both signed, else our voucher. Returns its new state.
 
+    A payee whose journal was restored may hold too little, and would give up the rest: it does so only `anyway`.
+
     Raises:
-        UsageError: the key is not a party's, or the channel is over. LedgerError: the ledger did not take it.
+        UsageError: the key is not a party's, the channel is over, or our voucher may not be the newest.
+        LedgerError: the ledger did not take it.
     """
     _check_party(row, key)
     state = await ledger.channel(row.params)
@@ -27,6 +32,11 @@ async def close(journal: Journal, ledger: Ledger, key: Key, row: ChannelRow) -> 
         signed = SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
         mined = await ledger.close_together(key, [signed])
     elif state.status == "open":
+        if row.restored and row.role is Role.SUPPLIER and not anyway:
+            raise UsageError(
+                "the journal comes from a backup, and the consumer may have paid more than it knows",
+                "wait for its next session or its close; --anyway takes what the journal has, and gives up the rest",
+            )
         mined = await ledger.close(key, row.params, filing)
     elif state.status == "closing" and filing is not None:
         mined = await ledger.file(key, row.params, filing)

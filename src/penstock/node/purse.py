@@ -105,6 +105,7 @@ class Purse:
         assert row is not None, "a session's channel is in the journal"
         if row.close is not None:
             return AskClose(channel, row.close, row.opener_signature)
+        assert not row.restored, "nobody knows what was promised in it, and no session ran over it since"
         paid = book.paid_of(self._journal, channel)
         amount = paid.note.voucher.amount if paid else 0
         close = Close(row.deposit - amount, amount, expiry)

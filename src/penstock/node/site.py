@@ -149,7 +149,8 @@ class Site:
             self._in_use.discard(params.id)
             raise
         record = known or ChannelRow(params, Role.SUPPLIER, state.opener_deposit)
-        record = msgspec.structs.replace(record, deposit=state.opener_deposit)
+        # A payer that begins at its last voucher has brought what a restored journal did not have.
+        record = msgspec.structs.replace(record, deposit=state.opener_deposit, restored=False)
         self.lookout.watch(params)
         return payee, rows + record.rows()
 
@@ -195,6 +196,7 @@ class Site:
 
         Raises:
             PeerRefused: it pays less than we hold, expires too soon, or the channel is unknown or in use.
+            LedgerError: after a backup was restored, the ledger has to say what the channel holds, and does not.
         """
         if ask.close.opener_balance + ask.close.partner_balance > MAX_AMOUNT:
             raise PeerRefused("the balances are more than a channel holds")  # and than a digest can name
@@ -209,13 +211,16 @@ class Site:
             raise PeerRefused(str(error)) from None
         if record.close == ask.close:
             return
-        self._check_close(record, ask.close)
-        ours = self.key.sign(ask.close.digest(record.params))
-        record = msgspec.structs.replace(
-            record, close=ask.close, opener_signature=ask.signature, partner_signature=ours
-        )
-        self._in_use.add(ask.channel)  # while we write, neither a session nor another close may come in between
+        self._in_use.add(ask.channel)  # while we ask or write, neither a session nor another close may come in between
         try:
+            if record.restored:  # its deposit may have grown since the backup
+                state = await self._ledger.channel(record.params)
+                record = msgspec.structs.replace(record, deposit=state.opener_deposit)
+            self._check_close(record, ask.close)
+            ours = self.key.sign(ask.close.digest(record.params))
+            record = msgspec.structs.replace(
+                record, close=ask.close, opener_signature=ask.signature, partner_signature=ours
+            )
             await durable(self.journal, record.rows())
         finally:
             self._in_use.discard(ask.channel)

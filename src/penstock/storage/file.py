@@ -12,6 +12,7 @@ from penstock.core.errors import JournalError
 
 SCHEMA = 1
 APPLICATION = 0x50535443  # "PSTC": SQLite's application_id, by which a file is known as ours
+READY = ".restored"  # ends the name of a copy that is complete, and about to be the journal
 
 _TABLES = (
     "CREATE TABLE row (key BLOB PRIMARY KEY, value BLOB NOT NULL) WITHOUT ROWID",
@@ -41,6 +42,18 @@ def lock(path: Path) -> int:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
     return lock
+
+
+def check_not_lost(path: Path) -> None:
+    """Pass where there has been no journal. A new one in the place of one that is lost would forget what was promised.
+
+    Raises:
+        JournalError: there are traces of one.
+    """
+    for end, what in ((READY, "its restoring was interrupted"), ("-wal", f"{path.name}-wal is what is left of it")):
+        trace = path.with_name(path.name + end)
+        if trace.exists() and trace.stat().st_size:
+            raise JournalError(f"journal {path} is not there, and {what}", "run: penstock journal restore BACKUP")
 
 
 def create(path: Path) -> None:
@@ -88,10 +101,10 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     """
     connection: sqlite3.Connection | None = None
     try:
-        connection = sqlite3.connect(
-            f"{path.absolute().as_uri()}?mode={mode}", uri=True, isolation_level=None, check_same_thread=False
-        )
-        _check(connection, path)
+        resting = mode == "ro" and _rests(path)
+        address = f"{path.absolute().as_uri()}?mode={mode}" + ("&immutable=1" if resting else "")
+        connection = sqlite3.connect(address, uri=True, isolation_level=None, check_same_thread=False)
+        _check(connection, path, resting)
         if mode == "rw":
             connection.execute("PRAGMA synchronous = FULL")
             connection.execute("PRAGMA fullfsync = ON")  # macOS: its fsync does not reach the disk
@@ -109,7 +122,12 @@ def connect(path: Path, mode: str) -> sqlite3.Connection:
     return connection
 
 
-def _check(connection: sqlite3.Connection, path: Path) -> None:
+def _rests(path: Path) -> bool:
+    """Whether this is a copy that no process has ever written to: SQLite would leave files of its own beside it."""
+    return not any(path.with_name(path.name + end).exists() for end in (".lock", "-wal"))
+
+
+def _check(connection: sqlite3.Connection, path: Path, resting: bool) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     (schema,) = connection.execute("PRAGMA user_version").fetchone()
     if application != APPLICATION:
@@ -119,7 +137,8 @@ def _check(connection: sqlite3.Connection, path: Path) -> None:
             f"journal {path} was written by a newer Penstock (schema {schema}, this one reads {SCHEMA})",
             "upgrade Penstock; the file is as it was",
         )
-    if schema != SCHEMA or connection.execute("PRAGMA journal_mode").fetchone()[0] != "wal":
+    (mode,) = connection.execute("PRAGMA journal_mode").fetchone()
+    if schema != SCHEMA or not (resting or mode == "wal"):
         raise JournalError(f"journal {path} is damaged (its header is not ours)", "restore it from a copy")
     connection.execute("SELECT key, value FROM row LIMIT 1").fetchone()
     connection.execute("SELECT number, rows FROM log LIMIT 1").fetchone()

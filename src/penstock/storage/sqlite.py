@@ -59,6 +59,7 @@ class SqliteJournal:
         self._lock = file.lock(self._path)
         try:
             if not self._path.exists():
+                file.check_not_lost(self._path)
                 file.create(self._path)
             self._writer = file.connect(self._path, "rw")
             self._reader = self._recovered()
