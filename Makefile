@@ -31,6 +31,9 @@ faults: $(VENV)/dev ## real faults on real processes: full disks, 5,000 idle lin
 verify: $(VENV)/dev $(VENV)/verify/ready ## prove what proofs say about the contract, and that seeded faults break them
 	@$(BIN)/python -m tests.verification.prove --halmos $(VENV)/verify/bin/halmos
 
+fuzz: $(VENV)/dev $(VENV)/fuzz/ready ## ten million hostile inputs for every parser; FUZZ="--target NAME --runs N" for less
+	@PYTHONPATH=$(VENV)/fuzz $(BIN)/python -m tests.fuzz $(FUZZ)
+
 lint: $(VENV)/dev ## style, types and layers
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -51,6 +54,7 @@ lock: $(VENV)/dev ## renew the locked requirements, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/run.in -o requirements/run.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/dev.in -o requirements/dev.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/verify.in -o requirements/verify.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/fuzz.in -o requirements/fuzz.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/bench.in -o requirements/bench.lock
 
 clean: ## remove the environment and everything built
@@ -84,6 +88,12 @@ $(VENV)/verify/ready: requirements/verify.lock | $(BIN)/python
 $(VENV)/bench/ready: requirements/bench.lock | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+# Beside the project's own packages, which the targets run with; it needs none of its own. For CPython on Linux.
+$(VENV)/fuzz/ready: requirements/fuzz.lock | $(BIN)/python
+	@rm -rf $(@D)
+	@$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --target $(@D) -r requirements/fuzz.lock
 	@touch $@
 
 # npm checks the package of each platform that the lock knows against its hash. Others get the exact version that the

@@ -5,7 +5,9 @@ A file is read from memory where its reader opens a `Path`, and from a RAM disk 
 
 from __future__ import annotations
 
+import atexit
 import os
+import shutil
 import tempfile
 from functools import cache
 from io import BytesIO
@@ -113,8 +115,10 @@ def charges_seeds() -> list[bytes]:
 
 @cache
 def _ram() -> Path:
-    """A directory of ours in memory; it goes with the process's machine, if not sooner."""
-    return Path(tempfile.mkdtemp(prefix="penstock-fuzz-", dir="/dev/shm"))
+    """A directory in memory, where the machine has one; removed when Python ends."""
+    directory = tempfile.mkdtemp(prefix="penstock-fuzz-", dir="/dev/shm" if Path("/dev/shm").is_dir() else None)
+    atexit.register(shutil.rmtree, directory, ignore_errors=True)
+    return Path(directory)
 
 
 def key(data: bytes) -> None:
