@@ -30,9 +30,9 @@ from penstock.core.codec import decode_part
 from penstock.core.identity import Address, Digest, Key
 from penstock.rails.stream import FOLD_EVERY, StreamPayee, StreamPayer, StreamTerms, VoucherNote
 
-ROUNDS = 60
-A_ROUND = 64
-X402_A_ROUND = 16
+ROUNDS = 16
+A_ROUND = 512
+X402_A_ROUND = 64
 TICK = 1_000  # token units
 DEPOSIT = 10**12
 

@@ -249,9 +249,15 @@ class Voucher(msgspec.Struct, frozen=True, array_like=True, gc=False):
 
     def content(self, channel: ChannelParams) -> bytes:
         """The EIP-712 struct hash, to which a payee's answer refers. 32 bytes."""
-        sums = self.amount.to_bytes(32, "big") + self.locked.to_bytes(32, "big")
-        rest = self.locked_until.to_bytes(32, "big") + self.locks_root
-        return keccak(channel.voucher_head + self.nonce.to_bytes(32, "big") + sums + rest)
+        words = (
+            channel.voucher_head,
+            self.nonce.to_bytes(32, "big"),
+            self.amount.to_bytes(32, "big"),
+            self.locked.to_bytes(32, "big"),
+            self.locked_until.to_bytes(32, "big"),
+            self.locks_root,
+        )
+        return keccak(b"".join(words))
 
     def digest(self, channel: ChannelParams) -> Digest:
         """The EIP-712 digest that the payer's voucher key signs."""

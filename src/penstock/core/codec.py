@@ -7,6 +7,7 @@ refused.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TypeVar
 
 import msgspec
@@ -45,6 +46,19 @@ def decode_part(data: bytes, type_: type[_Part]) -> _Part:
         return msgspec.json.decode(data, type=type_)
     except (ValueError, RecursionError, OverflowError) as error:
         raise BadMessage(f"malformed {type_.__name__}: {str(error)[:120]}") from None
+
+
+def part_decoder(type_: type[_Part]) -> Callable[[bytes], _Part]:
+    """`decode_part` for one type, made ready once: for parts that come hundreds of times a second."""
+    decode_ready = msgspec.json.Decoder(type_).decode
+
+    def decode_it(data: bytes) -> _Part:
+        try:
+            return decode_ready(data)
+        except (ValueError, RecursionError, OverflowError) as error:
+            raise BadMessage(f"malformed {type_.__name__}: {str(error)[:120]}") from None
+
+    return decode_it
 
 
 def decode_row(data: bytes, type_: type[_Part], what: str) -> _Part:

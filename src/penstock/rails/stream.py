@@ -18,7 +18,7 @@ from struct import Struct
 import msgspec
 
 from penstock.core.channel import MAX_TICKS, ChannelParams, Domain, Lock, Voucher
-from penstock.core.codec import decode_part, decode_row, encode
+from penstock.core.codec import decode_part, decode_row, encode, part_decoder
 from penstock.core.effects import Rows
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
 from penstock.core.identity import Address, Key, Signer
@@ -63,6 +63,9 @@ class VoucherNote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     voucher: Voucher
     signature: bytes
     locks: tuple[Lock, ...]
+
+
+_decode_note = part_decoder(VoucherNote)
 
 
 class PaidRow(msgspec.Struct, frozen=True):
@@ -326,7 +329,7 @@ class StreamPayee:
                 raise BadVoucher("a session ends with a voucher for its exact bill, not with ticks")
             return ((self._tick_key, evidence),) if self._proof.advance(count, preimage) else ()
         if evidence[:1] == b"\x02":
-            return self._take_voucher(decode_part(evidence[1:], VoucherNote), least)
+            return self._take_voucher(_decode_note(evidence[1:]), least)
         raise BadMessage("evidence of no kind that this rail knows")
 
     def state(self) -> bytes:
@@ -334,7 +337,7 @@ class StreamPayee:
         return _TICK.pack(_TICK_KIND, self._row.note.voucher.nonce, self._proof.count, preimage)
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
-        held, voucher, locks = self._row.note, note.voucher, note.locks
+        held, voucher, locks, ticks = self._row.note, note.voucher, note.locks, self._proof.count
         if least is None and note == held:
             return ()  # repeated after a lost link
         if not held.voucher.nonce < voucher.nonce < 2**63:
@@ -347,12 +350,13 @@ class StreamPayee:
         if not voucher.holds(locks):
             raise BadVoucher("the voucher's sums do not follow from its locks")
         worth = voucher.amount - self._start
-        if (worth != least) if least is not None else (worth < self.secured):
-            raise BadVoucher(f"the voucher is worth {worth}, not the {self.secured if least is None else least} due")
+        due = held.voucher.amount - self._start + ticks * self._tick if least is None else least
+        if worth < due or (least is not None and worth > due):
+            raise BadVoucher(f"the voucher is worth {worth}, not the {due} due")
         if not 0 <= voucher.amount + voucher.locked <= self._deposit:
             raise BadVoucher(f"the voucher promises more than the channel's deposit of {self._deposit}")
         self._signer.check(voucher.digest(self._params), note.signature, "the voucher")
-        self._row = EarnedRow(note, self.ticks if held.voucher.nonce > self._before else 0)
+        self._row = EarnedRow(note, self._row.ticks + ticks if held.voucher.nonce > self._before else 0)
         self._proof, self._nonce = self._proof_of(locks), voucher.nonce
         return ((self._earned_key, encode(self._row)), (self._tick_key, None))
 
