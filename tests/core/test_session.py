@@ -100,12 +100,34 @@ def test_a_supplier_that_must_wait_announces_what_flowed() -> None:
     assert pair.supplier.sent[-1] == Metered(Quantity(3), START, Amount(0))
 
 
-def test_a_supplier_is_heard_about_once_a_second() -> None:
+def test_less_than_a_tick_is_announced_within_a_second_and_once() -> None:
     pair = Pair()
+    for announced in (1, 2):
+        pair.draws = 1
+        pair.flow()
+        pair.wait(3_000, 100, stream=False)
+        assert len([m for m in pair.supplier.sent if isinstance(m, Metered)]) == announced
+
+
+def test_a_new_price_is_announced_though_nothing_flows() -> None:
+    steps = (Step(Instant(0), 400_000), Step(Instant(START + 1_500), 500_000))
+    pair = Pair(make_terms(make_offer(tariff=Tariff(1_000, steps))))
     pair.draws = 1
     pair.flow()
-    pair.wait(3_000, 100, stream=False)
-    assert len([m for m in pair.supplier.sent if isinstance(m, Metered)]) == 3
+    pair.wait(1_400, 100)
+    assert pair.consumer.session.bill.turns == ()
+    pair.wait(1_200, 100)
+    assert pair.consumer.session.bill.turns == pair.supplier.session.bill.turns == (1,)
+
+
+def test_what_is_secured_is_announced_though_nothing_flows() -> None:
+    pair = Pair()
+    pair.draws = 3
+    pair.stream()
+    pair.wait(3_000, 100)
+    said = [m for m in pair.supplier.sent if isinstance(m, Metered)]
+    assert said[-1].secured == pair.supplier.session.paid == 1_000
+    assert len(said) == 2
 
 
 # ---- the ends

@@ -46,7 +46,7 @@ from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 
 SESSION_ROWS = b"session/"
-HEARTBEAT = Duration(1_000)  # how often a supplier announces its reading when nothing else makes it
+HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 
 
 class Role(StrEnum):
@@ -110,6 +110,7 @@ class Session:
         "_linked_at",
         "_moved",
         "_taken",
+        "_told",
         "bill",
         "claimed",
         "control",
@@ -172,6 +173,7 @@ class Session:
         self._allowed = Quantity(0)
         self._announced = Quantity(0)
         self._announced_at = now
+        self._told = 0  # what we announced as secured
         self._moved = now  # when the peer last got us on
         self._linked_at = now  # when the link last came or went
         self._enter(row.state)
@@ -287,7 +289,7 @@ class Session:
             return [Send(Resume(self.digest))]
         effects = self.secure(now)
         self.linked = True
-        self._announced, self._announced_at = self.meter.total, now
+        self._announced, self._announced_at, self._told = self.meter.total, now, self.control.got
         if self.bill.turn(self.meter.total, self.meter.at):  # as the consumer's will: this reading is announced
             effects.append(self._persist())
         effects.append(Send(Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())))
@@ -328,7 +330,13 @@ class Session:
             return []
         if self.payer is not None:
             return self._give(self.payer.fold())
-        return self._announce(now) if now - self._announced_at >= HEARTBEAT else []
+        return self._announce(now) if self._has_news and now - self._announced_at >= HEARTBEAT else []
+
+    @property
+    def _has_news(self) -> bool:
+        """Whether the consumer does not know our reading, what is secured, or a price that is in force by now."""
+        meter = self.meter
+        return meter.total != self._announced or self.control.got != self._told or self.bill.turns_at(meter.at)
 
     def on_message(self, message: Message, now: Instant) -> list[Effect]:
         """A message of the peer. Feed the newest reading of our own meter first: totals are compared at once.
@@ -442,7 +450,7 @@ class Session:
 
     def _announce(self, now: Instant) -> list[Effect]:
         total, at = self.meter.total, self.meter.at
-        self._announced, self._announced_at = total, now
+        self._announced, self._announced_at, self._told = total, now, self.control.got
         said: list[Effect] = [Send(Metered(total, at, Amount(self.control.got)))]
         if not self.bill.turn(total, at):
             return said

@@ -96,6 +96,10 @@ class Bill:
         self.turns = (*self.turns, total)
         self._enter(len(self.turns))
 
+    def turns_at(self, at: Instant) -> bool:
+        """Whether a step that has not taken effect starts at or before a reading's instant."""
+        return at >= self._next
+
     def turn(self, total: Quantity, at: Instant) -> bool:
         """Let the steps that start at or before an announced reading take effect. Returns whether one did.
 
