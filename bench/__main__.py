@@ -66,7 +66,7 @@ def run(modules: list[str]) -> int:
             print(f"  not kept: {wrong}")
             failed.append(module)
             continue
-        results.update(figures)
+        results.update({key: figures[key] for key in KEYS[module]})
         results["steal"] = whole.since_then().steal
         results["steal_by_module"] = {**results.get("steal_by_module", {}), module: disturbance.steal}
         results["doubts"] = {**results.get("doubts", {}), module: disturbance.doubt}
