@@ -7,6 +7,9 @@ import os
 import subprocess
 import sys
 
+from penstock.core.units import Quantity
+from penstock.sim.line import LineSupply
+
 from .world import DEADLINE, World
 
 NOWHERE = "http://127.0.0.1:9"  # the discard port: nobody answers
@@ -52,6 +55,16 @@ def test_a_session_over_an_open_channel_needs_no_ledger_and_loads_nothing_for_on
     assert bought["ticks"] == 2
     assert not HEAVY & set(json.loads(done.stderr.splitlines()[-1]))
     assert [one["what"] for one in pole.answer()["transactions"]] == ["close together"]
+
+
+def test_a_consumer_without_a_channel_or_a_ledger_leaves_nothing_behind(world: World) -> None:
+    LineSupply(world.directory / "line", 6_600, package=Quantity(1)).detach()
+    before = sorted(world.home("car").rglob("*"))
+    car = world.start("car", *limits(world, "127.0.0.1:9", NOWHERE), "--quantity", "50")
+    answered = car.answer()
+    assert car.code == 1, answered
+    assert answered["error"]["kind"] == "LedgerUnreachable"
+    assert sorted(world.home("car").rglob("*")) == before
 
 
 def test_a_channel_that_does_not_suffice_needs_the_ledger_and_says_so(world: World) -> None:

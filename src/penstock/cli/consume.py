@@ -120,7 +120,7 @@ async def _consume(
     meter_error: int,
     waits: session.Patience,
 ) -> tuple[dict[str, Any], list[str]]:
-    from penstock.cli.config import endpoint, need
+    from penstock.cli.config import endpoint, home, need
     from penstock.cli.node import LateLedger, journal_open, open_key
     from penstock.cli.supply import outcome
     from penstock.core.errors import OutOfRange, UsageError
@@ -145,6 +145,8 @@ async def _consume(
     key = open_key(config.key)
     meter = LineMeter(cable, error_ppm=meter_error)
     try:
+        if not home().journal.exists():
+            await ledger()  # where it cannot be reached, no journal is made
         async with journal_open() as journal:
             known = await ledger.token(journal)
 
