@@ -72,10 +72,10 @@ def signed(evidence: bytes) -> bytes:
         return evidence
     if note.signature:
         return evidence
-    return b"\x02" + encode(msgspec.structs.replace(note, signature=_sign(note.voucher, pair.PARAMS, pair.CONSUMER)))
+    return b"\x02" + encode(msgspec.structs.replace(note, signature=sign(note.voucher, pair.PARAMS, pair.CONSUMER)))
 
 
-def _sign(said: Any, params: ChannelParams, key: Key) -> bytes:
+def sign(said: Any, params: ChannelParams, key: Key) -> bytes:
     """The signature, where what is said has a form that can be signed at all."""
     try:
         return key.sign(said.digest(params))
@@ -140,7 +140,7 @@ def _countersigned(shown: Evidence) -> Evidence:
     filing = shown.filing
     if not filing.signature:
         payer = pair.CONSUMER if shown.partner else pair.SUPPLIER
-        filing = msgspec.structs.replace(filing, signature=_sign(filing.voucher, shown.params, payer))
+        filing = msgspec.structs.replace(filing, signature=sign(filing.voucher, shown.params, payer))
     evidence = msgspec.structs.replace(shown, filing=filing)
     if shown.consent:
         return evidence
@@ -149,7 +149,7 @@ def _countersigned(shown: Evidence) -> Evidence:
     except (OverflowError, ValueError):
         return evidence
     payee = pair.SUPPLIER if shown.partner else pair.CONSUMER
-    return msgspec.structs.replace(evidence, consent=_sign(answer, shown.params, payee))
+    return msgspec.structs.replace(evidence, consent=sign(answer, shown.params, payee))
 
 
 def watched_seeds() -> list[bytes]:

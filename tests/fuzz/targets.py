@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, evidence, files, links, mutate, node, said, talk, wire
+from tests.fuzz import answers, door, evidence, files, links, mutate, node, said, talk, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -72,6 +72,7 @@ TARGETS = {
         longest=8192,
     ),
     "talk": Target(talk.talk, talk.talk_seeds, (BadMessage,), signed=True, longest=16_384),
+    "door": Target(door.door, door.door_seeds, (BadMessage,), signed=True, longest=16_384),
     "config": Target(files.config, files.config_seeds, (UsageError,), mutate.lines, longest=1024),
     "charges": Target(files.charges, files.charges_seeds, (UsageError,), mutate.lines, longest=1024),
     "key": Target(files.key, files.key_seeds, (UsageError,), signed=True),

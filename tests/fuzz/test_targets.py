@@ -7,12 +7,19 @@ from random import Random
 from typing import Any
 
 import pytest
+from tests.core.pair import PARAMS
 from tests.fuzz import budget, mutate
 from tests.fuzz.targets import TARGETS
 
+from penstock.core.channel import Close
+from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.errors import BadMessage
+from penstock.core.messages import AskClose
+from penstock.core.session import Role
 from penstock.core.units import Amount
+from penstock.node import book, site
+from penstock.node.book import ChannelRow
 from penstock.rails.stream import StreamPayee
 from penstock.transports.frames import Decoder
 
@@ -86,3 +93,12 @@ def test_mutations_follow_from_their_seed() -> None:
         return [mutation(b"[1,2]\n[3]", random) for mutation in (mutate.tree, mutate.lines, mutate.raw) for _ in "abc"]
 
     assert some(3) == some(3) != some(4)
+
+
+def test_a_door_that_takes_any_number_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    case = encode([AskClose(PARAMS.id, Close(2**256, 0, 2**40), b"")])
+    monkeypatch.setattr(book, "channel_of", lambda *_: ChannelRow(PARAMS, Role.SUPPLIER, Amount(1)))
+    TARGETS["door"].run(case)
+    monkeypatch.setattr(site, "MAX_AMOUNT", 2**300)
+    with pytest.raises(OverflowError):
+        TARGETS["door"].run(case)
