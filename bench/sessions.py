@@ -18,17 +18,24 @@ from bench.sessions_node import SPARE, room
 COUNT, PERIOD = 10_000, 1.0
 PLAIN_COUNT, PLAIN_PERIOD = 30_000, 3.0
 SECONDS = 20.0
+FIGURES = ("count", "cpu", "kb_each", "p99_ms")
 
 
 def run(count: int = COUNT, plain_count: int = PLAIN_COUNT, seconds: float = SECONDS) -> dict[str, Any]:
-    """Both measurements, as the keys of `bench/results.json`. As many sessions as there may be descriptors."""
-    measured = one(count, PERIOD, seconds, plain=False) if count else {}
-    plain = one(plain_count, PLAIN_PERIOD, seconds, plain=True) if plain_count else {}
-    return {"sessions": {**measured, **{f"plain_{name}": value for name, value in plain.items()}}}
+    """Both measurements: what `bench/results.json` keeps, and beside it how they went.
+
+    As many sessions as there may be descriptors: `count` says how many there were.
+    """
+    found: dict[str, Any] = {}
+    if count:
+        found["sessions"], found["sessions_went"] = one(count, PERIOD, seconds, plain=False)
+    if plain_count:
+        found["sessions_plain"], found["sessions_plain_went"] = one(plain_count, PLAIN_PERIOD, seconds, plain=True)
+    return found
 
 
-def one(count: int, period: float, seconds: float, plain: bool) -> dict[str, Any]:
-    """`count` sessions that pay a tick in every `period` (seconds)."""
+def one(count: int, period: float, seconds: float, plain: bool) -> tuple[dict[str, Any], dict[str, Any]]:
+    """`count` sessions that pay a tick in every `period` (seconds): the figures, and how the run went."""
     count = min(count, room(count + SPARE) - SPARE)
     form = "plain" if plain else "tls"
     python = [sys.executable, "-m"]
@@ -43,7 +50,8 @@ def one(count: int, period: float, seconds: float, plain: bool) -> dict[str, Any
         node.stdin.close()
         node.wait(60)
     result: dict[str, Any] = json.loads(said)
-    return result
+    figures = {name: result.pop(name) for name in FIGURES}
+    return figures, result
 
 
 if __name__ == "__main__":
