@@ -59,7 +59,7 @@ class ChannelContract:
             chain_id = await node.quantity("eth_chainId")
             if expect_chain_id is not None and chain_id != expect_chain_id:
                 raise WrongLedger(
-                    f"{url} speaks for chain {chain_id}, not {expect_chain_id}", "check the URL, or the chain id"
+                    f"{node.place} speaks for chain {chain_id}, not {expect_chain_id}", "check the URL, or the chain id"
                 )
             if not await node.data("eth_getCode", to_hex(contract), "latest"):
                 raise WrongLedger(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import json
 from typing import Any
+from urllib.parse import urlsplit
 
-from aiohttp import ClientError, ClientSession, ClientTimeout, TCPConnector
+from aiohttp import ClientError, ClientResponseError, ClientSession, ClientTimeout, TCPConnector
 
 from penstock.core.errors import LedgerError, LedgerUnreachable
 
@@ -31,7 +32,8 @@ class Node:
 
     def __init__(self, url: str) -> None:
         """`url` is http(s)://...; nothing is sent yet. Must be called inside a running event loop."""
-        self.url = url
+        self.place = _place(url)
+        self._url = url
         # Not web3's provider: it takes a lock in a thread for each question, and a cancelled one may leave it locked.
         self._session = ClientSession(
             raise_for_status=True, connector=TCPConnector(limit=CONNECTIONS), timeout=ClientTimeout(total=TIMEOUT)
@@ -55,7 +57,7 @@ class Node:
             except (ClientError, OSError, TimeoutError) as error:
                 if not tries_left:
                     raise LedgerUnreachable(
-                        f"no answer from the node at {self.url} ({_cause(error)})",
+                        f"no answer from the node at {self.place} ({_cause(error)})",
                         "check the URL, and that the node runs",
                     ) from error
         if not isinstance(answer, dict) or ("result" in answer) == ("error" in answer):
@@ -67,7 +69,7 @@ class Node:
     async def _post(self, method: str, params: tuple[object, ...]) -> Any:
         self._asked += 1
         question = {"jsonrpc": "2.0", "id": self._asked, "method": method, "params": params}
-        async with self._session.post(self.url, json=question) as response:
+        async with self._session.post(self._url, json=question) as response:
             return json.loads(await response.read())
 
     async def quantity(self, method: str, *params: object) -> int:
@@ -108,9 +110,8 @@ class Node:
         await self._session.close()
 
     def _rubbish(self, method: str) -> LedgerUnreachable:
-        return LedgerUnreachable(
-            f"{self.url} does not answer {method} as an Ethereum node would", "check that the URL is a JSON-RPC node's"
-        )
+        what = f"{self.place} does not answer {method} as an Ethereum node would"
+        return LedgerUnreachable(what, "check that the URL is a JSON-RPC node's")
 
     def _refusal(self, method: str, error: Any) -> LedgerError:
         if not isinstance(error, dict) or not isinstance(error.get("code"), int):
@@ -127,5 +128,17 @@ class Node:
         return NodeRefused(method, error["code"], said[:200], returned)
 
 
+def _place(url: str) -> str:
+    """The part of a URL that may be told: what comes after the host, and before it, is often a password."""
+    try:
+        parts = urlsplit(url)
+        host, port = parts.hostname or "", f":{parts.port}" if parts.port else ""
+    except ValueError:
+        return url.partition("://")[0] + "://..."
+    return f"{parts.scheme}://{f'[{host}]' if ':' in host else host}{port}"
+
+
 def _cause(error: BaseException) -> str:
+    if isinstance(error, ClientResponseError):  # its own text names the whole URL
+        return f"{error.status} {error.message}"
     return " ".join(str(error).split())[:120] or type(error).__name__
