@@ -28,7 +28,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 import types
 from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, TypeVar, get_args, get_type_hints
@@ -224,6 +223,8 @@ def endpoint(text: str) -> tuple[str, int]:
 
 
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
+    import tomllib
+
     if len(content) > MAX_FILE:
         raise UsageError(f"{path} has more than {MAX_FILE} bytes", "name a TOML file with the configuration")
     try:
