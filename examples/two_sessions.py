@@ -12,6 +12,7 @@ from penstock.core.channel import ChannelParams, Domain
 from penstock.core.codec import encode
 from penstock.core.effects import Allow, Effect, Persist, Send, ShutValve
 from penstock.core.identity import Address, Key
+from penstock.core.messages import Paid
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Offer, Terms, accept_digest, propose_digest
 from penstock.core.session import Role, Session, SessionRow
@@ -89,7 +90,11 @@ def stream() -> tuple[Session, Session]:
                 run(session, session.on_reading(Reading(register, NOW), NOW))
         else:
             receiver, sent = link.popleft()
-            run(receiver, receiver.on_message(sent.message, NOW))
+            if isinstance(sent.message, Paid):  # checked one by one, secured together: here each by itself
+                receiver.on_paid(sent.message)
+                run(receiver, receiver.secure(NOW))
+            else:
+                run(receiver, receiver.on_message(sent.message, NOW))
     return supplier, consumer
 
 
