@@ -187,7 +187,7 @@ async def main(node: int, facts: dict[str, Any], count: int, period: float, seco
     ramp = time.perf_counter() - began
     gc.collect()
     gc.freeze()  # ours, so that our own pauses are not taken for the node's
-    await street.stream(period, SETTLING)
+    await street.stream(period, min(SETTLING, 2 * seconds))
     street.latencies, street.missed, street.late = [], 0, []
     cpu, own, wall = cpu_of(node), time.process_time(), time.perf_counter()
     await street.stream(period, seconds)
