@@ -67,6 +67,14 @@ class Peer:
         self._heard.clear()
         return self
 
+    def answer(self) -> None:
+        """Answer the pings that have come, so that the link is not dropped for its silence."""
+        self.socket.setblocking(False)
+        with suppress(OSError, ssl.SSLError):
+            self._in.write(self.socket.recv(65536))
+            pings = self._tls.read(65536).count(control(frames.PING))  # an idle link hears nothing else
+            self.send(control(frames.PONG) * pings)
+
     def send(self, data: bytes) -> None:
         """Encrypt and send."""
         self._tls.write(data)
