@@ -103,7 +103,7 @@ async def test_every_disagreement_is_said(open_street: Open) -> None:
 async def test_a_consumer_with_an_old_journal_signs_nothing_in_its_old_channels(
     open_street: Open, tmp_path: Path
 ) -> None:
-    """It has promised more than it knows: a voucher now would be a second one under an old number, over old seeds."""
+    """Rule 14, of seeds: it has promised more than it knows; a voucher now would be a second one of its number."""
     async with open_street() as it, it.car() as car:
         await car.buy(quantity=100, keep=True)
         back_up(tmp_path / "car.db", tmp_path / "copy")

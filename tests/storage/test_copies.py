@@ -213,3 +213,71 @@ def test_no_new_journal_begins_where_one_was_lost(path: Path, tmp_path: Path) ->
             restore(tmp_path / "copy", path)
         assert read(path) == {b"key": b"value", b"mark": b"1"}
         path.unlink()
+
+
+@pytest.mark.parametrize("act", ["rename", "fsync", "link"])
+@pytest.mark.parametrize("killed", [False, True])
+def test_wherever_a_restoring_breaks_off_the_same_command_ends_it(
+    act: str, killed: bool, path: Path, tmp_path: Path
+) -> None:
+    """At each call that changes a name or waits for the disk: it fails there, or the process is killed there."""
+    code = """
+import asyncio, os, sys
+from pathlib import Path
+from penstock.core.errors import PenstockError
+from penstock.storage.copies import back_up, put_back
+from penstock.testing.journal import put
+
+act, killed, fatal, path, copy = sys.argv[1], sys.argv[2] == "True", int(sys.argv[3]), Path(sys.argv[4]), sys.argv[5]
+real, calls = getattr(os, act), 0
+
+def breaking(*args, **kwargs):
+    global calls
+    calls += 1
+    if calls == fatal:
+        if killed:
+            os.kill(os.getpid(), 9)
+        raise OSError(5, "Input/output error")
+    return real(*args, **kwargs)
+
+setattr(os, act, breaking)
+async def mark(journal):
+    await put(journal, [(b"mark", b"1")])
+try:
+    back_up(Path(copy), Path(copy + "2"))
+    asyncio.run(put_back(Path(copy + "2"), path, True, mark))
+except PenstockError as error:
+    print(error.line())
+else:
+    print("done" if calls < fatal else "went on after a fault")
+"""
+    copy, fatal, said = tmp_path / "copy", 0, ""
+    write(path, (b"key", b"old"))
+    copies.back_up(path, copy)
+    while said != "done":
+        fatal += 1
+        assert fatal < 20
+        for one in tmp_path.iterdir():
+            if one != copy:
+                one.unlink()
+        write(path, (b"key", b"new"))
+        arguments = [act, str(killed), str(fatal), str(path), str(copy)]
+        done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True, timeout=60)
+        assert done.stderr == "", done.stderr
+        said = done.stdout.strip()
+        assert said == "done" or "cannot be written" in said or (killed and not said), said
+        if said == "done":
+            assert read(path) == {b"key": b"old", b"mark": b"1"}
+            break
+        if path.exists():
+            write(path)
+            assert read(path) in ({b"key": b"new"}, {b"key": b"old", b"mark": b"1"}), "half restored"
+        else:
+            with pytest.raises(JournalError) as caught:
+                write(path)
+            assert "restore" in caught.value.advice, "nothing says what to do"
+        whole = copy.with_name("copy2")
+        restore(whole if whole.exists() else copy, path, replace=True)
+        assert read(path) == {b"key": b"old", b"mark": b"1"}
+        assert any(read(one) == {b"key": b"new"} for one in tmp_path.glob("journal.replaced-?")), "the journal is lost"
+    assert fatal > 1 or act == "link"

@@ -202,6 +202,51 @@ def test_a_file_that_may_not_grow_fails_every_later_write(path: Path) -> None:
     check_filled(path, output)
 
 
+STARTER = """
+import sys
+from penstock.core.errors import JournalError
+from penstock.storage.sqlite import SqliteJournal
+try:
+    SqliteJournal(sys.argv[1])
+except JournalError as error:
+    print(error.line())
+"""
+
+
+def test_a_start_without_room_says_so_and_leaves_what_a_killed_writer_left(path: Path) -> None:
+    with child(WRITER, path, 0) as process:
+        assert process.stdout
+        for _ in range(50):
+            process.stdout.readline()
+        process.send_signal(signal.SIGKILL)
+    before = read(path)
+    most = max(one.stat().st_size for one in path.parent.iterdir())
+
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (most, most))
+
+    with child(STARTER, path, preexec_fn=limit) as process:
+        output, errors = process.communicate(timeout=60)
+    assert not errors, errors.decode()
+    assert output.count(b"\n") == 1
+    assert b"cannot be written" in output or b"cannot be read" in output, output
+    assert read(path) == before
+    write(path, (b"next", b"1"))
+    assert read(path) == {**before, b"next": b"1"}
+
+
+def test_no_new_journal_without_room(path: Path) -> None:
+    def limit() -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
+
+    with child(STARTER, path, preexec_fn=limit) as process:
+        output, errors = process.communicate(timeout=60)
+    assert not errors, errors.decode()
+    assert b"cannot be opened" in output
+    assert {one.name for one in path.parent.iterdir()} == {"journal.lock"}
+    write(path, (b"next", b"1"))
+
+
 # Files that are no journal
 
 
@@ -293,6 +338,25 @@ def test_a_damaged_journal_is_refused_when_it_is_opened(path: Path) -> None:
     with pytest.raises(JournalError, match=r"damaged|cannot be read"):
         SqliteJournal(path)
     assert path.read_bytes() == damaged
+
+
+def test_no_flipped_byte_is_more_than_a_typed_error(path: Path) -> None:
+    """Wherever it is: the file is refused, or read as far as it goes; nothing but a JournalError comes out."""
+    write(path, *((b"%04d" % number, bytes(200)) for number in range(120)))
+    whole = path.read_bytes()
+    seen = set()
+    for at in (*range(0, 108), *range(108, len(whole), 509)):
+        path.write_bytes(whole[:at] + bytes((whole[at] ^ 0x41,)) + whole[at + 1 :])
+        for open_ in (SqliteJournal, SqliteJournal.open_readonly):
+            try:
+                journal = open_(path)
+                seen.add(len(list(journal.load(b""))))
+                asyncio.run(journal.close())
+            except JournalError:
+                seen.add(-1)
+        for end in ("-wal", "-shm"):
+            path.with_name("journal" + end).unlink(missing_ok=True)
+    assert {-1, 120} <= seen
 
 
 def test_a_directory_that_is_not_there_is_a_typed_error(tmp_path: Path) -> None:
