@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import Awaitable, Callable, Coroutine
 from functools import cache
@@ -52,8 +53,12 @@ def _finish(work: Coroutine[Any, Any, Any] | Awaitable[Any]) -> Any:
 
 @cache
 def _node() -> tuple[Node, Canned]:
-    node, canned = Node.__new__(Node), Canned()
-    node.url, node._asked = "http://node", 0
+    return asyncio.run(_made())
+
+
+async def _made() -> tuple[Node, Canned]:
+    node, canned = Node("http://node"), Canned()
+    await node.close()
     node._session = canned  # type: ignore[assignment]  # it answers as aiohttp's session would
     return node, canned
 

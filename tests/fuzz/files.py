@@ -9,6 +9,7 @@ import atexit
 import os
 import shutil
 import tempfile
+from contextlib import suppress
 from functools import cache
 from io import BytesIO
 from pathlib import Path, PosixPath
@@ -22,7 +23,7 @@ from penstock.cli import opening as openings
 from penstock.cli.output import printable
 from penstock.core.channel import authorization_nonce
 from penstock.core.codec import encode
-from penstock.core.errors import DeviceError, PenstockError
+from penstock.core.errors import DeviceError, OutOfRange, PenstockError
 from penstock.core.identity import Digest, parse_address, to_hex
 from penstock.core.medium import medium
 from penstock.core.ports import Authorization, SignedOpen
@@ -70,7 +71,8 @@ def config(data: bytes) -> None:
         assert 0 < found.supply.speed <= 10**9
     for money in (found.supply.price, found.supply.tick, found.consume.budget, found.consume.deposit):
         if money is not None:
-            _money(money)
+            with suppress(OutOfRange):  # what is too large is said once the token's decimals are known
+                _money(money)
     for path in (found.key.passphrase_file, found.supply.line, found.consume.line):
         assert path is None or path.startswith("/")
 
@@ -227,23 +229,23 @@ def register_seeds() -> list[bytes]:
     return seeds
 
 
-def typed(data: bytes) -> None:
+def typed(data: bytes) -> object:
     """What people type: sums, addresses, endpoints, media; and what a terminal is shown of a peer's words."""
     text = data.decode(errors="surrogateescape")
     assert printable(text).isprintable()
+    outcomes = []
     for parse in (_money, _address, configuration.endpoint, medium):
         try:
-            parse(text)
-        except PenstockError:
-            continue
+            outcomes.append(str(parse(text) is None))
+        except PenstockError as error:
+            outcomes.append(type(error).__name__)
+    return outcomes
 
 
 def _money(text: str) -> None:
-    for decimals in (0, 6, 18):
-        try:
-            sum_ = parse_decimal(text, decimals)
-        except PenstockError:
-            continue
+    """For a token of each usual number of decimals."""
+    for decimals in (18, 6, 0):
+        sum_ = parse_decimal(text, decimals)
         assert 0 <= sum_ <= MAX_AMOUNT
         assert parse_decimal(format_decimal(sum_, decimals), decimals) == sum_
 

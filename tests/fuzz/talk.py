@@ -28,7 +28,7 @@ from penstock.core import codec
 from penstock.core.channel import Close
 from penstock.core.control import Control
 from penstock.core.errors import BadMessage, RemoteError
-from penstock.core.messages import AskClose, Message, Paid, Reason, Receipted, Resume, Square
+from penstock.core.messages import AskClose, Message, Paid, Reason, Receipted, Resume, Resumed, Square
 from penstock.core.meter import SessionMeter
 from penstock.core.session import Role, Session, State
 from penstock.core.tariff import Bill, Step, Tariff
@@ -61,6 +61,7 @@ class Lone(pair.Pair):
         self.wire = deque()
         self.cut = lambda message: message
         self.revealed = 0
+        self.shown: set[bytes] = set()  # the nonce and the count of ticks that the peer was given
         self.worst = {Role.SUPPLIER: 0, Role.CONSUMER: 0}
         self.thief = Role.CONSUMER if side.role is Role.SUPPLIER else Role.SUPPLIER
         self.crash_at, self.effects = None, 0
@@ -96,6 +97,11 @@ class Lone(pair.Pair):
                 return "no step"
         return ""
 
+    def _send(self, side: pair.Side, message: Message) -> None:
+        super()._send(side, message)
+        if isinstance(message, Paid):
+            self.shown.update(one[1:13] for one in message.evidence)
+
     def told(self, fields: list[Any], at_once: bool) -> str:
         """The peer says something: as the shell does, read and decode, secure, hand over."""
         side, session = self.side, self.side.session
@@ -127,6 +133,8 @@ class Lone(pair.Pair):
                 return Paid(total, tuple(map(signed, evidence)))
             case Square(receipt, signature, evidence):
                 return Square(receipt, signature or pair.CONSUMER.sign(receipt.digest()), signed(evidence))
+            case Resumed(state=state) if state[1:13] not in self.shown:
+                return msgspec.structs.replace(message, state=state[:13] + bytes(32))  # a preimage is not guessed
             case Receipted(b"") if self.side.session.receipt is not None:
                 return Receipted(pair.SUPPLIER.sign(self.side.session.receipt.digest()))
             case _:
