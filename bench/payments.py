@@ -155,9 +155,10 @@ class Node:
 
     def _register(self, session: Session, frame: bytes) -> None:
         """One payment, secured by itself."""
-        now = clock.now()
-        session.on_message(decode(frame), now)
-        persist, allow = session.secure(now)
+        message = decode(frame)
+        assert type(message) is Paid
+        session.on_paid(message)
+        persist, allow = session.secure(clock.now())
         assert type(persist) is Persist
         assert type(allow) is Allow
         self._journal.write(persist.rows, partial(self._release, allow))
