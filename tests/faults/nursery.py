@@ -207,7 +207,7 @@ def _ward(connection: socket.socket) -> NoReturn:
         os.close(descriptor)
     connection.send(b"%d" % pid)
     ended = os.pidfd_open(pid)
-    ready, _, _ = select.select([connection, ended], [], [])
+    ready, _, _ = select.select([connection.fileno(), ended], [], [])
     if ended not in ready:  # whoever asked is gone
         os.kill(pid, signal.SIGKILL)
     _, status = os.waitpid(pid, 0)
