@@ -26,7 +26,7 @@ from penstock.storage import file
 from penstock.storage.commits import none_yet
 from penstock.storage.recent import Recent, Rows, laid_over, pack, unpack
 
-FOLD = 2**22  # bytes of log: some 40,000 ticks, in tens of milliseconds; no reader has more to go through
+FOLD = 2**22  # bytes of log: some 40,000 ticks. To fold takes a tenth of a second; a reader that comes late, 30 ms
 
 # SQLite lets other threads run at each step of a statement, and a busy event loop may take 5 ms to give way again. Many
 # rows in one statement need one step. Fixed sizes keep the statements prepared; the largest is far below the 32,766
