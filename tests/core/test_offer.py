@@ -31,7 +31,8 @@ BAD_OFFERS: dict[str, Any] = {
     "package": [0, -1, MAX_QUANTITY + 1],
     "expires": [-1, MAX_INSTANT + 1],
     "tolerance": [Tolerance(-1, 0), Tolerance(MAX_QUANTITY + 1, 0), Tolerance(0, -1), Tolerance(0, 1_000_001)],
-    "rails": [{str(n): b"" for n in range(MAX_RAILS + 1)}, {"stream-channel": bytes(MAX_RAIL_BYTES + 1)}],
+    "rails": [{str(n): b"" for n in range(MAX_RAILS + 1)}, {"stream-channel": bytes(MAX_RAIL_BYTES + 1)}]
+    + [{name: b""} for name in ("", "two\nlines", "x" * (MAX_NAME + 1))],
     "credit_limit": [-1, 0, 1_399, MAX_AMOUNT + 1],
 }
 

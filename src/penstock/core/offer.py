@@ -67,6 +67,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
             raise BadTerms("the meters' tolerance is 0..1,000,000 ppm and a quantity")
         if len(self.rails) > MAX_RAILS or any(len(details) > MAX_RAIL_BYTES for details in self.rails.values()):
             raise BadTerms("too many payment methods in one offer")
+        if not all(0 < len(rail) <= MAX_NAME and rail.isprintable() for rail in self.rails):
+            raise BadTerms(f"a payment method has a name of 1 to {MAX_NAME} printable characters")
         if not self.least_credit <= self.credit_limit <= MAX_AMOUNT:
             raise BadTerms(
                 f"a credit limit of {self.credit_limit} stops the session before it starts",
