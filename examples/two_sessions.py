@@ -10,7 +10,7 @@ from collections import deque
 
 from penstock.core.channel import ChannelParams, Domain
 from penstock.core.codec import encode
-from penstock.core.effects import Allow, Effect, Persist, Send, ShutValve
+from penstock.core.effects import Allow, Continue, Effect, Persist, Send, ShutValve
 from penstock.core.identity import Address, Key
 from penstock.core.messages import Paid
 from penstock.core.meter import Reading, Tolerance
@@ -77,6 +77,8 @@ def stream() -> tuple[Session, Session]:
                     link.append((consumer if session is supplier else supplier, effect))
                 case Allow(total):
                     allowed = total
+                case Continue():
+                    run(session, session.go_on(NOW))
                 case ShutValve():
                     allowed = register
                     run(session, session.valve_shut(Reading(register, NOW), NOW))

@@ -14,7 +14,7 @@ import msgspec
 
 from penstock.core.channel import ChannelParams, Domain
 from penstock.core.codec import decode, decode_part, encode
-from penstock.core.effects import Allow, Effect, Ended, Persist, Rows, Send, ShutValve
+from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
 from penstock.core.errors import RemoteError
 from penstock.core.identity import Address, Key
 from penstock.core.messages import Final, Message, Metered, Paid, Receipted, Resume, Resumed, Square, Stop
@@ -217,6 +217,8 @@ class Pair:
                     self._send(side, message)
                 case Allow(total):
                     side.allowed, side.open = total, True
+                case Continue():
+                    self.run(side, session.go_on(self.now))
                 case Ended():
                     side.ended = True
             self.measure()

@@ -37,8 +37,12 @@ class ShutValve(msgspec.Struct, frozen=True):
     """Close the valve at once, then report the register's reading to `Session.valve_shut`."""
 
 
+class Continue(msgspec.Struct, frozen=True):
+    """More is due than one turn of the loop should do: call `Session.go_on` in the next, so that this leaves first."""
+
+
 class Ended(msgspec.Struct, frozen=True):
     """The session is over; its outcome is in the session. Release link, valve and meter."""
 
 
-Effect = Persist | Send | Allow | ShutValve | Ended
+Effect = Persist | Send | Allow | ShutValve | Continue | Ended

@@ -45,7 +45,10 @@ class PayerEnd(Protocol):
         ...
 
     def pay(self, upto: int) -> list[Evidence]:
-        """Pay as near to `upto` as whole ticks allow, without exceeding it. An empty list where nothing is new."""
+        """Pay as near to `upto` as whole ticks allow, without exceeding it, or a first part of it where that is long.
+
+        An empty list where nothing is new.
+        """
         ...
 
     def fold(self) -> list[Evidence]:

@@ -24,7 +24,7 @@ import msgspec
 
 from penstock.core.codec import encode
 from penstock.core.control import Control
-from penstock.core.effects import Allow, Effect, Ended, Persist, Rows, Send, ShutValve
+from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, RemoteError
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import (
@@ -301,6 +301,10 @@ class Session:
             effects.append(Send(self._final()))
         return effects
 
+    def go_on(self, _now: Instant) -> list[Effect]:
+        """Pay on what was left for another turn of the loop (`Continue`)."""
+        return self._pay() if self.linked and self.state is State.STREAMING else []
+
     def abandon(self, now: Instant) -> list[Effect]:
         """The peer said that it will not take the session up again: end it with what there is."""
         return [] if self.state is State.ENDED else self.secure(now) + self._give_up(Reason.PEER_GONE, now)
@@ -514,7 +518,8 @@ class Session:
     def _pay(self) -> list[Effect]:
         """Pay what the control unit lets go, in whole ticks."""
         sum_ = min(self.control.may_give, self.terms.budget, self._payer.capacity, self._most())
-        return self._give(self._payer.pay(sum_))
+        paid = self._give(self._payer.pay(sum_))
+        return [*paid, Continue()] if paid and sum_ - self._payer.paid >= self.terms.offer.tick_value else paid
 
     def _give(self, evidence: list[Evidence]) -> list[Effect]:
         if not evidence:

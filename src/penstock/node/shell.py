@@ -11,7 +11,7 @@ import asyncio
 from collections.abc import Callable
 
 from penstock.core.codec import decode, encode
-from penstock.core.effects import Allow, Effect, Ended, Persist, Send, ShutValve
+from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Send, ShutValve
 from penstock.core.errors import DeviceError, JournalError
 from penstock.core.messages import Message, Paid, Reason
 from penstock.core.meter import Reading
@@ -128,7 +128,7 @@ class SessionShell:
         if self._valve is None:
             self._read()
         elif session.heard:
-            self._secure()
+            self._event(session.secure)
         if not self.over:
             self.run(session.on_message(message, self._clock()))
 
@@ -160,6 +160,8 @@ class SessionShell:
             self._report_shut()
 
     def _secure(self) -> None:
+        if self._waiting:
+            return  # the disk is busy with what came before: `_durable` comes back to all that gathers meanwhile
         self._soon = False
         self._event(self.session.secure)
 
@@ -191,6 +193,8 @@ class SessionShell:
                     self._journal.write(effect.rows, self._durable)  # type: ignore[union-attr]
                 elif kind is Allow:
                     self._open_valve(effect.total)  # type: ignore[union-attr]
+                elif kind is Continue:
+                    asyncio.get_running_loop().call_soon(self._event, self.session.go_on)
                 elif kind is Ended:
                     self._end(None)
         finally:
@@ -202,6 +206,8 @@ class SessionShell:
             return
         if error is None:
             self._drain()
+            if self._soon:
+                self._secure()
             return
         # Nothing that waited was acknowledged. The session can only be taken up from the journal.
         self._queue.clear()

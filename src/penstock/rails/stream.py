@@ -32,6 +32,7 @@ EARNED_ROWS = b"earned/"  # by channel: the best voucher that we hold as its pay
 TICK_ROWS = b"ticks/"  # by channel: the last preimage under that voucher
 
 FOLD_EVERY = 512  # ticks: at some 264 gas each to walk on chain, against one signature a fold
+PIECES = 64  # of evidence in one go: what has left is checked at the other end while we make the next
 MAX_WALK = 4096  # ticks unfolded that a payee accepts; walking them costs about a million gas
 
 _TICK = Struct(">BQI32s")
@@ -162,16 +163,16 @@ class StreamPayer:
     def pay(self, upto: int) -> list[Evidence]:
         evidence: list[Evidence] = []
         wanted = (upto - self.paid) // self._tick
-        while wanted > 0:
+        while wanted > 0 and len(evidence) < PIECES:
             left = self._lock_ticks - self._revealed
             if left == 0:
                 if self._deposit - self._start - self.paid < self._tick:
                     break
                 evidence.append(self._fresh_chain())
                 continue
-            upto_here = min(wanted, left)
-            evidence += self._reveal(upto_here)
-            wanted -= upto_here
+            now = min(wanted, left, (PIECES - len(evidence)) * self._at_once)
+            evidence += self._reveal(now)
+            wanted -= now
         return evidence
 
     def _reveal(self, ticks: int) -> list[Evidence]:
