@@ -48,8 +48,7 @@ WARM = 0.7  # of them, in which nothing is counted: trust grows, chains are made
 TICK = 1_000  # token units
 UNIT = 10  # of the medium a tick: less than a tick is always on its way
 DEPOSIT = 2**80
-STEPS = 2  # in which the flow that the valve allows passes, so that both sides have work at the same time
-MESSAGES = 256  # in flight where several ticks are sent as one message
+MESSAGES = 4_096  # in flight where several ticks are sent as one message
 SUPPLIER, CONSUMER = Key(b"\x01" * 32), Key(b"\x02" * 32)
 
 
@@ -110,7 +109,7 @@ class End:
         self.over = asyncio.get_running_loop().create_future()
         line, signed = directory / "line", (CONSUMER.sign(propose_digest(digest)), SUPPLIER.sign(accept_digest(digest)))
         if role is Role.SUPPLIER:
-            self.line = LineSupply(line, UNIT * max(1, window // STEPS), package=Quantity(1))
+            self.line = LineSupply(line, 10**9, package=Quantity(1))
             row = SessionRow(role, agreed, *signed, self.line.read())
             session = Session(row, StreamPayee(stream, DEPOSIT), SUPPLIER, now())
             self.shell = SessionShell(session, self.journal, self.line, self.line, now, self._end)

@@ -78,7 +78,7 @@ def stream() -> tuple[Session, Session]:
                 case Allow(total):
                     allowed = total
                 case Continue():
-                    run(session, session.go_on(NOW))
+                    effects.extend(session.go_on(NOW))
                 case ShutValve():
                     allowed = register
                     run(session, session.valve_shut(Reading(register, NOW), NOW))

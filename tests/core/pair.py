@@ -199,7 +199,7 @@ class Pair:
     # ---- running effects
 
     def run(self, side: Side, effects: list[Effect]) -> None:
-        session, shut = side.session, -1
+        session, shut, goes_on = side.session, -1, False
         for index, effect in enumerate(effects):  # the valve never waits
             if isinstance(effect, ShutValve):
                 side.open, shut = False, index
@@ -218,10 +218,12 @@ class Pair:
                 case Allow(total):
                     side.allowed, side.open = total, True
                 case Continue():
-                    self.run(side, session.go_on(self.now))
+                    goes_on = True
                 case Ended():
                     side.ended = True
             self.measure()
+        if goes_on and side.session is session:
+            self.run(side, session.go_on(self.now))
         if shut >= 0 and side.session is session:
             self.run(side, session.valve_shut(side.read(self.now), self.now))
 

@@ -519,7 +519,10 @@ class Session:
         """Pay what the control unit lets go, in whole ticks."""
         sum_ = min(self.control.may_give, self.terms.budget, self._payer.capacity, self._most())
         paid = self._give(self._payer.pay(sum_))
-        return [*paid, Continue()] if paid and sum_ - self._payer.paid >= self.terms.offer.tick_value else paid
+        if paid and sum_ - self._payer.paid >= self.terms.offer.tick_value:
+            # While the disk takes a voucher, the next part is made; what waits for nothing leaves before.
+            paid.insert(0 if type(paid[0]) is Persist else len(paid), Continue())
+        return paid
 
     def _give(self, evidence: list[Evidence]) -> list[Effect]:
         if not evidence:

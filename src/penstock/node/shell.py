@@ -206,8 +206,8 @@ class SessionShell:
             return
         if error is None:
             self._drain()
-            if self._soon:
-                self._secure()
+            if self._soon:  # in the next turn: a reading that this release brings goes out before the next commit
+                asyncio.get_running_loop().call_soon(self._secure)
             return
         # Nothing that waited was acknowledged. The session can only be taken up from the journal.
         self._queue.clear()
