@@ -1,7 +1,7 @@
 """Runs one session: events in from link, meter and clock, effects out to journal, link and valve, in their order.
 
-Effects wait in one queue. A `Persist` stops it until the journal says that the rows are durable, so that nothing is
-acknowledged and no package released before. A `ShutValve` does not wait: the valve closes at once, and every `Allow`
+Effects wait in one queue. The rows of a `Persist` go to the journal at once, but what stands behind it waits until the
+journal says that they are durable, so that nothing is acknowledged and no package released before. A `ShutValve` does not wait: the valve closes at once, and every `Allow`
 still in the queue is void.
 """
 
@@ -26,6 +26,7 @@ class SessionShell:
     __slots__ = (
         "_clock",
         "_draining",
+        "_durables",
         "_journal",
         "_link",
         "_meter",
@@ -33,7 +34,7 @@ class SessionShell:
         "_queue",
         "_soon",
         "_valve",
-        "_waiting",
+        "_writing",
         "over",
         "session",
     )
@@ -56,7 +57,8 @@ class SessionShell:
         self._on_end = on_end
         self._link: Link | None = None
         self._queue: list[Effect] = []  # never long; an empty deque takes 0.7 kB
-        self._waiting = False
+        self._writing = 0  # writes that the journal has not answered
+        self._durables = 0  # answered, while their `Persist` is still in the queue
         self._draining = False
         self._soon = False  # `_secure` will be called in this turn of the loop
 
@@ -153,14 +155,17 @@ class SessionShell:
             if type(effect) is ShutValve:
                 shut = True
                 self._shut()
-            else:
-                self._queue.append(effect)
+                continue
+            if type(effect) is Persist:  # at once, in its order; what follows it waits for it
+                self._writing += 1
+                self._journal.write(effect.rows, self._durable)
+            self._queue.append(effect)
         self._drain()
         if shut:
             self._report_shut()
 
     def _secure(self) -> None:
-        if self._waiting:
+        if self._writing:
             return  # the disk is busy with what came before: `_durable` comes back to all that gathers meanwhile
         self._soon = False
         self._event(self.session.secure)
@@ -182,15 +187,16 @@ class SessionShell:
             return
         self._draining = True
         try:
-            while self._queue and not self._waiting:
+            while self._queue:
+                kind = type(self._queue[0])
+                if kind is Persist:
+                    if not self._durables:
+                        break
+                    self._durables -= 1
                 effect = self._queue.pop(0)
-                kind = type(effect)
                 if kind is Send:
                     if self._link is not None:
                         self._link.send(encode(effect.message))  # type: ignore[union-attr]  # kind is checked above
-                elif kind is Persist:
-                    self._waiting = True
-                    self._journal.write(effect.rows, self._durable)  # type: ignore[union-attr]
                 elif kind is Allow:
                     self._open_valve(effect.total)  # type: ignore[union-attr]
                 elif kind is Continue:
@@ -201,7 +207,8 @@ class SessionShell:
             self._draining = False
 
     def _durable(self, error: JournalError | None) -> None:
-        self._waiting = False
+        self._writing -= 1
+        self._durables += 1
         if self.over:
             return
         if error is None:
