@@ -23,8 +23,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import uvloop
-from bench import sketch
 
+from bench import sketch
 from penstock.core.channel import ChannelParams, Domain
 from penstock.core.codec import encode
 from penstock.core.errors import PenstockError

@@ -1,8 +1,8 @@
 """Runs one session: events in from link, meter and clock, effects out to journal, link and valve, in their order.
 
 Effects wait in one queue. The rows of a `Persist` go to the journal at once, but what stands behind it waits until the
-journal says that they are durable, so that nothing is acknowledged and no package released before. A `ShutValve` does not wait: the valve closes at once, and every `Allow`
-still in the queue is void.
+journal says that they are durable, so that nothing is acknowledged and no package released before. A `ShutValve` does
+not wait: the valve closes at once, and every `Allow` still in the queue is void.
 """
 
 from __future__ import annotations
