@@ -23,9 +23,9 @@ from penstock.node.supplier import Supplier
 from penstock.rails.stream import EARNED_ROWS, TICK_ROWS, VoucherNote, _parse_tick, decode_terms
 from penstock.sim.chain import Block
 from penstock.sim.disk import Disk
+from penstock.sim.filings import finish
 from penstock.sim.model import Forbidden
 from penstock.sim.scenario import PROOF
-from penstock.sim.tender import finish
 
 if TYPE_CHECKING:
     from penstock.sim.actors import CarActor, Outlet
