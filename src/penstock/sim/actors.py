@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
@@ -41,7 +42,7 @@ class Actor:
         self.skew = 0  # ms that its clock is ahead
         self.slow = 1.0  # by how much its disk is slower than usual
         self.ledger_slow = 1.0
-        self.out_of_reach = False
+        self.out_of_reach = self.dry = False
         self.disk = Disk(self.pace, lambda: self.rng.random() < 0.5)
         self.begun = False
         self.brittle = 0  # so many lives, at most, end at an effect of their own
@@ -62,7 +63,7 @@ class Actor:
             self.brittle -= 1
             self.life.fuse = 1 + int(self.rng.random() ** 3 * 600)
         self.ledger = SimLedger(self.world.chain, self.world.domain, self.life, self._way_to_ledger)
-        self.ledger.out_of_reach = self.out_of_reach
+        self.ledger.out_of_reach, self.ledger.dry = self.out_of_reach, self.dry
         self.tell("started")
         self.life.spawn(self._live(self.life))
 
@@ -94,6 +95,10 @@ class Actor:
     def reach(self, reachable: bool) -> None:
         """Whether it reaches its ledger's node."""
         self.out_of_reach = self.ledger.out_of_reach = not reachable
+
+    def drain(self, dry: bool) -> None:
+        """Whether its account has no ether left."""
+        self.dry = self.ledger.dry = dry
 
     async def _live(self, life: Life) -> None:
         try:
@@ -155,6 +160,7 @@ class SiteActor(Actor):
         self.suppliers = {}
         for outlet in self.outlets.values():
             socket = Socket(outlet.cable, life, PACKAGE, outlet.faults)
+            socket.on_allow = partial(self.world.checks.site.allows, outlet)
             pole = Pole(outlet.name, socket, socket)
             self.suppliers[outlet.name] = Supplier(site, pole, self._goods(), PATIENCE, self._ended)
         for name, supplier in self.suppliers.items():
@@ -180,10 +186,10 @@ class SiteActor(Actor):
 
     def _sends(self, supplier: Supplier, frame: bytes) -> None:
         self.world.trace.quiet(self.name, "sends", frame)
-        self.world.checks.site_sends(supplier, frame)
+        self.world.checks.site.sends(supplier, frame)
 
     def committed(self, keys: list[bytes]) -> None:
-        self.world.checks.site_commit(keys)
+        self.world.checks.site.committed(keys)
 
     def _ended(self, session: Session) -> None:
         self.sold.append(session)
@@ -227,6 +233,7 @@ class CarActor(Actor):
         self.meter = CarMeter(world.loop.instant, MeterFaults(-LIE if plan.cheat == "lying meter" else 0))
         self.bought: list[Session] = []
         self.spoiled = False  # its own meter did not do what it should
+        self.mangled = False  # its links did not keep their promise
         self.done = False
         self._tries = 0
 
@@ -280,7 +287,7 @@ class CarActor(Actor):
 
         def on_send(frame: bytes) -> None:
             self.world.trace.quiet(self.name, "sends", frame)
-            self.world.checks.car_sends(self, consumer, frame)
+            self.world.checks.cars.sends(self, consumer, frame)
 
         wish = Wish(
             Price(PRICE + 50_000, PER),
