@@ -30,6 +30,7 @@ class CarAudit:
         self._signed: dict[tuple[bytes, int], bytes] = {}  # vouchers, by channel and nonce
         self._receipts: dict[bytes, Receipt] = {}  # by terms
         self._closes: dict[bytes, Close] = {}  # by channel
+        self._given: dict[bytes, int] = {}  # by channel, as things stand: a bill may be less than what was paid ahead
 
     def sends(self, car: CarActor, consumer: Consumer, frame: bytes) -> None:
         """What a car gives away is written down, and no more than it may be without."""
@@ -90,6 +91,7 @@ class CarAudit:
                 value = held.amount + count * (paid.note.locks[0].tick_value if paid.note.locks else 0)
             if held is None or held.nonce < nonce:
                 self._checks.fail(f"durable: voucher {nonce} was sent, and is not")
+            self._given[channel] = value
             self._checks.promised[channel] = max(self._checks.promised.get(channel, 0), value)
 
     def _check_once(self, channel: bytes, note: VoucherNote) -> None:
@@ -104,7 +106,7 @@ class CarAudit:
     def _check_given(self, car: CarActor, session: Session) -> None:
         """A car never gave more than what it got is worth, its own meter's tolerance and its limit aside."""
         stream = decode_terms(session.terms.rail_terms)
-        given = self._checks.promised.get(stream.params.id, 0) - stream.amount
+        given = self._given.get(stream.params.id, 0) - stream.amount
         if given > session.terms.budget:
             self._checks.fail(f"budget: {given} were given, {session.terms.budget} are the most for this session")
         if car.cheat or car.spoiled:
