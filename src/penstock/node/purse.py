@@ -191,13 +191,21 @@ class Purse:
         return True
 
     async def _deep_enough(self, ledger: Ledger, params: ChannelParams, deposit: int) -> None:
-        """Wait until the deposit counts: the supplier looks at the same chain, and would refuse it before."""
+        """Wait until the deposit counts: the supplier looks at the same chain, and would refuse it before.
+
+        Raises:
+            LedgerError: it does not come; a reorganisation may have taken it out again.
+        """
         for _ in range(CONFIRMING):
             state = await ledger.channel(params)
             if state.status == "open" and state.opener_deposit >= deposit:
                 return
             self._tell("waiting for confirmations", channel="0x" + params.id.hex())
             await asyncio.sleep(1)
+        raise LedgerError(
+            f"{deposit} token units in channel 0x{params.id.hex()[:8]}... are not final after {CONFIRMING} s",
+            "try again: what the ledger has then counts",
+        )
 
 
 def check_ledger(wanted: Domain, ours: Domain) -> None:

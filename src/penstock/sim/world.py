@@ -27,7 +27,7 @@ from penstock.sim.virtual import Deadlock, VirtualLoop
 
 DOMAIN = Domain(31_337, Address(b"\x11" * 20), Address(b"\x22" * 20))
 MONEY = 10_000_000  # token units in each car's wallet
-WRAP_UP = 1_500.0  # seconds after the trouble in which every car must have left
+WRAP_UP = 3_000.0  # seconds after the trouble in which every car must have left
 SETTLED = 3.0 * PERIOD  # seconds after that in which everything must be settled
 
 
