@@ -44,8 +44,9 @@ class Actor:
         self.ledger_slow = 1.0
         self.out_of_reach = self.dry = False
         self.disk = Disk(self.pace, lambda: self.rng.random() < 0.5)
-        self.begun = False
+        self.lives = 0
         self.brittle = 0  # so many lives, at most, end at an effect of their own
+        self.fuse = 0  # the next life ends at this effect boundary
         self.disk.on_commit = self._on_commit
         self.life = Life(name, world.loop)
         self.ledger = SimLedger(world.chain, world.domain, self.life, self._way_to_ledger)
@@ -53,7 +54,7 @@ class Actor:
 
     def start(self) -> None:
         """Begin a life, the first or another."""
-        self.begun = True
+        self.lives += 1
         if self.cheat == "rollback" and self._snapshot and self.rng.random() < 0.5:
             self.disk.rows = dict(self._snapshot)
             self.tell("rolled back")
@@ -62,6 +63,8 @@ class Actor:
         if self.brittle and not self.world.healed:
             self.brittle -= 1
             self.life.fuse = 1 + int(self.rng.random() ** 3 * 600)
+        elif self.fuse:
+            self.life.fuse, self.fuse = self.fuse, 0
         self.ledger = SimLedger(self.world.chain, self.world.domain, self.life, self._way_to_ledger)
         self.ledger.out_of_reach, self.ledger.dry = self.out_of_reach, self.dry
         self.tell("started")
@@ -69,7 +72,7 @@ class Actor:
 
     def crash(self) -> None:
         """Kill it now, if it has begun."""
-        if self.begun and self.life.alive:
+        if self.lives and self.life.alive:
             self.life.end()
             self.died()
 
@@ -315,7 +318,7 @@ class CarActor(Actor):
         if self.cheat == "vanish":
             self.crash()
         else:
-            self.life.spawn(self._close_all(self.life))
+            self.life.spawn(self.close_all(self.life))
 
     async def _leave(self, life: Life, journal: MemoryJournal) -> None:
         """All is healed, and everything was bought: end every session, and every channel."""
@@ -331,12 +334,12 @@ class CarActor(Actor):
             self.world.site.outlets[pole].unplug(self)
         calm = 0
         while calm < 2:  # an opening may still be on its way when we first look
-            calm = calm + 1 if await self._close_all(life) else 0
+            calm = calm + 1 if await self.close_all(life) else 0
             await asyncio.sleep(30.0)
         self.done = True
         self.tell("done")
 
-    async def _close_all(self, life: Life) -> bool:
+    async def close_all(self, life: Life) -> bool:
         """Do what can be done now to end our channels. Whether none is left."""
         journal, left = MemoryJournal(self.disk, life), 0
         for row in book.channels(journal):

@@ -20,7 +20,7 @@ def begin(world: World, fault: Fault) -> None:
         return
     actor = world.actor(fault.target)
     match fault.kind:
-        case "fuse" if not actor.begun:
+        case "fuse" if not actor.lives:
             pass
         case "crash":
             actor.crash()

@@ -89,7 +89,7 @@ class SimLink:
     def pump(self) -> None:
         """Deliver what has arrived by now."""
         self._pumping = False
-        while self._coming and not self._network.is_cut(self.where, self.other.where):
+        while self._coming and not self._network.holds(self.where, self.other.where):
             item = self._coming[0]
             ahead = item.at - self._network.loop.time()
             if ahead > 0:
@@ -97,6 +97,27 @@ class SimLink:
                 return
             self._coming.popleft()
             self._deliver(item)
+
+    @property
+    def waiting(self) -> int:
+        """How many frames, or ends, are on their way to this end."""
+        return len(self._coming)
+
+    def next(self) -> None:
+        """What comes next arrives now, whatever holds it."""
+        self._deliver(self._coming.popleft())
+
+    def next_lost(self) -> None:
+        """What comes next never arrives."""
+        self._coming.popleft()
+
+    def next_twice(self) -> None:
+        """What comes next comes once more, behind it."""
+        self._coming.insert(1, self._coming[0])
+
+    def next_late(self) -> None:
+        """What comes next comes behind all the rest."""
+        self._coming.append(self._coming.popleft())
 
     def _wait(self, ahead: float) -> None:
         if not self._pumping:
@@ -109,7 +130,7 @@ class SimLink:
         last = self._coming[-1].at if self._coming else 0.0
         at = max(last, self._network.loop.time() + self._network.on_its_way(self.where, self.other.where))
         self._network.put(self._coming, _Item(at, frame, error), self.where, self.other.where)
-        if self._coming and not self._network.is_cut(self.where, self.other.where):
+        if self._coming and not self._network.holds(self.where, self.other.where):
             self._wait(self._coming[0].at - self._network.loop.time())
 
     def _deliver(self, item: _Item) -> None:
@@ -166,6 +187,7 @@ class Network:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: Random, delay: Callable[[], float]) -> None:
         self.loop, self.delay = loop, delay
+        self.held = False  # nothing that is sent arrives by itself: somebody else decides
         self._rng = rng
         self._hosts: dict[str, _Host] = {}
         self._cut: dict[frozenset[str], int] = {}
@@ -203,6 +225,20 @@ class Network:
     def is_cut(self, one: str, other: str) -> bool:
         """Whether nothing gets through between the two."""
         return bool(self._cut) and frozenset((one, other)) in self._cut
+
+    def holds(self, one: str, other: str) -> bool:
+        """Whether what was sent between the two does not arrive now."""
+        return self.held or self.is_cut(one, other)
+
+    def let_go(self) -> None:
+        """What is sent arrives by itself again."""
+        self.held = False
+        for link in self._links:
+            link.life.later(0, link.pump)
+
+    def coming(self, where: str, other: str) -> list[SimLink]:
+        """The ends at `where` of the links from `other` for which something is on its way."""
+        return [link for link in self._between(where, other) if link.where == where and link.waiting]
 
     def cut(self, one: str, other: str) -> None:
         """Let nothing through; links that wait too long are lost."""
