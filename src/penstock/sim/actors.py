@@ -307,6 +307,9 @@ class CarActor(Actor):
             consumer._purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
         return consumer
 
+    def committed(self, keys: list[bytes]) -> None:
+        self.world.checks.cars.committed(self, keys)
+
     def _heard(self, event: str, **facts: Any) -> None:
         if self.life.alive:
             self.tell(event, **facts)

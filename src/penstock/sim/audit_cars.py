@@ -28,6 +28,7 @@ class CarAudit:
         self._checks = checks
         self._roots: dict[tuple[bytes, bytes], int] = {}  # of locks, by channel, and the voucher that brought each
         self._signed: dict[tuple[bytes, int], bytes] = {}  # vouchers, by channel and nonce
+        self._secrets: dict[bytes, bytes] = {}  # the terms that each is for
         self._receipts: dict[bytes, Receipt] = {}  # by terms
         self._closes: dict[bytes, Close] = {}  # by channel
         self._given: dict[bytes, int] = {}  # by channel, as things stand: a bill may be less than what was paid ahead
@@ -42,6 +43,8 @@ class CarAudit:
                 digest = message.terms.digest()
                 if SECRET_ROWS + digest not in disk.rows or SESSION_ROWS + digest not in disk.rows:
                     self._checks.fail("durable: a session was proposed that is not")
+                elif self._secrets.setdefault(disk.rows[SECRET_ROWS + digest], digest) != digest:
+                    self._checks.fail("no seed twice: the secret of one session's chains is another's, too")
                 self._gave(car, decode_terms(message.terms.rail_terms).params.id, (message.evidence,))
             case Paid():
                 session = _session(consumer)
@@ -56,6 +59,11 @@ class CarAudit:
                 if self._closes.setdefault(message.channel, message.close) != message.close:
                     self._checks.fail("one close: the consumer signed another one for the same channel")
         self._check_open(message)
+
+    def committed(self, car: CarActor, keys: list[bytes]) -> None:
+        """A car's disk has more: what it holds for over is so for good."""
+        if not car.cheat:
+            self._checks.check_over(car.disk, keys)
 
     def _square(self, car: CarActor, session: Session, message: Square) -> None:
         row = book.session_of(car.disk, session.digest)

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from penstock.sim.actors import Outlet
     from penstock.sim.checks import Checks
 
+LONGEST_WAIT = 240  # seconds: the patience of the actors, and again for each clock that was set back meanwhile
 PAYABLE_EVERY = 8  # commits of ticks between two trials of what the contract would pay
 
 
@@ -30,7 +31,7 @@ class Sale(NamedTuple):
     digest: bytes
     channel: bytes
     offer: Offer
-    start: int  # the voucher's amount when it began
+    start: int  # what was held in the channel when it began
     outlet: Outlet
     flow: int
 
@@ -49,6 +50,7 @@ class SiteAudit:
         self._unpaid: dict[bytes, int] = {}  # by channel: what sessions that are over left due, in all
         self._held: dict[bytes, tuple[bytes | None, bytes | None, int]] = {}
         self._receipts: dict[bytes, bytes] = {}  # by terms: the supplier's signature under the session's receipt
+        self._stood: dict[bytes, tuple[tuple[object, ...], float]] = {}  # by terms: how it stands, and since when
         self._commits = 0
 
     # ---- the disk
@@ -57,6 +59,7 @@ class SiteAudit:
         """The site's disk has more: everything that it holds now would be paid by the ledger, in full."""
         if self._world.site.cheat:
             return
+        self._checks.check_over(self._world.site.disk, keys)
         for key in keys:
             if key.startswith(SESSION_ROWS):
                 self._session_kept(key.removeprefix(SESSION_ROWS))
@@ -170,8 +173,8 @@ class SiteAudit:
         twice = any(sale.channel == stream.params.id for sale in self._sales.values())
         if twice and not self._world.site.cheat:
             self._checks.fail("one payer: two sessions are paid over the same channel")
-        digest = row.terms.digest()
-        self._sales[digest] = Sale(digest, stream.params.id, row.terms.offer, stream.amount, outlet, outlet.cable.total)
+        digest, start = row.terms.digest(), self._checks.secured(self._world.site.disk, stream.params.id)
+        self._sales[digest] = Sale(digest, stream.params.id, row.terms.offer, start, outlet, outlet.cable.total)
 
     # ---- the cable
 
@@ -183,6 +186,7 @@ class SiteAudit:
             if not sale.outlet.spoiled:
                 self._check_exposure(sale)
                 self._check_linked(sale)
+                self._check_patience(sale)
 
     def allows(self, outlet: Outlet, total: int) -> None:
         """The valve is told to let supply run: as far as is paid for and durable, and the limit beyond that."""
@@ -207,6 +211,20 @@ class SiteAudit:
         alone = supplier is not None and supplier.shell is not None and supplier.visit is None
         if alone and self._world.site.life.alive and sale.outlet.cable.flows:
             self._checks.fail("interlock: supply flows though the link is lost")
+
+    def _check_patience(self, sale: Sale) -> None:
+        """No session waits for ever for a consumer that is gone, or that owes and does not pay."""
+        site = self._world.site
+        supplier = site.suppliers.get(sale.outlet.name)
+        alone, total, held = supplier is None or supplier.visit is None, sale.outlet.cable.total, self._secured(sale)
+        stands = alone, total, held, site.lives, site.life.alive
+        before, since = self._stood.setdefault(sale.digest, (stands, self._world.loop.time()))
+        if before != stands:
+            self._stood[sale.digest] = stands, self._world.loop.time()
+            return
+        waits = alone or self._due(sale, total) - (held - sale.start) >= sale.offer.tick_value
+        if waits and site.life.alive and self._world.loop.time() - since > LONGEST_WAIT:
+            self._checks.fail(f"patience: a session has stood still for {LONGEST_WAIT} s")
 
     def _most(self, sale: Sale) -> int:
         """The worth, since the session began, that may have been let go by now."""

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from penstock.core.watcher import worth
 from penstock.node import book
+from penstock.node.book import CHANNEL_ROWS
 from penstock.rails.stream import EARNED_ROWS, TICK_ROWS
 from penstock.sim.audit_cars import CarAudit
 from penstock.sim.audit_end import audit_end
@@ -64,6 +65,15 @@ class Checks:
     def final(self) -> None:
         """Everything is settled, and every honest party has what it is owed, to the last unit."""
         audit_end(self)
+
+    def check_over(self, disk: Disk, keys: list[bytes]) -> None:
+        """A channel that a disk now holds for settled is so where no reorganisation reaches."""
+        for key in keys:
+            known = book.channel_of(disk, key.removeprefix(CHANNEL_ROWS)) if key.startswith(CHANNEL_ROWS) else None
+            if known is not None and known.settled:
+                state = self.world.chain.final.accounts.channels.get(known.params.id)
+                if state is None or state.status != "ended":
+                    self.fail(f"final: channel {known.params.id.hex()[:8]} is held for settled, and may come back")
 
     def secured(self, disk: Disk, channel: bytes) -> int:
         """What a site's disk is worth in a channel (token units)."""
