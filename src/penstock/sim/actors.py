@@ -7,6 +7,7 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.codec import encode
 from penstock.core.errors import JournalError, LedgerError, PenstockError
 from penstock.core.identity import Key
 from penstock.core.ports import Ledger
@@ -16,6 +17,7 @@ from penstock.node import book, ending
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
+from penstock.rails.stream import PAID_ROWS, PaidRow
 from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import Disk, MemoryJournal
@@ -23,6 +25,7 @@ from penstock.sim.life import Life
 from penstock.sim.network import SimLink
 from penstock.sim.scenario import PACKAGE, PER, PERIOD, PRICE, CarPlan, Purchase
 from penstock.sim.tender import SimLedger
+from penstock.sim.thief import Thief
 
 if TYPE_CHECKING:
     from penstock.sim.world import World
@@ -238,6 +241,7 @@ class CarActor(Actor):
         self.spoiled = False  # its own meter did not do what it should
         self.mangled = False  # its links did not keep their promise
         self.done = False
+        self._thief = Thief(self.rng, self.key) if plan.cheat == "steal" else None
         self._tries = 0
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
@@ -274,9 +278,17 @@ class CarActor(Actor):
                 self.wanted = self.wanted[:1]
             if self.cheat == "rollback" and self.rng.random() < 0.5:
                 self._snapshot = dict(self.disk.rows)
+            self._cook_books()
         self._tries = 0
         self.wanted = self.wanted[1:]
         outlet.unplug(self)
+
+    def _cook_books(self) -> None:
+        """A thief goes on from what it has really paid, so that its next session does not make it good."""
+        for channel, note in self._thief.forged.items() if self._thief else ():
+            paid = book.paid_of(self.disk, channel)
+            if paid is not None and paid.note.voucher.nonce == note.voucher.nonce:
+                self.disk.rows[PAID_ROWS + channel] = encode(PaidRow(note))
 
     def _consumer(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> Consumer:
         async def ledger() -> Ledger:
@@ -284,7 +296,7 @@ class CarActor(Actor):
 
         async def dial() -> SimLink:
             link = await self.world.network.dial(life, self.name, self.key, wanted.pole)
-            link.tamper = tamper_of(self.cheat, self.rng, self.key)
+            link.tamper = self._thief or tamper_of(self.cheat, self.rng, self.key)
             link.on_send = on_send
             return link
 

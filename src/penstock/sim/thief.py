@@ -21,6 +21,7 @@ class Thief:
     """Changes some of the messages that the real code sends, as a consumer or as a supplier would gain by."""
 
     def __init__(self, rng: Random, key: Key) -> None:
+        self.forged: dict[bytes, VoucherNote] = {}  # by channel: the last voucher that squares a bill, as it was sent
         self._rng, self._key = rng, key
         self._params: ChannelParams | None = None
 
@@ -81,7 +82,10 @@ class Thief:
             receipt, paid=Amount(receipt.paid - short), unpaid=Amount(receipt.unpaid + short)
         )
         voucher = Voucher.over(note.voucher.nonce, max(0, note.voucher.amount - short))
-        return Square(told, self._key.sign(told.digest()), self._note(voucher, ()))
+        squared = self._note(voucher, ())
+        if self._params is not None:
+            self.forged[self._params.id] = decode_part(squared[1:], VoucherNote)
+        return Square(told, self._key.sign(told.digest()), squared)
 
     def _close(self, message: AskClose) -> AskClose:
         """A close that pays less."""
