@@ -222,8 +222,9 @@ class SiteAudit:
         if before != stands:
             self._stood[sale.digest] = stands, self._world.loop.time()
             return
-        waits = alone or self._due(sale, total) - (held - sale.start) >= sale.offer.tick_value
-        if waits and site.life.alive and self._world.loop.time() - since > LONGEST_WAIT:
+        if self._world.loop.time() - since <= LONGEST_WAIT or not site.life.alive:
+            return
+        if alone or self._due(sale, total) - (held - sale.start) >= sale.offer.tick_value:
             self._checks.fail(f"patience: a session has stood still for {LONGEST_WAIT} s")
 
     def _most(self, sale: Sale) -> int:
