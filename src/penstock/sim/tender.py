@@ -185,7 +185,8 @@ class SimLedger(View):
             if begin:
                 channel.close(now)
             channel.file(party, filing.voucher, filing.locks, now)
-            channel.prove(party, proofs_of(filing), now)
+            if any(count for count, _ in filing.proofs):
+                channel.prove(party, proofs_of(filing), now)
 
         return await self._send(key, params, "file", act)
 
@@ -198,7 +199,8 @@ class SimLedger(View):
             digest = Answer(filing.voucher.content(params), sequence).digest(params)
             check_signed(digest, consent, keys_of(params)[party], "the answer")
             channel.answer(party, filing.voucher, filing.locks, sequence, now)
-            channel.prove(party, proofs_of(filing), now)
+            if any(count for count, _ in filing.proofs):
+                channel.prove(party, proofs_of(filing), now)
 
         return await self._send(key, params, "answer", act)
 
