@@ -11,9 +11,9 @@ import pytest
 
 from penstock.sim.world import World
 
-SEEDS = Path(__file__).with_name("seeds.txt")
+FOUND = Path(__file__).with_name("seeds.txt")
 SEEDS, AT_ONCE = 500, 50
-KEPT = [int(line.split()[0]) for line in SEEDS.read_text().splitlines() if line and not line.startswith("#")]
+KEPT = [int(line.split()[0]) for line in FOUND.read_text().splitlines() if line and not line.startswith("#")]
 
 
 @pytest.mark.parametrize("first", range(0, SEEDS, AT_ONCE))
