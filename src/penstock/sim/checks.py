@@ -46,7 +46,7 @@ class Checks:
             self.world.trace("checks", "VIOLATION", what=what)
 
     def step(self) -> None:
-        """Between two turns of the loop.
+        """Whenever time is about to pass.
 
         Raises:
             Violation: something does not hold.
