@@ -43,5 +43,5 @@ def _simulate(tree: Path, first: int) -> dict[str, Any]:
         command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=LONGEST, check=False
     )
     assert ran.stdout, ran.stderr
-    document: dict[str, Any] = json.loads(ran.stdout)
+    document: dict[str, Any] = json.loads(ran.stdout.splitlines()[0])  # the second line is the error
     return document
