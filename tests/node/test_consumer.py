@@ -201,6 +201,29 @@ async def test_a_refusal_or_a_false_acceptance_leaves_the_channel_free(open_stre
         assert liar.won == 0
 
 
+async def test_a_channel_is_doubted_once_its_payee_answered_something_else(open_street: Open) -> None:
+    """It may have taken that session, lost its acceptance on the way, and hold the channel for one that owes."""
+
+    async def script(liar: Liar, peer: Thief) -> None:
+        await peer.hear(AskOffer)
+        peer.send(liar.signed())
+        await liar.proposed(peer)
+        if len(liar.proposals) == 1:
+            peer.send(Closing(b""))
+            return
+        peer.send(Refused("the last session in this channel was not paid in full"))
+        await liar.accepts(peer)
+        peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR))
+        square = await peer.hear(Square)
+        peer.send(Receipted(liar.key.sign(square.receipt.digest())))
+
+    async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:
+        with pytest.raises(PenstockError):
+            await car.buy(quantity=20, keep=True)
+        assert (await car.buy(quantity=20, keep=True)).complete
+        assert len(book.channels(car.journal)) == 2
+
+
 # ---- streams
 
 

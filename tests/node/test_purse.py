@@ -7,7 +7,10 @@ from collections.abc import Callable, Coroutine
 from random import Random
 from typing import Any
 
+import pytest
+
 from penstock.core.channel import Domain
+from penstock.core.errors import LedgerError
 from penstock.core.identity import Address, Key
 from penstock.core.ports import Ledger
 from penstock.node import book
@@ -35,6 +38,22 @@ def test_a_channel_that_a_reorganisation_took_out_is_asked_after_and_used_once_i
         assert not kept.over, "it would never be closed"
         await asyncio.sleep(60)
         assert (await purse.channel(DETAILS, 10_000, 0, 600)).params == row.params
+
+    _live(lives)
+
+
+def test_a_deposit_that_a_reorganisation_lost_is_not_counted_on() -> None:
+    async def lives(chain: Chain, disk: Disk, purse: Purse) -> None:
+        row = await purse.channel(DETAILS, 10_000, 0, 600)
+        adding = asyncio.ensure_future(purse.channel(DETAILS, 50_000, 0, 600))
+        while chain.head.accounts.channels[row.params.id].deposits != (50_000, 0):  # noqa: ASYNC110 - no event tells of a block
+            await asyncio.sleep(0.1)
+        await asyncio.sleep(1)
+        chain.reorganise(1, lose=1.0)
+        with pytest.raises(LedgerError, match="not final"):
+            await adding
+        assert (await purse.channel(DETAILS, 50_000, 0, 600)).deposit == 50_000
+        assert chain.final.accounts.channels[row.params.id].deposits == (50_000, 0)
 
     _live(lives)
 

@@ -176,9 +176,10 @@ class Consumer:
         except LinkLost:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
-            await self._forget(row, payer)
-            if not isinstance(error, PeerRefused):
+            if not isinstance(error, PeerRefused):  # another answer: the payee may have taken the session all the same
+                await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
                 raise
+            await self._forget(row, payer)
             if not (await self._purse.retire(channel) or await self._purse.doubt(channel)):
                 raise
             await self._begin(talk)  # over another channel

@@ -64,7 +64,8 @@ async def _keep(
     journal: Journal, ledger: Ledger, row: ChannelRow, mined: list[Mined]
 ) -> tuple[list[Mined], ChannelState]:
     state = await ledger.channel(row.params)
-    settled, closing = state.status == "settled", state.status == "closing"
+    settled = state.status == "settled" and await ledger.final(row.params)  # not what a reorganisation may take back
+    closing = state.status in ("closing", "settled") and not settled
     kept = msgspec.structs.replace(row, settled=settled, closing=closing, mined=(*row.mined, *mined))
     await durable(journal, kept.rows())
     return mined, state

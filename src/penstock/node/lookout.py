@@ -8,7 +8,6 @@ period. `penstock watch` is one, too, for whatever it is given to watch. Streami
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import Awaitable, Callable
 from typing import NamedTuple
 
@@ -247,8 +246,9 @@ class Lookout:
     def _complain(self, event: str, **facts: str) -> None:
         """Tell, but the same of the same not over and over."""
         what = event + facts.get("channel", facts.get("account", ""))
-        if time.monotonic() - self._complained.get(what, -AGAIN) >= AGAIN:
-            self._complained[what] = time.monotonic()
+        now = asyncio.get_running_loop().time()
+        if now - self._complained.get(what, -AGAIN) >= AGAIN:
+            self._complained[what] = now
             self._tell(event, **facts)
 
     def _unseen(self, watched: _Watched, error: LedgerError) -> None:

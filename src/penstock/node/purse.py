@@ -81,10 +81,9 @@ class Purse:
     async def retire(self, row: ChannelRow) -> bool:
         """Whether the ledger says that the channel is closing, closed or not there: it is not used as it is then."""
         try:
-            state = await (await self._ledger()).channel(row.params)
+            return await self._retired(row, await (await self._ledger()).channel(row.params))
         except LedgerError:
             return False
-        return await self._retired(row, state)
 
     async def doubt(self, row: ChannelRow) -> bool:
         """Whether the payee refuses the channel, as it seems, for a session that it took and gave up before we heard.
@@ -187,18 +186,26 @@ class Purse:
         if state.status == "absent":  # a reorganisation took its opening out, and may bring it back: ask before its use
             await durable(self._journal, msgspec.structs.replace(row, deposit=Amount(0)).rows())
             return True
-        closing = state.status == "closing"
-        await durable(self._journal, msgspec.structs.replace(row, closing=closing, settled=not closing).rows())
+        settled = state.status == "settled" and await (await self._ledger()).final(row.params)
+        await durable(self._journal, msgspec.structs.replace(row, closing=not settled, settled=settled).rows())
         return True
 
     async def _deep_enough(self, ledger: Ledger, params: ChannelParams, deposit: int) -> None:
-        """Wait until the deposit counts: the supplier looks at the same chain, and would refuse it before."""
+        """Wait until the deposit counts: the supplier looks at the same chain, and would refuse it before.
+
+        Raises:
+            LedgerError: it does not come; a reorganisation may have taken it out again.
+        """
         for _ in range(CONFIRMING):
             state = await ledger.channel(params)
             if state.status == "open" and state.opener_deposit >= deposit:
                 return
             self._tell("waiting for confirmations", channel="0x" + params.id.hex())
             await asyncio.sleep(1)
+        raise LedgerError(
+            f"{deposit} token units in channel 0x{params.id.hex()[:8]}... are not final after {CONFIRMING} s",
+            "try again: what the ledger has then counts",
+        )
 
 
 def check_ledger(wanted: Domain, ours: Domain) -> None:

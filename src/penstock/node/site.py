@@ -15,6 +15,7 @@ from penstock.core.errors import (
     BadSignature,
     BadTerms,
     JournalError,
+    LedgerError,
     PeerRefused,
     PenstockError,
     TransactionFailed,
@@ -76,6 +77,7 @@ class Site:
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
         self._looking = False
         self._in_use: set[bytes] = set()
+        self._sent: dict[bytes, None] = {}  # those of `_signed` that are mined, but not deep enough to stay so
         self._owing = book.owing(journal)
 
     def start(self) -> None:
@@ -83,6 +85,7 @@ class Site:
         if not self._looking:
             self._looking = True
             self.tasks.start(self.lookout.run())
+            self.tasks.start(self._follow())
 
     async def close(self) -> None:
         """Look no more, and do no more."""
@@ -265,6 +268,7 @@ class Site:
         ready = [row for row, state in zip(batch, await self._states(batch), strict=True) if state.status == "open"]
         for row in batch:
             if row not in ready:
+                self._sent[row.params.id] = None
                 self.tell("not open any more", channel=book.name_of(row))  # the lookout answers
         for row in ready:
             self.lookout.forget(row.params.id)  # what settles now is settled by us
@@ -280,7 +284,7 @@ class Site:
         mined = await self._close_together(ready) if ready else []
         done: Rows = ()
         for row, state in zip(ready, await self._states(ready), strict=True):
-            own = mined
+            own, channel = mined, row.params.id
             if state.status == "open":
                 self.tell("closing alone", channel=book.name_of(row))
                 try:
@@ -289,12 +293,32 @@ class Site:
                     self.tell("not closed", channel=book.name_of(row), error=error.line())
                     continue
                 mined = mined + own
-            elif state.status != "settled":  # its opener was quicker than our transaction: the lookout answers
+            self._sent[channel] = None
+            if state.status not in ("open", "settled"):  # its opener was quicker: the lookout answers
                 self.tell("not open any more", channel=book.name_of(row))
                 continue
-            done += msgspec.structs.replace(row, settled=True, mined=(*row.mined, *own)).rows()
+            settled = await self._ledger.final(row.params)  # otherwise the lookout says when it is
+            done += msgspec.structs.replace(row, settled=settled, mined=(*row.mined, *own)).rows()
         await durable(self.journal, done)
         return mined
+
+    async def _follow(self) -> None:
+        """Sign up again for the ledger what a reorganisation takes out of the chain, until it is settled for good."""
+        while True:
+            await asyncio.sleep(self.lookout.pause)
+            for channel in list(self._sent):
+                row = book.channel_of(self.journal, channel)
+                if row is None or row.settled:
+                    del self._sent[channel]
+                    continue
+                try:
+                    state = await self._ledger.channel(row.params)
+                except LedgerError:
+                    break  # the lookout says so
+                if state.status == "open":
+                    del self._sent[channel]
+                    self._signed.append(channel)
+                    self.tell("open again", channel=book.name_of(row))
 
     async def _states(self, rows: list[ChannelRow]) -> list[ChannelState]:
         return await asyncio.gather(*(self._ledger.channel(row.params) for row in rows))

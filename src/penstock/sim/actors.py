@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.codec import encode
 from penstock.core.errors import JournalError, LedgerError, PenstockError
 from penstock.core.identity import Key
 from penstock.core.ports import Ledger
@@ -15,6 +17,7 @@ from penstock.node import book, ending
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
+from penstock.rails.stream import PAID_ROWS, PaidRow
 from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import Disk, MemoryJournal
@@ -22,6 +25,7 @@ from penstock.sim.life import Life
 from penstock.sim.network import SimLink
 from penstock.sim.scenario import PACKAGE, PER, PERIOD, PRICE, CarPlan, Purchase
 from penstock.sim.tender import SimLedger
+from penstock.sim.thief import Thief
 
 if TYPE_CHECKING:
     from penstock.sim.world import World
@@ -41,10 +45,11 @@ class Actor:
         self.skew = 0  # ms that its clock is ahead
         self.slow = 1.0  # by how much its disk is slower than usual
         self.ledger_slow = 1.0
-        self.out_of_reach = False
+        self.out_of_reach = self.dry = False
         self.disk = Disk(self.pace, lambda: self.rng.random() < 0.5)
-        self.begun = False
+        self.lives = 0
         self.brittle = 0  # so many lives, at most, end at an effect of their own
+        self.fuse = 0  # the next life ends at this effect boundary
         self.disk.on_commit = self._on_commit
         self.life = Life(name, world.loop)
         self.ledger = SimLedger(world.chain, world.domain, self.life, self._way_to_ledger)
@@ -52,7 +57,7 @@ class Actor:
 
     def start(self) -> None:
         """Begin a life, the first or another."""
-        self.begun = True
+        self.lives += 1
         if self.cheat == "rollback" and self._snapshot and self.rng.random() < 0.5:
             self.disk.rows = dict(self._snapshot)
             self.tell("rolled back")
@@ -61,14 +66,16 @@ class Actor:
         if self.brittle and not self.world.healed:
             self.brittle -= 1
             self.life.fuse = 1 + int(self.rng.random() ** 3 * 600)
+        elif self.fuse:
+            self.life.fuse, self.fuse = self.fuse, 0
         self.ledger = SimLedger(self.world.chain, self.world.domain, self.life, self._way_to_ledger)
-        self.ledger.out_of_reach = self.out_of_reach
+        self.ledger.out_of_reach, self.ledger.dry = self.out_of_reach, self.dry
         self.tell("started")
         self.life.spawn(self._live(self.life))
 
     def crash(self) -> None:
         """Kill it now, if it has begun."""
-        if self.begun and self.life.alive:
+        if self.lives and self.life.alive:
             self.life.end()
             self.died()
 
@@ -94,6 +101,10 @@ class Actor:
     def reach(self, reachable: bool) -> None:
         """Whether it reaches its ledger's node."""
         self.out_of_reach = self.ledger.out_of_reach = not reachable
+
+    def drain(self, dry: bool) -> None:
+        """Whether its account has no ether left."""
+        self.dry = self.ledger.dry = dry
 
     async def _live(self, life: Life) -> None:
         try:
@@ -155,6 +166,7 @@ class SiteActor(Actor):
         self.suppliers = {}
         for outlet in self.outlets.values():
             socket = Socket(outlet.cable, life, PACKAGE, outlet.faults)
+            socket.on_allow = partial(self.world.checks.site.allows, outlet)
             pole = Pole(outlet.name, socket, socket)
             self.suppliers[outlet.name] = Supplier(site, pole, self._goods(), PATIENCE, self._ended)
         for name, supplier in self.suppliers.items():
@@ -180,10 +192,10 @@ class SiteActor(Actor):
 
     def _sends(self, supplier: Supplier, frame: bytes) -> None:
         self.world.trace.quiet(self.name, "sends", frame)
-        self.world.checks.site_sends(supplier, frame)
+        self.world.checks.site.sends(supplier, frame)
 
     def committed(self, keys: list[bytes]) -> None:
-        self.world.checks.site_commit(keys)
+        self.world.checks.site.committed(keys)
 
     def _ended(self, session: Session) -> None:
         self.sold.append(session)
@@ -227,7 +239,9 @@ class CarActor(Actor):
         self.meter = CarMeter(world.loop.instant, MeterFaults(-LIE if plan.cheat == "lying meter" else 0))
         self.bought: list[Session] = []
         self.spoiled = False  # its own meter did not do what it should
+        self.mangled = False  # its links did not keep their promise
         self.done = False
+        self._thief = Thief(self.rng, self.key) if plan.cheat == "steal" else None
         self._tries = 0
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
@@ -264,9 +278,17 @@ class CarActor(Actor):
                 self.wanted = self.wanted[:1]
             if self.cheat == "rollback" and self.rng.random() < 0.5:
                 self._snapshot = dict(self.disk.rows)
+            self._cook_books()
         self._tries = 0
         self.wanted = self.wanted[1:]
         outlet.unplug(self)
+
+    def _cook_books(self) -> None:
+        """A thief goes on from what it has really paid, so that its next session does not make it good."""
+        for channel, note in self._thief.forged.items() if self._thief else ():
+            paid = book.paid_of(self.disk, channel)
+            if paid is not None and paid.note.voucher.nonce == note.voucher.nonce:
+                self.disk.rows[PAID_ROWS + channel] = encode(PaidRow(note))
 
     def _consumer(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> Consumer:
         async def ledger() -> Ledger:
@@ -274,13 +296,13 @@ class CarActor(Actor):
 
         async def dial() -> SimLink:
             link = await self.world.network.dial(life, self.name, self.key, wanted.pole)
-            link.tamper = tamper_of(self.cheat, self.rng, self.key)
+            link.tamper = self._thief or tamper_of(self.cheat, self.rng, self.key)
             link.on_send = on_send
             return link
 
         def on_send(frame: bytes) -> None:
             self.world.trace.quiet(self.name, "sends", frame)
-            self.world.checks.car_sends(self, consumer, frame)
+            self.world.checks.cars.sends(self, consumer, frame)
 
         wish = Wish(
             Price(PRICE + 50_000, PER),
@@ -297,6 +319,9 @@ class CarActor(Actor):
             consumer._purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
         return consumer
 
+    def committed(self, keys: list[bytes]) -> None:
+        self.world.checks.cars.committed(self, keys)
+
     def _heard(self, event: str, **facts: Any) -> None:
         if self.life.alive:
             self.tell(event, **facts)
@@ -308,7 +333,7 @@ class CarActor(Actor):
         if self.cheat == "vanish":
             self.crash()
         else:
-            self.life.spawn(self._close_all(self.life))
+            self.life.spawn(self.close_all(self.life))
 
     async def _leave(self, life: Life, journal: MemoryJournal) -> None:
         """All is healed, and everything was bought: end every session, and every channel."""
@@ -324,12 +349,12 @@ class CarActor(Actor):
             self.world.site.outlets[pole].unplug(self)
         calm = 0
         while calm < 2:  # an opening may still be on its way when we first look
-            calm = calm + 1 if await self._close_all(life) else 0
+            calm = calm + 1 if await self.close_all(life) else 0
             await asyncio.sleep(30.0)
         self.done = True
         self.tell("done")
 
-    async def _close_all(self, life: Life) -> bool:
+    async def close_all(self, life: Life) -> bool:
         """Do what can be done now to end our channels. Whether none is left."""
         journal, left = MemoryJournal(self.disk, life), 0
         for row in book.channels(journal):

@@ -40,6 +40,11 @@ class Cable:
         return 2**62 if self.stuck_open else self._allowed
 
     @property
+    def flows(self) -> bool:
+        """Whether anything flows now."""
+        return self.total < self.goal
+
+    @property
     def total_part(self) -> float:
         """What has flowed until now, with the part of the next unit."""
         self._count()
@@ -77,6 +82,7 @@ class Socket:
     """
 
     def __init__(self, cable: Cable, life: Life, package: int, faults: MeterFaults) -> None:
+        self.on_allow: Callable[[int], None] = _unheard  # hears up to which register the valve is told to let go
         self._cable, self._life, self._package, self.faults = cable, life, package, faults
         self._watchers: list[Callable[[Reading], None]] = []
         self._told = cable.total
@@ -92,6 +98,7 @@ class Socket:
 
     def allow(self, total: Quantity) -> None:
         if self._life.boundary():
+            self.on_allow(total)
             self._cable.allow(self.faults.flowed(total))
 
     def close(self) -> None:
@@ -192,4 +199,8 @@ class CarMeter:
 
 
 def _nothing() -> None:
+    pass
+
+
+def _unheard(_total: int) -> None:
     pass

@@ -169,15 +169,16 @@ class Chain:
         del self._blocks[: -self.depth - 2]
         self.on_block(self.head)
 
-    def reorganise(self, blocks: int) -> None:
-        """The newest blocks were not the longest chain's: their transactions are in the pool again, or are lost."""
+    def reorganise(self, blocks: int, lose: float = 0.0) -> None:
+        """The newest blocks were not the longest chain's: their transactions are in the pool again, or (so often as
+        `lose` says) are lost for good."""
         blocks = min(blocks, self.depth, len(self._blocks) - 1)
         dropped = self._blocks[len(self._blocks) - blocks :]
         del self._blocks[len(self._blocks) - blocks :]
         again = [made for block in dropped for made in block.transactions]
         for made in again:
             made.block, made.failed = None, False
-        self._pool = again + self._pool
+        self._pool = [made for made in again if not lose or self._rng.random() >= lose] + self._pool
 
 
 def _nothing(_block: Block) -> None:

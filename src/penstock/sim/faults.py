@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING
 
 from penstock.sim.scenario import Fault
@@ -18,7 +20,7 @@ def begin(world: World, fault: Fault) -> None:
         return
     actor = world.actor(fault.target)
     match fault.kind:
-        case "fuse" if not actor.begun:
+        case "fuse" if not actor.lives:
             pass
         case "crash":
             actor.crash()
@@ -37,13 +39,21 @@ def begin(world: World, fault: Fault) -> None:
             _each_outlet(world, actor, world.network.reset)
         case "cut":
             _each_outlet(world, actor, world.network.cut)
+        case "lossy":
+            _each_outlet(world, actor, partial(world.network.worsen, loss=fault.size * 0.8))
+        case "mangled":
+            world.car(actor.name).mangled = True
+            _each_outlet(world, actor, partial(world.network.mangle, on=True))
         case "unreachable":
             actor.reach(False)
         case "slow ledger":
             actor.ledger_slow = 1 + 100 * fault.size
         case "reorganise":
-            world.trace("chain", "reorganised", blocks=1 + int(fault.size * 3))
-            world.chain.reorganise(1 + int(fault.size * 3))
+            blocks, lose = 1 + int(fault.size * 3), (fault.size * 30) % 1 / 2
+            world.trace("chain", "reorganised", blocks=blocks, lose=lose)
+            world.chain.reorganise(blocks, lose)
+        case "no gas":
+            actor.drain(True)
         case "censor":
             world.chain.censored.add(actor.key.address)
         case "stalled chain":
@@ -68,8 +78,14 @@ def heal(world: World, fault: Fault) -> None:
             actor.skew = 0
         case "cut":
             _each_outlet(world, actor, world.network.heal)
+        case "lossy":
+            _each_outlet(world, actor, partial(world.network.worsen, loss=0.0))
+        case "mangled":
+            _each_outlet(world, actor, partial(world.network.mangle, on=False))
         case "unreachable":
             actor.reach(True)
+        case "no gas":
+            actor.drain(False)
         case "slow ledger":
             actor.ledger_slow = 1.0
         case "censor":
@@ -80,8 +96,7 @@ def heal(world: World, fault: Fault) -> None:
             _spoil_car(world, fault, False)
 
 
-def _each_outlet(world: World, actor: Actor, act: object) -> None:
-    assert callable(act)
+def _each_outlet(world: World, actor: Actor, act: Callable[[str, str], None]) -> None:
     for name in world.site.outlets:
         act(actor.name, name)
 

@@ -1,7 +1,9 @@
 """Links in memory (`core.ports.Link`) over a network with delay, resets, partitions, and peers that die without a word.
 
-A frame arrives whole, once and in order, as over TCP and TLS, or the link ends. What a cheating peer makes of its own
-frames is `tamper`: the network itself can neither change nor forge any.
+A frame arrives whole, once and in order, as over TCP and TLS, or the link ends. Packets that a bad way loses are sent
+again below the link: frames come late, in heaps. A mangled way breaks the link's promise: frames are lost, come twice,
+or in another order, and the link goes on. What a cheating peer makes of its own frames is `tamper`: the network itself
+can neither change nor forge any.
 """
 
 from __future__ import annotations
@@ -18,6 +20,8 @@ from penstock.sim.life import Life
 
 MAX_FRAME = 64 * 1024
 SILENCE = (30.0, 40.0)  # seconds after which a link that nothing comes through is dropped
+AGAIN = (0.2, 3.0)  # seconds until a lost packet is sent again
+MANGLED = 0.1  # of a mangled way's frames are lost; as many come twice, and as many too early
 
 Tamper = Callable[[bytes], list[bytes]]
 
@@ -85,7 +89,7 @@ class SimLink:
     def pump(self) -> None:
         """Deliver what has arrived by now."""
         self._pumping = False
-        while self._coming and not self._network.is_cut(self.where, self.other.where):
+        while self._coming and not self._network.holds(self.where, self.other.where):
             item = self._coming[0]
             ahead = item.at - self._network.loop.time()
             if ahead > 0:
@@ -93,6 +97,27 @@ class SimLink:
                 return
             self._coming.popleft()
             self._deliver(item)
+
+    @property
+    def waiting(self) -> int:
+        """How many frames, or ends, are on their way to this end."""
+        return len(self._coming)
+
+    def next(self) -> None:
+        """What comes next arrives now, whatever holds it."""
+        self._deliver(self._coming.popleft())
+
+    def next_lost(self) -> None:
+        """What comes next never arrives."""
+        self._coming.popleft()
+
+    def next_twice(self) -> None:
+        """What comes next comes once more, behind it."""
+        self._coming.insert(1, self._coming[0])
+
+    def next_late(self) -> None:
+        """What comes next comes behind all the rest."""
+        self._coming.append(self._coming.popleft())
 
     def _wait(self, ahead: float) -> None:
         if not self._pumping:
@@ -103,9 +128,9 @@ class SimLink:
         if self.ended:
             return
         last = self._coming[-1].at if self._coming else 0.0
-        at = max(last, self._network.loop.time() + self._network.delay())
-        self._coming.append(_Item(at, frame, error))
-        if not self._network.is_cut(self.where, self.other.where):
+        at = max(last, self._network.loop.time() + self._network.on_its_way(self.where, self.other.where))
+        self._network.put(self._coming, _Item(at, frame, error), self.where, self.other.where)
+        if self._coming and not self._network.holds(self.where, self.other.where):
             self._wait(self._coming[0].at - self._network.loop.time())
 
     def _deliver(self, item: _Item) -> None:
@@ -162,9 +187,12 @@ class Network:
 
     def __init__(self, loop: asyncio.AbstractEventLoop, rng: Random, delay: Callable[[], float]) -> None:
         self.loop, self.delay = loop, delay
+        self.held = False  # nothing that is sent arrives by itself: somebody else decides
         self._rng = rng
         self._hosts: dict[str, _Host] = {}
         self._cut: dict[frozenset[str], int] = {}
+        self._losses: dict[frozenset[str], float] = {}
+        self._mangled: set[frozenset[str]] = set()
         self._links: list[SimLink] = []
 
     def listen(self, where: str, life: Life, key: Key, on_link: Callable[[SimLink], None]) -> None:
@@ -198,6 +226,20 @@ class Network:
         """Whether nothing gets through between the two."""
         return bool(self._cut) and frozenset((one, other)) in self._cut
 
+    def holds(self, one: str, other: str) -> bool:
+        """Whether what was sent between the two does not arrive now."""
+        return self.held or self.is_cut(one, other)
+
+    def let_go(self) -> None:
+        """What is sent arrives by itself again."""
+        self.held = False
+        for link in self._links:
+            link.life.later(0, link.pump)
+
+    def coming(self, where: str, other: str) -> list[SimLink]:
+        """The ends at `where` of the links from `other` for which something is on its way."""
+        return [link for link in self._between(where, other) if link.where == where and link.waiting]
+
     def cut(self, one: str, other: str) -> None:
         """Let nothing through; links that wait too long are lost."""
         pair = frozenset((one, other))
@@ -218,6 +260,37 @@ class Network:
         """Break the links between the two; each end learns of it in its own time."""
         for link in self._between(one, other):
             link.lose(self.delay())
+
+    def worsen(self, one: str, other: str, loss: float) -> None:
+        """Let this part of what is sent between the two be lost, and sent again; 0 for none."""
+        self._losses[frozenset((one, other))] = loss
+
+    def mangle(self, one: str, other: str, on: bool) -> None:
+        """Break the promise of the links between the two, or keep it again."""
+        pair = frozenset((one, other))
+        (self._mangled.add if on else self._mangled.discard)(pair)
+
+    def on_its_way(self, one: str, other: str) -> float:
+        """How long a frame between the two takes (s)."""
+        delay = self.delay()
+        loss = self._losses.get(frozenset((one, other)), 0.0)
+        while loss and self._rng.random() < loss:
+            delay += self._rng.uniform(*AGAIN)
+        return delay
+
+    def put(self, coming: deque[_Item], item: _Item, one: str, other: str) -> None:
+        """Put what is sent between the two behind what is coming already; on a mangled way, perhaps elsewhere."""
+        way = 1.0
+        if item.error is None and frozenset((one, other)) in self._mangled:
+            way = self._rng.random()
+        if way < MANGLED:
+            return  # lost
+        if way < 2 * MANGLED and coming:
+            coming.insert(len(coming) - 1, item)  # too early
+            return
+        coming.append(item)
+        if way < 3 * MANGLED:
+            coming.append(item)  # twice
 
     def _between(self, one: str, other: str) -> list[SimLink]:
         pair = {one, other}

@@ -63,10 +63,11 @@ class Scenario(NamedTuple):
 
 CAR_CHEATS = ("steal", "steal", "steal", "forge", "replay", "stall", "rollback", "lying meter", "stale close", "vanish")
 SITE_CHEATS = ("steal", "forge", "replay", "stall", "rollback", "lying meter")
-CAR_FAULTS = ("reset", "cut", "crash", "fuse", "slow disk", "full disk", "skew", "jump", "stuck meter", "mute meter")
+LINK_FAULTS = ("reset", "cut", "lossy", "mangled")
+CAR_FAULTS = (*LINK_FAULTS, "crash", "fuse", "slow disk", "full disk", "skew", "jump", "stuck meter", "mute meter")
 SITE_FAULTS = ("crash", "fuse", "slow disk", "full disk", "skew", "jump")
 POLE_FAULTS = ("valve open", "valve shut", "stuck meter", "mute meter")
-CHAIN_FAULTS = ("unreachable", "slow ledger", "reorganise", "censor", "stalled chain")
+CHAIN_FAULTS = ("unreachable", "slow ledger", "reorganise", "censor", "stalled chain", "no gas")
 
 
 def draw(rng: Random, start: Instant, calm: bool = False) -> Scenario:

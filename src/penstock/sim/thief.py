@@ -10,7 +10,7 @@ import msgspec
 from penstock.core.channel import ChannelParams, Lock, Voucher
 from penstock.core.codec import decode, decode_part, encode
 from penstock.core.identity import Key
-from penstock.core.messages import Final, Message, Metered, Paid, Propose, Resumed, Square
+from penstock.core.messages import AskClose, Final, Message, Metered, Paid, Propose, Resumed, Square
 from penstock.core.units import Amount, Quantity
 from penstock.rails.stream import VoucherNote, decode_terms
 
@@ -21,6 +21,7 @@ class Thief:
     """Changes some of the messages that the real code sends, as a consumer or as a supplier would gain by."""
 
     def __init__(self, rng: Random, key: Key) -> None:
+        self.forged: dict[bytes, VoucherNote] = {}  # by channel: the last voucher that squares a bill, as it was sent
         self._rng, self._key = rng, key
         self._params: ChannelParams | None = None
 
@@ -28,7 +29,7 @@ class Thief:
         message = decode(frame)
         if isinstance(message, Propose):
             self._params = decode_terms(message.terms.rail_terms).params
-        if self._rng.random() > (0.4 if isinstance(message, Propose | Square) else 0.15):
+        if self._rng.random() > (0.4 if isinstance(message, Propose | Square | AskClose) else 0.15):
             return [frame]
         return [encode(self._lie(message))]
 
@@ -41,6 +42,8 @@ class Thief:
                 return msgspec.structs.replace(message, evidence=tuple(map(self._evidence, message.evidence)))
             case Square():
                 return self._square(message)
+            case AskClose():
+                return self._close(message)
             case Metered() | Final():
                 return msgspec.structs.replace(message, total=Quantity(message.total + more))
             case Resumed() if self._rng.random() < 0.5:
@@ -79,7 +82,23 @@ class Thief:
             receipt, paid=Amount(receipt.paid - short), unpaid=Amount(receipt.unpaid + short)
         )
         voucher = Voucher.over(note.voucher.nonce, max(0, note.voucher.amount - short))
-        return Square(told, self._key.sign(told.digest()), self._note(voucher, ()))
+        squared = self._note(voucher, ())
+        if self._params is not None:
+            self.forged[self._params.id] = decode_part(squared[1:], VoucherNote)
+        return Square(told, self._key.sign(told.digest()), squared)
+
+    def _close(self, message: AskClose) -> AskClose:
+        """A close that pays less."""
+        close, params = message.close, self._params
+        short = min(close.partner_balance, self._rng.choice((1, 1_000, 5_000)))
+        if params is None or params.id != message.channel:
+            return message
+        told = msgspec.structs.replace(
+            close,
+            opener_balance=Amount(close.opener_balance + short),
+            partner_balance=Amount(close.partner_balance - short),
+        )
+        return AskClose(message.channel, told, self._key.sign(told.digest(params)))
 
     def _note(self, voucher: Voucher, locks: tuple[Lock, ...]) -> bytes:
         """A voucher that we sign, whatever it says."""

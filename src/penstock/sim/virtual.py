@@ -20,7 +20,7 @@ class Deadlock(RuntimeError):
 
 
 class VirtualLoop(asyncio.BaseEventLoop):
-    """The loop. `on_step` is called in every turn, before time goes on."""
+    """The loop. `on_step` is called each time before time goes on: all that could be done at that instant is done."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -69,10 +69,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def select(self, timeout: float | None) -> list[Any]:
         """In the place of a selector's: no event ever comes, and the time to wait for one passes at once."""
-        try:
-            self.on_step()
-        except Exception as error:
-            self._break(error)
+        if timeout != 0:
+            try:
+                self.on_step()
+            except Exception as error:
+                self._break(error)
         if timeout is None:
             self._break(Deadlock("nothing is ready, and nothing is scheduled"))
         self._turns = 0 if timeout else self._turns + 1

@@ -21,13 +21,13 @@ from penstock.sim.chain import Chain
 from penstock.sim.checks import Checks, Violation
 from penstock.sim.life import task_of_a_life
 from penstock.sim.network import Network
-from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, Fault, Purchase, draw
+from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, Fault, Purchase, Scenario, draw
 from penstock.sim.trace import Trace
 from penstock.sim.virtual import Deadlock, VirtualLoop
 
 DOMAIN = Domain(31_337, Address(b"\x11" * 20), Address(b"\x22" * 20))
 MONEY = 10_000_000  # token units in each car's wallet
-WRAP_UP = 1_500.0  # seconds after the trouble in which every car must have left
+WRAP_UP = 3_000.0  # seconds after the trouble in which every car must have left
 SETTLED = 3.0 * PERIOD  # seconds after that in which everything must be settled
 
 
@@ -44,17 +44,25 @@ class Outcome(NamedTuple):
 
 
 class World:
-    """One seed's world. A calm one has neither faults nor cheats."""
+    """One seed's world. A calm one has neither faults nor cheats; `scenario` takes the place of the seed's own."""
 
-    def __init__(self, seed: int, calm: bool = False, log: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        seed: int,
+        calm: bool = False,
+        log: Callable[[str], None] | None = None,
+        scenario: Scenario | None = None,
+    ) -> None:
         self.seed = seed
         self.rng = Random(seed)  # noqa: S311 - a simulation has to be repeatable
         self.loop = VirtualLoop()
         self.loop.set_task_factory(task_of_a_life)  # type: ignore[arg-type]  # typeshed's protocol is narrower
         self.loop.set_exception_handler(self._on_fault)
         self.trace = Trace(self.loop.time, log)
-        self.scenario = draw(self.rng, self.loop.instant(), calm)
+        drawn = draw(self.rng, self.loop.instant(), calm)
+        self.scenario = scenario or drawn
         self.healed = False
+        self._faults: dict[Fault, None] = {}  # those that last
         self.domain = DOMAIN
         self.checks = Checks(self)
         self.network = Network(self.loop, self._child(), self._delay)
@@ -100,19 +108,23 @@ class World:
         self.site.start()
         for car in self.cars:
             self.loop.call_later(car.plan.begins, car.start)
-        for fault in self.scenario.faults:
-            self.loop.call_later(fault.at, self._begin, fault)
-            self.loop.call_later(fault.at + fault.lasts, self._heal, fault)
-        await self._until(lambda: not any(car.wanted for car in self.cars), TROUBLE)
+        await self.trouble()
         self._heal_all()
         self._prove_that_all_is_well()
-        await self._until(lambda: all(car.done for car in self.cars), WRAP_UP)
-        await self._until(lambda: self.site.life.alive, SETTLED)
+        await self.until(lambda: all(car.done for car in self.cars), WRAP_UP)
+        await self.until(lambda: self.site.life.alive, SETTLED)
         self.site.life.spawn(self.site.close_rest(self.site.life))
-        await self._until(self._settled, SETTLED)
+        await self.until(self._settled, SETTLED)
         self.checks.final()
         self.checks.step()
         self.trace("world", "ends")
+
+    async def trouble(self) -> None:
+        """The first part: the scenario's faults, until everybody has what it wants or has given up."""
+        for fault in self.scenario.faults:
+            self.loop.call_later(fault.at, self.begin, fault)
+            self.loop.call_later(fault.at + fault.lasts, self.heal, fault)
+        await self.until(lambda: not any(car.wanted for car in self.cars), TROUBLE)
 
     def _prove_that_all_is_well(self) -> None:
         """Once all is healed, the honest still do business: each such car makes one more purchase."""
@@ -125,27 +137,35 @@ class World:
         channels = self.chain.head.accounts.channels.values()
         return all(channel.status == "ended" for channel in channels)
 
-    def _begin(self, fault: Fault) -> None:
-        if not self.healed:
+    @property
+    def lasting(self) -> list[Fault]:
+        """The faults that there are now."""
+        return list(self._faults)
+
+    def begin(self, fault: Fault) -> None:
+        """Let a fault happen."""
+        if not self.healed and fault not in self._faults:
+            self._faults[fault] = None
             self.trace("world", "fault", kind=fault.kind, target=fault.target, lasts=fault.lasts, size=fault.size)
             faults.begin(self, fault)
 
-    def _heal(self, fault: Fault) -> None:
-        if not self.healed:
+    def heal(self, fault: Fault) -> None:
+        """A fault is over."""
+        if fault in self._faults:
+            del self._faults[fault]
             self.trace("world", "healed", kind=fault.kind, target=fault.target)
             faults.heal(self, fault)
 
     def _heal_all(self) -> None:
         self.trace("world", "all healed")
-        now = self.loop.time()
-        for fault in self.scenario.faults:
-            if fault.at <= now <= fault.at + fault.lasts:
-                faults.heal(self, fault)
+        for fault in self.lasting:
+            self.heal(fault)
         for actor in (self.site, *self.cars):
             actor.life.fuse = 0
         self.healed = True
 
-    async def _until(self, met: Callable[[], bool], seconds: float) -> None:
+    async def until(self, met: Callable[[], bool], seconds: float) -> None:
+        """Let time pass until something is so, or for so many seconds."""
         for _ in range(int(seconds)):
             if met():
                 return
