@@ -16,7 +16,7 @@ from penstock.node import beat, consumer
 
 from .world import Street, street
 
-ACCOUNTS = 400
+ACCOUNTS = 1_000
 
 
 class _Devnet:
