@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import shutil
 from pathlib import Path
 
 import pytest
@@ -25,11 +26,12 @@ def test_newer_rows_are_laid_over_older_ones(newer: dict[bytes, bytes | None], o
     assert list(laid_over(sorted(newer.items()), sorted(older.items()))) == sorted(want.items())
 
 
-@pytest.mark.parametrize("fold", [1, 400, 2**22])
-def test_readers_see_the_last_rows_before_and_after_they_are_folded(
-    fold: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(("fold", "part"), [(1, 1024), (400, 1024), (400, 1), (400, 5), (2**22, 1024)])
+def test_readers_see_the_last_rows_before_while_and_after_they_are_folded(
+    fold: int, part: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sqlite, "FOLD", fold)
+    monkeypatch.setattr(sqlite, "PART", part)
     rng = random.Random(fold)
     keys = [b"%s%d" % (kind, number) for kind in (b"a/", b"b/", b"\xff") for number in range(12)]
     rows: dict[bytes, bytes] = {}
@@ -49,6 +51,8 @@ def test_readers_see_the_last_rows_before_and_after_they_are_folded(
                 for prefix in (b"", b"b/", b"\xff", rng.choice(keys)):
                     want = sorted((key, value) for key, value in rows.items() if key.startswith(prefix))
                     assert list(reader.load(prefix)) == want
+            if turn % 9 == 8:
+                assert await after_a_kill(path, tmp_path / f"copy{turn}") == sorted(rows.items())
             if turn % 40 == 39:  # another process's numbers go on where the last one's ended
                 await journal.close()
                 journal = SqliteJournal(path)
@@ -56,6 +60,16 @@ def test_readers_see_the_last_rows_before_and_after_they_are_folded(
             await reader.close()
 
     asyncio.run(scenario())
+
+
+async def after_a_kill(path: Path, copy: Path) -> list[tuple[bytes, bytes]]:
+    """What another process finds where the one that writes was killed now: its files as they are on the disk."""
+    for suffix in ("", "-wal"):
+        shutil.copy(str(path) + suffix, str(copy) + suffix)
+    journal = SqliteJournal(copy)
+    found = list(journal.load(b""))
+    await journal.close()
+    return found
 
 
 def test_an_entry_that_is_none_is_a_damaged_journal(tmp_path: Path) -> None:

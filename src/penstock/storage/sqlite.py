@@ -6,7 +6,8 @@ is written at once, the less a write costs.
 
 A batch becomes one entry of a log, so that what a commit writes does not depend on how the rows are spread over the
 table, where each of 256 channels has a page of its own. When the log has grown to `FOLD` bytes, and when the journal is
-opened or closed, its rows are folded into the table, of each key the last. Readers lay the log over the table.
+opened or closed, its rows are folded into the table, of each key the last: `PART` rows at a time with commits between,
+so that nobody waits long for it. Readers lay the log over the table.
 """
 
 from __future__ import annotations
@@ -26,7 +27,8 @@ from penstock.storage import file
 from penstock.storage.commits import none_yet
 from penstock.storage.recent import Recent, Rows, laid_over, pack, unpack
 
-FOLD = 2**22  # bytes of log: some 40,000 ticks. To fold takes a tenth of a second; a reader that comes late, 30 ms
+FOLD = 2**22  # bytes of log: some 40,000 ticks. A reader that comes late takes 30 ms for them
+PART = 1_024  # rows folded between two commits: some milliseconds
 
 # SQLite lets other threads run at each step of a statement, and a busy event loop may take 5 ms to give way again. Many
 # rows in one statement need one step. Fixed sizes keep the statements prepared; the largest is far below the 32,766
@@ -54,7 +56,8 @@ class SqliteJournal:
         self._failed: JournalError | None = None
         self._queue: SimpleQueue[_Write | None] = SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._unfolded: Rows = {}  # what the log holds, of each key the last
+        self._unfolded: Rows = {}  # what the log holds, of each key the last, but for what is being folded:
+        self._folding: list[Row] = []  # the last first
         self._size = self._number = 0  # of the log in bytes, and of its last entry
         self._lock = file.lock(self._path)
         try:
@@ -151,8 +154,10 @@ class SqliteJournal:
                 failed = self._commit(batch)
             if batch:
                 self._report([done for _, done in batch], failed)
-            if failed is None and (self._size >= FOLD or not more):
+            if failed is None and not more:
                 failed = self._fold()
+            elif failed is None and (self._folding or self._size >= FOLD):
+                failed = self._fold_part()
         self._reader.close()
         self._writer.close()
 
@@ -177,9 +182,21 @@ class SqliteJournal:
 
     def _fold(self) -> JournalError | None:
         """Move the log's rows to the table. Those who wrote them have long been told."""
+        return self._fold_part(len(self._folding) + len(self._unfolded))
+
+    def _fold_part(self, most: int = PART) -> JournalError | None:
+        """Move some of them. The log stays whole until the last part, which brings all that came in between, too."""
+        if not self._folding:
+            self._folding, self._unfolded = sorted(self._unfolded.items(), reverse=True), {}
+        if not self._folding:
+            return None
+        part = dict(self._folding[-most:])
+        del self._folding[-most:]
         try:
-            if self._unfolded:
-                self._transact()
+            if self._folding:
+                self._transact(part)
+            else:
+                self._transact(part | self._unfolded, whole=True)
                 self._unfolded, self._size = {}, 0
         except Exception as error:
             return self._fail(error)
@@ -192,9 +209,9 @@ class SqliteJournal:
         )
         return self._failed
 
-    def _transact(self) -> None:
+    def _transact(self, moved: Rows, whole: bool = False) -> None:
         execute = self._writer.execute
-        rows = sorted(self._unfolded.items())
+        rows = sorted(moved.items())
         puts = [part for row in rows if row[1] is not None for part in row]
         deletes = [key for key, value in rows if value is None]
         execute("BEGIN IMMEDIATE")
@@ -203,11 +220,10 @@ class SqliteJournal:
                 execute(_PUT[size], puts[2 * at : 2 * (at + size)])
             for size, at in _chunks(len(deletes)):
                 execute(_DELETE[size], deletes[at : at + size])
-            self._number += 1
-            execute("DELETE FROM log")
-            execute(
-                "INSERT INTO log (number, rows) VALUES (?, ?)", (self._number, pack({}))
-            )  # numbers never come twice
+            if whole:
+                self._number += 1
+                execute("DELETE FROM log")
+                execute(_LOG, (self._number, pack({})))  # numbers never come twice
             execute("COMMIT")
         except BaseException:
             if self._writer.in_transaction:
