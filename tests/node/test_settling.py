@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from random import Random
 from typing import Any
 
-from penstock.core.channel import ChannelParams, Close, Domain
+import msgspec
+
+from penstock.core.channel import ChannelParams, Close, Domain, Voucher
+from penstock.core.codec import encode
+from penstock.core.errors import TransactionFailed
 from penstock.core.identity import Address, Key
 from penstock.core.messages import AskClose
 from penstock.core.session import Role
@@ -16,6 +21,7 @@ from penstock.node import book, ending
 from penstock.node.book import ChannelRow
 from penstock.node.site import Site
 from penstock.node.tasks import durable
+from penstock.rails.stream import EARNED_ROWS, EarnedRow, VoucherNote
 from penstock.sim.chain import Chain
 from penstock.sim.disk import Disk, MemoryJournal
 from penstock.sim.life import Life
@@ -35,6 +41,46 @@ PARAMS = ChannelParams(
     two_way=False,
     counter=0,
 )
+
+
+def test_a_channel_is_watched_while_the_batch_that_it_is_in_settles() -> None:
+    """Closes that do not fit keep us busy for longer than a challenge period; the thief closes the last one alone."""
+
+    async def lives(loop: VirtualLoop, chain: Chain, disk: Disk, life: Life) -> None:
+        chain.interval = 60.0
+        ledger, journal = SimLedger(chain, DOMAIN, life, lambda: 0.01), MemoryJournal(disk, life)
+        channels = [msgspec.structs.replace(PARAMS, counter=number) for number in range(12)]
+        for params in channels:
+            await ledger.open(PAYER, params, Amount(DEPOSIT // 12))
+        await asyncio.sleep(600)
+        pays = Amount(DEPOSIT // 24)
+        for params in channels:
+            voucher = Voucher.over(1, pays)
+            note = VoucherNote(voucher, PAYER.sign(voucher.digest(params)), ())
+            row = ChannelRow(params, Role.SUPPLIER, Amount(DEPOSIT // 12))
+            await durable(journal, (*row.rows(), (EARNED_ROWS + params.id, encode(EarnedRow(note)))))
+        site = Site(PAYEE, journal, ledger, loop.instant, _silent, PERIOD)
+        site.start()
+        for params in channels:
+            await ledger.add(PAYER, params, Amount(1))
+            close = Close(Amount(DEPOSIT // 12 - pays), pays, loop.seconds() + 86_400)
+            await site.take_close(AskClose(params.id, close, PAYER.sign(close.digest(params))))
+        settling = asyncio.ensure_future(site.settle())
+        await asyncio.sleep(0.5)
+        stolen = channels[-1]
+        await ledger.close(PAYER, stolen, None)  # stating nothing
+        with suppress(TransactionFailed):  # until its challenge is over, or we have answered
+            while True:
+                await asyncio.sleep(5)
+                if (await ledger.channel(stolen)).status == "settled":
+                    break
+                with suppress(TransactionFailed):
+                    await ledger.settle(PAYER, stolen)
+        await settling
+        assert chain.head.accounts.channels[stolen.id].paid[1] == pays
+        await site.close()
+
+    _live(lives)
 
 
 def test_a_close_that_a_reorganisation_lost_is_sent_again() -> None:

@@ -23,7 +23,7 @@ from penstock.rails.stream import EARNED_ROWS, PAID_ROWS, TICK_ROWS
 from penstock.storage.copies import back_up, put_back
 from penstock.storage.sqlite import SqliteJournal
 
-from .world import PRICE, Car, Street, until
+from .world import PRICE, SHORT, Car, Street, until
 
 Open = Callable[..., AbstractAsyncContextManager[Street]]
 pytestmark = pytest.mark.asyncio
@@ -213,3 +213,27 @@ async def test_retiring_says_how_many_channels_pay_no_more(open_street: Open) ->
         await durable(car.journal, ((b"channel/" + settled.params.id, encode(settled)),))
         assert await upkeep.retire(car.journal, clock.now()) == 0
         assert not the_channel(car).restored
+
+
+async def test_a_session_that_was_under_way_at_the_backup_costs_an_honest_consumer_no_credit(
+    open_street: Open, tmp_path: Path
+) -> None:
+    """It looks unpaid in the restored journal, for all that flowed since; the next session brings the newer voucher."""
+    async with open_street(speed=600.0) as it, it.car() as car:
+        buying = asyncio.ensure_future(car.buy(quantity=1_000, keep=True))
+        await until(lambda: it.supplier.shell and it.supplier.shell.session.paid > 20_000)
+        back_up(tmp_path / "pole.db", tmp_path / "copy")
+        assert (await buying).complete
+        await it.crash()
+        await put_back(tmp_path / "copy", tmp_path / "pole.db", True, retire)
+        await it.open(patience=SHORT)
+        car.port = it.server.port
+        await until(lambda: it.supplier.shell is None)  # nobody came back to it
+        assert sum(row.unpaid > 0 for row in book.sessions(it.journal)) == 1
+        for _ in range(2):
+            assert (await car.buy(quantity=70, keep=True)).complete
+        assert not any(row.unpaid for row in book.sessions(it.journal))
+        ours = book.channel_of(it.journal, the_channel(car).params.id)
+        note = book.last_note(car.journal, the_channel(car))
+        assert note is not None
+        assert worth(book.filing_of(it.journal, ours)) == note.voucher.amount

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -281,3 +282,22 @@ else:
         assert read(path) == {b"key": b"old", b"mark": b"1"}
         assert any(read(one) == {b"key": b"new"} for one in tmp_path.glob("journal.replaced-?")), "the journal is lost"
     assert fatal > 1 or act == "link"
+
+
+@pytest.mark.parametrize("name", ["journal.restored", "journal.new", "journal"])
+def test_the_only_copy_is_not_lost_to_its_own_restoring(name: str, tmp_path: Path) -> None:
+    path, copy = tmp_path / "journal", tmp_path / name
+
+    async def begin() -> None:
+        journal = SqliteJournal(tmp_path / "first")
+        await put(journal, [(b"key", b"value")])
+        await journal.close()
+
+    asyncio.run(begin())
+    copies.back_up(tmp_path / "first", copy)
+    with pytest.raises(UsageError, match="in the way"):
+        restore(copy, path, True)
+    shutil.copy(copy, tmp_path / "apart")
+    copy.unlink()
+    restore(tmp_path / "apart", path, True)
+    assert read(path)[b"key"] == b"value"

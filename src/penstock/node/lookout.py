@@ -37,7 +37,7 @@ Over = Callable[[ChannelParams, Amount], Awaitable[None]]
 class _Watched:
     """A channel that is looked at. `stop` ends the session that streams over it, if one does."""
 
-    __slots__ = ("acting", "params", "partner", "secured", "seen", "stop", "told")
+    __slots__ = ("acting", "params", "partner", "secured", "seen", "settling", "stop", "told")
 
     def __init__(self, params: ChannelParams, partner: bool, seen: Instant) -> None:
         self.params = params
@@ -47,6 +47,7 @@ class _Watched:
         self.secured: Amount | None = None  # what stands in the payee's favour in the challenge, as far as we saw
         self.told = ""  # the last status that was told of
         self.acting = False  # a transaction for it is on its way
+        self.settling = False  # somebody of ours settles it
 
 
 class _Due(NamedTuple):
@@ -85,6 +86,14 @@ class Lookout:
         """No session streams over the channel any more."""
         if channel in self._channels:
             self._channels[channel].stop = None
+
+    def settling(self, channel: bytes, on: bool) -> None:
+        """The channel is being settled by us, or no more: meanwhile only another's close of it counts.
+
+        It is not forgotten: a batch can take longer than a challenge period.
+        """
+        if channel in self._channels:
+            self._channels[channel].settling = on
 
     def forget(self, channel: bytes) -> None:
         """The channel is settled."""
@@ -162,6 +171,8 @@ class Lookout:
         state = await self._ledger.channel(params)
         self.seen = watched.seen = self._clock()
         closing = state.status == "closing"
+        if watched.settling and not closing:
+            return None
         filed = await self._ledger.filed(params, watched.partner) if closing else None
         now = await self._ledger.now() if closing else 0
         shown = self._show(params.id)  # after all that takes time: a session may have brought more meanwhile

@@ -25,7 +25,7 @@ from penstock.core.messages import AskClose
 from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
 from penstock.core.rail import PayeeEnd
-from penstock.core.session import Role, SessionRow
+from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import MAX_AMOUNT, Amount, Instant
 from penstock.core.watcher import worth
 from penstock.node import book
@@ -38,6 +38,7 @@ from penstock.node.tell import Tell
 from penstock.rails.stream import NAME, StreamOffer, StreamPayee, StreamTerms, check_terms, decode_terms
 
 CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
+UNPAID = "the last session in this channel was not paid in full"
 BATCH = 50  # closes in one transaction
 QUIET = 1_000  # ms between two lines about refusals for the same reason
 
@@ -119,13 +120,14 @@ class Site:
         check_terms(self._offer, stream, deposit=stream.amount, tick_value=terms.offer.tick_value)
         stream = self._shared(stream)
         params = stream.params
-        if params.id in self._owing:
-            raise BadTerms("the last session in this channel was not paid in full", "open another channel")
+        known = book.channel_of(self.journal, params.id)
+        owing, restored = params.id in self._owing, known is not None and known.restored
+        if owing and not restored:
+            raise BadTerms(UNPAID, "open another channel")
         if params.id in self._in_use:
             raise BadTerms("the channel is paying another session", "wait for its end, or open another channel")
         self._in_use.add(params.id)
         try:
-            known = book.channel_of(self.journal, params.id)
             if known and (known.close or known.settled):
                 raise BadTerms("the channel is closing", "open another channel")
             state = await self._ledger.channel(params)
@@ -141,6 +143,8 @@ class Site:
                     f"the channel has {payee.capacity} token units left, too little for a first package",
                     f"add to it, or open one with at least {terms.offer.least_credit}",
                 )
+            if owing and payee.secured >= 0:  # nothing that the restored journal does not know of
+                raise BadTerms(UNPAID, "open another channel")
             if payee.secured > 0:
                 raise BadTerms(
                     "the session builds on an older voucher than the one that we hold", "finish the last session first"
@@ -155,7 +159,19 @@ class Site:
         # A payer that begins at its last voucher has brought what a restored journal did not have.
         record = msgspec.structs.replace(record, deposit=state.opener_deposit, restored=False)
         self.lookout.watch(params)
-        return payee, rows + record.rows()
+        return payee, rows + record.rows() + self._forgive(params.id)
+
+    def _forgive(self, channel: bytes) -> Rows:
+        """No debt is left in a channel whose payer has brought more than a restored journal knew.
+
+        A session that was under way at the backup looks unpaid there, for all that flowed since.
+        """
+        if channel not in self._owing:
+            return ()
+        self._owing.discard(channel)
+        debts = [row for row in book.sessions(self.journal) if row.unpaid and book.channel_in(row) == channel]
+        paid = (msgspec.structs.replace(row, unpaid=Amount(0)) for row in debts)
+        return tuple((SESSION_ROWS + row.terms.digest(), encode(row)) for row in paid)
 
     def _shared(self, stream: StreamTerms) -> StreamTerms:
         """The same, over parts that all our channels share: what we keep of ten thousand is what differs."""
@@ -271,14 +287,15 @@ class Site:
                 self._sent[row.params.id] = None
                 self.tell("not open any more", channel=book.name_of(row))  # the lookout answers
         for row in ready:
-            self.lookout.forget(row.params.id)  # what settles now is settled by us
+            self.lookout.settling(row.params.id, True)
         try:
             return await self._settle_open(ready)
         finally:
             for row in ready:
                 record = book.channel_of(self.journal, row.params.id)
-                if record is not None and not record.settled:
-                    self.lookout.watch(row.params)
+                if record is not None and record.settled:
+                    self.lookout.forget(row.params.id)
+                self.lookout.settling(row.params.id, False)
 
     async def _settle_open(self, ready: list[ChannelRow]) -> list[Mined]:
         mined = await self._close_together(ready) if ready else []

@@ -74,23 +74,24 @@ class Visits:
 
         Whoever only stands there keeps nobody out: an honest consumer needs a moment, and can come back.
         """
-        if not self._idle:
+        idle = next((visit for visit in self._idle if not visit.busy), None)
+        if idle is None:
             return False
-        next(iter(self._idle)).leave("too many are waiting here: come back when you are ready")
+        idle.leave("too many are waiting here: come back when you are ready")
         return True
 
 
 class Visit:
     """One link. `supplier` is the pole whose session uses it, while one does."""
 
-    __slots__ = ("_asks", "_busy", "_door", "_since", "gone", "link", "supplier")
+    __slots__ = ("_asks", "_door", "_since", "busy", "gone", "link", "supplier")
 
     def __init__(self, door: Door, link: Link) -> None:
         self.link = link
         self.gone = False
         self.supplier: Supplier | None = None
         self._door = door
-        self._busy = False
+        self.busy = False
         self._asks = 0
         self._since = Instant(0)  # when the minute began in which there were so many
         link.attach(self._on_frame, self._on_lost)
@@ -122,7 +123,7 @@ class Visit:
             self._cut(error, "the supplier has a fault")
 
     def _asked(self, message: Message) -> None:
-        if self._busy:
+        if self.busy:
             raise BadMessage("one request at a time")
         self._count()
         self._door.visits.moved(self)
@@ -164,7 +165,7 @@ class Visit:
         self.send(Closing(message.channel))
 
     def _begin(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        self._busy = True
+        self.busy = True
         self._door.site.tasks.start(self._answer(work))
 
     async def _answer(self, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
@@ -183,7 +184,7 @@ class Visit:
             self._refuse("fault", error)
             self.send(Refused("the supplier has a fault"))
         finally:
-            self._busy = False
+            self.busy = False
 
     def _refuse(self, event: str, error: PenstockError) -> None:
         shell = self.supplier.shell if self.supplier is not None else None

@@ -67,10 +67,12 @@ async def put_back(copy: Path, path: Path, replace: bool, mark: Callable[[Journa
 
     Raises:
         JournalError: a process uses the journal at `path`, or the backup is damaged or cannot be copied.
-        UsageError: there is a journal, and nobody said that it may be replaced. Both are as they were.
+        UsageError: there is a journal, and nobody said that it may be replaced; or the backup has a name that is
+            needed. Both are as they were.
     """
+    ready, new = path.with_name(path.name + file.READY), path.with_name(path.name + ".new")
+    _check_apart(copy, path, ready, new)
     lock = file.lock(path)
-    ready = path.with_name(path.name + file.READY)
     try:
         there = _there(path)
         if there and not replace:
@@ -78,8 +80,6 @@ async def put_back(copy: Path, path: Path, replace: bool, mark: Callable[[Journa
                 f"there is a journal at {path}",
                 "a backup is older: restore it where the journal is lost or damaged, and say so with --replace",
             )
-        new = path.with_name(path.name + ".new")
-        _remove(ready)
         _remove(new)
         try:
             _copy(copy, new)
@@ -90,6 +90,7 @@ async def put_back(copy: Path, path: Path, replace: bool, mark: Callable[[Journa
                 await journal.close()
                 _remove(new.with_name(new.name + ".lock"))
             file.sync(new)
+            _remove(ready)
             new.rename(ready)  # from here on it is complete, and nothing but the names has to change
             file.sync(path.parent)
             kept = _set_aside(path) if there else None
@@ -103,6 +104,15 @@ async def put_back(copy: Path, path: Path, replace: bool, mark: Callable[[Journa
         return kept
     finally:
         os.close(lock)
+
+
+def _check_apart(copy: Path, *ours: Path) -> None:
+    """Pass where the backup is none of the files that its restoring makes or moves: what is left of a restoring that
+    was broken off may be the only copy."""
+    if copy.exists() and any(one.exists() and one.samefile(copy) for one in ours):
+        raise UsageError(
+            f"{copy} is in the way of its own restoring", "copy it to another name, and restore it from there"
+        )
 
 
 def _there(path: Path) -> bool:

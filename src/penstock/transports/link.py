@@ -211,6 +211,11 @@ class TlsLink(asyncio.Protocol):
         self._set_timer(None)
         self._owner.gone(self)
 
+    @property
+    def ended(self) -> bool:
+        """Whether nothing but our last word is on its way."""
+        return self._state is State.ENDED
+
     def abort(self) -> None:
         """Drop the TCP connection at once, without a word; `on_lost` is not called."""
         self._state = State.ENDED

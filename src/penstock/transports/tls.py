@@ -21,6 +21,7 @@ from penstock.transports.rounds import Rounds
 
 __all__ = ["Limits", "Server", "TlsLink", "connect", "serve"]
 
+LINGERING = 32  # links above the limit whose last word may be on its way
 RESERVE = 128  # descriptors that are kept for everything but links
 _USUAL = Limits()
 
@@ -156,6 +157,9 @@ class Server:
         self._pending.pop(link, None)
         full = len(self._links) >= self._limits.max_links
         self._links.add(link)  # even to refuse it: it is there until its last word has arrived
+        if len(self._links) > self._limits.max_links + LINGERING:  # a peer that never hears it keeps a descriptor
+            for leaving in [one for one in self._links.links() if one.ended]:
+                leaving.abort()
         if full and not self._on_full():
             raise PeerRefused("no room for another link here")
         self._on_link(link)
