@@ -40,6 +40,7 @@ LEVELS: dict[str, str] = {
     "closing alone": "warning",
     "not closed": "warning",
     "not open any more": "warning",
+    "open again": "warning",
     "ledger": "warning",
     # the lookout and the watcher
     "watching": "info",
