@@ -31,7 +31,7 @@ from penstock.core.messages import (
     Stop,
 )
 from penstock.core.meter import Reading, Tolerance
-from penstock.core.session import Role, Session, State
+from penstock.core.session import EMPTY, Role, Session, State
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Amount, Instant, Price, Quantity
 
@@ -540,6 +540,18 @@ def test_a_message_before_what_was_taken_is_secured_is_our_own_mistake() -> None
     with pytest.raises(IllegalEvent):
         session.on_message(Stop(Reason.OPERATOR), pair.now)
     assert session.heard
+
+
+def test_a_flood_of_payments_that_bring_nothing_is_cut_off() -> None:
+    pair = streaming()
+    session = pair.supplier.session
+    (message,) = due(pair, 1)
+    for _ in range(EMPTY + 1):
+        session.on_paid(message)
+    with pytest.raises(BadMessage, match="bring nothing"):
+        session.on_paid(message)
+    assert isinstance(session.secure(pair.now)[0], Persist)
+    session.on_paid(*due(pair, 1))
 
 
 def test_a_bad_payment_among_good_ones_costs_none_of_those_before_it() -> None:

@@ -46,6 +46,7 @@ from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 
 SESSION_ROWS = b"session/"
+EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or two
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 
 
@@ -105,6 +106,7 @@ class Session:
         "_announced_at",
         "_before",
         "_blamed",
+        "_empty",
         "_handlers",
         "_heard",
         "_linked_at",
@@ -170,6 +172,7 @@ class Session:
         self._heard = False  # a payment was taken that `secure` has not acted on
         self._blamed: Reason | None = None  # why it ends the session
         self._taken: dict[bytes, bytes | None] = {}  # its rows
+        self._empty = 0  # payments since the last one that brought anything
         self._allowed = Quantity(0)
         self._announced = Quantity(0)
         self._announced_at = now
@@ -362,7 +365,7 @@ class Session:
         was taken, and before any other message.
 
         Raises:
-            BadMessage: it does not belong here; cut the link. Nothing has changed.
+            BadMessage: it does not belong here, or is one of many that bring nothing; cut the link.
         """
         rail = self.payee
         if rail is None or self.state is State.ENDED:
@@ -374,9 +377,13 @@ class Session:
             for evidence in message.evidence:
                 for key, value in rail.take(evidence):
                     self._taken[key] = value
+                    self._empty = -1
         except RemoteError as error:
             self.fault, self._blamed = str(error), Reason.PEER_CHEATED
             return
+        self._empty += 1
+        if self._empty > EMPTY:
+            raise BadMessage("payments that bring nothing, one after the other")
         total, allowed = message.total, self._allowed
         if total > allowed and total > allowed + self.terms.offer.tolerance.at(allowed):
             self._blamed = Reason.METERS_DISAGREE if self.state is State.STREAMING else None
