@@ -10,7 +10,7 @@ LINKS ?= 5000
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test faults integration verify lint bench gas diagrams lock clean
+.PHONY: help demo test faults fuzz integration verify lint bench gas diagrams lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'

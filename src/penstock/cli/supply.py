@@ -261,10 +261,15 @@ class Shop:
 
     async def _report(self) -> None:
         """While a session runs, say how it stands, for views and logs of programs."""
+        told: object = None
         while self._progress:
             await asyncio.sleep(REPORT)
             if self._supplier.shell is not None:
                 session = self._supplier.shell.session
+                stands = (session.digest, session.meter.total, session.paid, session.linked)
+                if stands == told:
+                    continue
+                told = stands
                 self._tell(
                     "progress",
                     session=session.digest.hex(),
