@@ -185,3 +185,16 @@ def _short_chains() -> Any:
     stream.FOLD_EVERY, stream.MAX_WALK = 3, 7
     yield
     stream.FOLD_EVERY, stream.MAX_WALK = before
+
+
+def test_a_turn_that_was_learned_on_resumption_is_known_after_a_crash() -> None:
+    """The consumer pays at the price of a turn that it heard of while it came back; its journal must know of it."""
+    sessions = Sessions()
+    sessions.begin(mode="pay-after", tick=70, credit=1_900, quantity=2, deposit=2_000, budget=1_900)
+    for _ in range(2):
+        sessions.lose_link()
+        sessions.relink()
+    sessions.wait(ms=4_000)
+    sessions.crash_soon(effects=5, role=Role.CONSUMER)
+    sessions.go_on(steps=4)
+    sessions.teardown()

@@ -599,17 +599,18 @@ class Session:
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
         bill = self._bill_of(message)
         evidence = self._payer.resume(message.state)
-        self.bill = bill
+        turned, self.bill = bill.turns != self.bill.turns, bill
+        kept: list[Effect] = [self._persist()] if turned else []  # before anything is paid at the new price
         if not self.linked:
             self._linked_at = now
         self.linked = True
         if self.state is State.SQUARING:
             assert self.receipt is not None
             last = self._payer.square(self.receipt.paid)
-            return [Send(Square(self.receipt, self.row.consumer_signature, last.data))]
+            return [*kept, Send(Square(self.receipt, self.row.consumer_signature, last.data))]
         received = min(message.total, self.meter.total + self.terms.offer.tolerance.at(self.meter.total))
         self.control.get(bill.due(received))
-        effects = self._give(evidence)
+        effects = kept + self._give(evidence)
         self.control.give(self._payer.paid)
         if self.state is State.STOPPING:
             assert self.row.reason is not None
