@@ -17,25 +17,20 @@ class TooDear(AssertionError):
     """A call took more than its budget."""
 
 
-_peak = 0  # the highest that this process has been
-
-
 def within(one: Callable[[bytes], object], data: bytes) -> object:
     """Run `one(data)`, and return what it returns.
 
-    Memory is what the process's peak rose by: what a call takes below an earlier peak is not seen, and that peak was
-    within the budget of its own call. CPU is measured in a second run, of what took long by the clock on the wall.
+    Memory is what the process's peak rose by in the call: what it takes below an earlier peak is not seen. CPU is
+    measured in a second run, of what took long by the clock on the wall.
 
     Raises:
         TooDear: it took too long or too much.
     """
-    global _peak
-    began = perf_counter()
+    before, began = getrusage(RUSAGE_SELF).ru_maxrss, perf_counter()
     try:
         return one(data)
     finally:
-        took, peak = perf_counter() - began, getrusage(RUSAGE_SELF).ru_maxrss
-        grown, _peak = peak - (_peak or peak), peak
+        took, grown = perf_counter() - began, getrusage(RUSAGE_SELF).ru_maxrss - before
         if took > MOST_CPU:
             took = _measured(one, data)
         if took > MOST_CPU or grown > MOST_MEMORY:
