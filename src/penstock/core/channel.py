@@ -20,7 +20,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from functools import cached_property
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import msgspec
 from msgspec import Meta
@@ -64,6 +64,8 @@ def _word(value: int | bytes) -> bytes:
 class Domain(msgspec.Struct, frozen=True, dict=True):
     """Where channels live: one contract on one chain, which serves one token."""
 
+    name: ClassVar[str] = DOMAIN_NAME
+
     chain_id: int
     contract: Address
     token: Address
@@ -73,7 +75,7 @@ class Domain(msgspec.Struct, frozen=True, dict=True):
         """The EIP-712 domain separator. 32 bytes."""
         return keccak(
             _DOMAIN_HASH
-            + keccak(DOMAIN_NAME.encode())
+            + keccak(self.name.encode())
             + keccak(DOMAIN_VERSION.encode())
             + _word(self.chain_id)
             + _word(self.contract)

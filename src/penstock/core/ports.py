@@ -22,8 +22,10 @@ from penstock.core.channel import (
     Withdrawal,
 )
 from penstock.core.errors import JournalError, PenstockError
+from penstock.core.escrow import EscrowDomain, EscrowParams, SignedReading
 from penstock.core.identity import Address, Key
 from penstock.core.meter import Reading
+from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Quantity
 
 
@@ -388,6 +390,129 @@ class Ledger(Protocol):
     async def deposit(self, key: Key, amount: Amount) -> list[Mined]:
         """Move token units from the wallet to the contract's balance."""
         ...
+
+    async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:
+        """Move token units from the contract's balance to the wallet."""
+        ...
+
+    async def disconnect(self) -> None:
+        """Drop the connections to the ledger's node."""
+        ...
+
+
+class EscrowState(msgspec.Struct, frozen=True):
+    """An escrow on its ledger. `claimed` is the payee's by the readings filed, of which `drawn` was paid out.
+
+    `matures_at` is the time (s) from which what is claimed and not drawn can be paid; 0 where there is none.
+    """
+
+    status: Literal["absent", "open", "ending", "ended"]
+    claimed: Amount = Amount(0)
+    drawn: Amount = Amount(0)
+    matures_at: int = 0
+    contested: bool = False
+
+
+class EscrowAuthorization(msgspec.Struct, frozen=True):
+    """The payer's EIP-3009 signature over deposit and fee (token units), whose nonce commits to the escrow and the fee.
+
+    It makes the deposit, whoever sends it while valid_after < now < valid_before (seconds).
+    """
+
+    fee: Amount
+    valid_after: int
+    valid_before: int
+    signature: bytes
+
+
+class SignedEnd(msgspec.Struct, frozen=True):
+    """An end that both keys have signed: a row for the ledger."""
+
+    params: EscrowParams
+    amount: Amount
+    payer_signature: bytes
+    payee_signature: bytes
+
+
+class EscrowLedger(Protocol):
+    """A ledger that keeps escrows. Errors, `key`, and the implementor's duty are those of `Ledger`."""
+
+    domain: EscrowDomain
+
+    async def now(self) -> int:
+        """The newest block's time (seconds)."""
+        ...
+
+    async def token(self) -> TokenFacts:
+        """The token's symbol and decimals."""
+        ...
+
+    async def genuine(self) -> bool:
+        """Whether the code behind `domain` is exactly that of this version's contract, for its token."""
+        ...
+
+    async def escrow(self, params: EscrowParams) -> EscrowState:
+        """The escrow's state now; a deposit counts once it is deep enough to be final."""
+        ...
+
+    async def final(self, params: EscrowParams) -> bool:
+        """Whether the escrow has ended, so deep in the chain that it stays so."""
+        ...
+
+    async def holdings(self, owner: Address) -> Holdings:
+        """What `owner` has outside escrows."""
+        ...
+
+    def fresh_counter(self) -> int:
+        """A counter that the payer has not used (the milliseconds now)."""
+        ...
+
+    # Funding
+
+    async def fund(self, key: Key, params: EscrowParams) -> list[Mined]:
+        """Deposit: from the contract's balance where that suffices, otherwise from the wallet, as is cheapest."""
+        ...
+
+    async def fund_signed(
+        self, key: Key, params: EscrowParams, fee: Amount, expiry: int, signature: bytes
+    ) -> list[Mined]:
+        """Deposit from the payer's balance by its account's signature; the sender gets the fee."""
+        ...
+
+    async def authorize(self, key: Key, params: EscrowParams, fee: Amount, valid_before: int) -> EscrowAuthorization:
+        """Sign, as the payer, what lets anybody make the deposit from its wallet. Sends nothing.
+
+        Raises:
+            OutOfFunds: the wallet does not hold deposit and fee. WrongLedger: the token knows no authorizations.
+        """
+        ...
+
+    async def fund_authorized(self, key: Key, params: EscrowParams, authorization: EscrowAuthorization) -> list[Mined]:
+        """Deposit from the payer's wallet by its authorization; the sender gets the fee."""
+        ...
+
+    # Releasing
+
+    async def release(self, key: Key, params: EscrowParams, tariff: Tariff, signed: SignedReading) -> list[Mined]:
+        """File a reading: the contract computes what it releases. One that is not the last is the payee's to file."""
+        ...
+
+    async def end(self, key: Key, rows: list[SignedEnd]) -> list[Mined]:
+        """End escrows as both sides have signed; many go into one transaction. A row that is not taken is skipped, a
+        single one alone raises."""
+        ...
+
+    async def contest(
+        self, key: Key, params: EscrowParams, tariff: Tariff, first: SignedReading, second: SignedReading
+    ) -> list[Mined]:
+        """Show within the window that the meter signed two readings that contradict each other: the lesser counts."""
+        ...
+
+    async def settle(self, key: Key, params: EscrowParams) -> list[Mined]:
+        """Pay what has matured; where the escrow is over, or past its deadline, pay the rest back to the payer."""
+        ...
+
+    # Balances
 
     async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:
         """Move token units from the contract's balance to the wallet."""

@@ -1,18 +1,48 @@
 """The interface of a payment method, as the control unit sees it.
 
 A rail has two ends, one for each role. The payer's end turns a sum that may be paid into evidence; the payee's end
-turns evidence into a secured sum: beyond the payer's reach, whatever the payer does from now on. Evidence is bytes that
-only the rail understands. Sums are token units since the session began.
+turns evidence into a secured sum: beyond the payer's reach, whatever the payer does from now on. Where a rail pays by
+what the meter says, evidence goes the other way: the payee's end secures by its own meter's readings, and the payer's
+end checks what was made of them. Evidence is bytes that only the rail understands. Sums are token units since the
+session began.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Literal, Protocol
 
 import msgspec
 
 from penstock.core.effects import Rows
-from penstock.core.units import Amount
+from penstock.core.offer import Mode
+from penstock.core.tariff import Bill
+from penstock.core.units import Amount, Instant, Quantity
+
+Bound = Literal["credit limit", "deposit"]
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a payment method is capable of, what it costs and what it risks: what people choose by.
+
+    `payer_at_stake` and `payee_at_stake` are the most that each may lose to a cheating other side, with `trust` in
+    nobody but those named. `transactions` are those that one session needs on its ledger in the ordinary case, funding
+    and settlement together; `shared` says that one funding serves many sessions.
+    """
+
+    name: str
+    direction: Literal["one-way", "two-way"]
+    hops: bool  # over others, who lend their capacity
+    offline: bool  # streams while the ledger cannot be reached
+    modes: tuple[Mode, ...]
+    by_meter: bool  # value is secured by signed readings, and not by what the payer gives
+    smallest: Literal["tick", "token unit"]  # what one payment is a multiple of
+    refutable: bool  # a close may be stale, and is answered within a period
+    payer_at_stake: Bound
+    payee_at_stake: Bound
+    trust: tuple[str, ...]  # besides the ledger
+    final: str  # what makes value final
+    transactions: int
+    shared: bool
 
 
 class Evidence(msgspec.Struct, frozen=True, gc=False):
@@ -51,6 +81,14 @@ class PayerEnd(Protocol):
         """
         ...
 
+    def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant) -> Rows:
+        """The supplier announced `total` at `at`, with this evidence of its end; `paid` may rise by it.
+
+        Raises:
+            RemoteError: it is not what the meter of the terms would sign for that. Nothing has changed.
+        """
+        ...
+
     def fold(self) -> list[Evidence]:
         """Make what was paid cheaper for the payee to claim, where that is due; called about once a second."""
         ...
@@ -84,6 +122,13 @@ class PayeeEnd(Protocol):
     @property
     def capacity(self) -> Amount:
         """The most that this session can be paid in all."""
+        ...
+
+    def metered(self, bill: Bill, total: Quantity, at: Instant, last: bool) -> Evidence | None:
+        """Our meter stands at `total` at `at`, and that is about to be announced; `secured` may rise by it.
+
+        `last` says that the supply is over. None where the rail makes nothing of readings.
+        """
         ...
 
     def take(self, evidence: bytes, least: int | None = None) -> Rows:
