@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, TypeVar
+from typing import TypeVar
 
 from penstock.core.channel import ChannelParams, Withdrawal, compact
 from penstock.core.errors import TransactionFailed
 from penstock.core.identity import Key
 from penstock.core.ports import Batch, Mined, SignedClose, SignedVoucher
 from penstock.ledgers import forms
-from penstock.ledgers.contract import ChannelContract
+from penstock.ledgers.channels import ChannelContract
 
 ROWS_PER_TRANSACTION = 50  # of the contract's 64: below a million gas
 
@@ -41,7 +41,7 @@ class Batches(ChannelContract):
         short = [row for row in rows if forms.is_short(key.address, row.params)]
         others = [row for row in rows if not forms.is_short(key.address, row.params)]
         await self._send_short(key, short, batch, "close_mine", forms.close_row)
-        await self._send_rows(key, others, batch, "close_many", (), partial(forms.close_words, key.address))
+        await self._send_all(key, others, batch, "close_many", (), partial(forms.close_words, key.address))
         return batch
 
     async def claim(self, key: Key, row: SignedVoucher) -> list[Mined]:
@@ -87,9 +87,9 @@ class Batches(ChannelContract):
         for voucher_key in sorted({row.params.partner_key for row in rows}):
             own = [row for row in rows if row.params.partner_key == voucher_key]
             resolved = 0 if voucher_key == key.address else forms.word_of(voucher_key)
-            await self._send_rows(key, own, batch, name, (resolved,), form)
+            await self._send_all(key, own, batch, name, (resolved,), form)
 
-    async def _send_rows(
+    async def _send_all(
         self,
         key: Key,
         rows: Sequence[_Row],
@@ -100,22 +100,10 @@ class Batches(ChannelContract):
     ) -> None:
         for first in range(0, len(rows), ROWS_PER_TRANSACTION):
             part = rows[first : first + ROWS_PER_TRANSACTION]
-            data = self._contract.encode(name, *before, [form(row) for row in part])
-            what = f"{name.partition('_')[0]} of {len(part)} channels"
-            gas = await self._sender.estimate(key, self.domain.contract, data, what) + sum(map(_room, part))
-            mined, receipt = await self._sender.send(key, self.domain.contract, data, what, gas)
+            room = sum(map(_room, part))
+            mined, skipped = await self._send_rows(key, name, before, [form(row) for row in part], room)
             batch.mined.append(mined)
-            batch.skipped.update(self._skipped(receipt))
-
-    def _skipped(self, receipt: dict[str, Any]) -> dict[bytes, str]:
-        method, found = "eth_getTransactionReceipt", {}
-        logs = receipt.get("logs")
-        for log in logs if isinstance(logs, list) else []:
-            topics = [self._node.bytes_of(method, topic) for topic in log.get("topics", ())]
-            event = self._contract.event(topics[0], self._node.bytes_of(method, log.get("data"))) if topics else None
-            if event is not None and event[0] == "Skipped":
-                found[topics[1]] = f"channel: {event[1][0]}"
-        return found
+            batch.skipped.update(skipped)
 
 
 def _room(row: SignedClose | SignedVoucher) -> int:

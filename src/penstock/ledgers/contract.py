@@ -1,29 +1,41 @@
-"""The channel contract behind a JSON-RPC node: found and checked, asked and sent to."""
+"""One of our contracts behind a JSON-RPC node: found and checked, asked and sent to."""
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any, Self
+from typing import Any, ClassVar, Protocol, Self
 
-from penstock.core.channel import ChannelParams, Domain
-from penstock.core.errors import LedgerError, OutOfGas, TransactionFailed, UsageError, WrongLedger
+from penstock.core.channel import Domain
+from penstock.core.errors import LedgerError, OutOfFunds, OutOfGas, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
-from penstock.core.ports import ChannelState, Mined
-from penstock.ledgers import forms
+from penstock.core.ports import Holdings, Mined, TokenFacts
+from penstock.core.units import Amount
 from penstock.ledgers.abi import Interface
-from penstock.ledgers.artifacts import load
+from penstock.ledgers.artifacts import Artifact, load, runtime
 from penstock.ledgers.fees import Fees
 from penstock.ledgers.jsonrpc import Node
 from penstock.ledgers.sender import Sender
 from penstock.ledgers.token import Token
 
-_ROOM = 2  # an opening into a balance that was zero costs up to this many times one that was not
+SIGNED_LIFE = 3_600  # seconds that what we sign for our own transaction is good for
+_ROOM = 2  # a deposit into a balance that was zero costs up to this many times one that was not
 
 
-class ChannelContract:
+class Kept(Protocol):
+    """What a contract keeps: it says where."""
+
+    @property
+    def domain(self) -> Domain: ...
+
+
+class Contract:
     """A connection to the contract. Made by `connect`; close it when done."""
+
+    artifact: ClassVar[str]
+    keeps: ClassVar[str]  # one of what it keeps, in the words of its errors: "channel"
+    domain_type: ClassVar[type[Domain]] = Domain
 
     def __init__(self, node: Node, sender: Sender, domain: Domain, confirmations: int) -> None:
         self.domain = domain
@@ -31,7 +43,7 @@ class ChannelContract:
         self._node = node
         self._sender = sender
         self._token = Token(sender, domain.token, domain.chain_id)
-        self._contract = Interface(load("Channel")["abi"])
+        self._contract = Interface(self._built()["abi"])
 
     @classmethod
     async def connect(
@@ -42,15 +54,15 @@ class ChannelContract:
         confirmations: int = 0,
         fees: Fees | None = None,
     ) -> Self:
-        """The ledger at `url` (http or https) with its channels in `contract`.
+        """The ledger at `url` (http or https) with what it keeps in `contract`.
 
-        A channel counts as open once its opening, and a deposit once it, has so many `confirmations`: blocks above it.
-        Until then a transaction of ours that drops out of the chain is sent again. `fees` bounds what gas may cost.
+        What was deposited there counts once it has so many `confirmations`: blocks above it. Until then a transaction
+        of ours that drops out of the chain is sent again. `fees` bounds what gas may cost.
 
         Raises:
             UsageError: `url` is no HTTP URL.
             LedgerUnreachable: nobody answers there, or not as an Ethereum node.
-            WrongLedger: another chain, or no channel contract at the address.
+            WrongLedger: another chain, or no such contract at the address.
         """
         if not url.startswith(("http://", "https://")):
             raise UsageError(f"{url[:80]!r} is not the URL of a JSON-RPC node", "give http://host:port")
@@ -67,23 +79,74 @@ class ChannelContract:
                     "check the contract's address and the node's URL",
                 )
             sender = Sender(node, chain_id, confirmations, fees)
-            domain = await _domain(sender, chain_id, contract)
+            domain = await cls._domain(sender, chain_id, contract)
         except BaseException:
             await node.close()
             raise
         return cls(node, sender, domain, confirmations)
+
+    @classmethod
+    def _built(cls) -> Artifact:
+        return load(cls.artifact)
+
+    @classmethod
+    async def _domain(cls, sender: Sender, chain_id: int, contract: Address) -> Domain:
+        """What the contract at an address signs under, if it is one of this kind and version."""
+        interface = Interface(cls._built()["abi"])
+        try:
+            token, stated = await asyncio.gather(
+                sender.call(contract, interface.encode("token")),
+                sender.call(contract, interface.encode("domain_separator")),
+            )
+        except TransactionFailed as error:
+            raise WrongLedger(f"{to_hex(contract)} is no {cls.keeps} contract", "check the address") from error
+        serves = Address(bytes.fromhex(interface.decode("token", token)[0][2:]))
+        domain = cls.domain_type(chain_id, contract, serves)
+        if stated != domain.separator:
+            raise WrongLedger(
+                f"{to_hex(contract)} signs under another domain: another contract or version, or a fork of chain "
+                f"{chain_id}",
+                "use a contract of this version",
+            )
+        return domain
 
     async def disconnect(self) -> None:
         """Drop the connections to the node, and follow transactions no further."""
         await self._sender.close()
         await self._node.close()
 
-    def _check(self, params: ChannelParams) -> None:
-        if params.domain != self.domain:
+    # What it and its node say
+
+    async def token(self) -> TokenFacts:
+        return await self._token.facts()
+
+    async def now(self) -> int:
+        """The newest block's time (seconds)."""
+        block = await self._node.record("eth_getBlockByNumber", "latest", False)
+        return self._node.number("eth_getBlockByNumber", (block or {}).get("timestamp"))
+
+    async def genuine(self) -> bool:
+        immutables = self.domain.token.rjust(32, b"\0") + self.domain.separator + self.domain.seed
+        code = await self._node.data("eth_getCode", to_hex(self.domain.contract), "latest")
+        return code == runtime(self._built()) + immutables
+
+    async def gas_price(self) -> int:
+        return await self._sender.gas_price()
+
+    async def holdings(self, owner: Address) -> Holdings:
+        wallet, balance, ether = await asyncio.gather(
+            self._token.balance(owner),
+            self._balance(owner),
+            self._node.quantity("eth_getBalance", to_hex(owner), "latest"),
+        )
+        return Holdings(Amount(wallet), Amount(balance), ether)
+
+    def _check(self, kept: Kept) -> None:
+        if kept.domain != self.domain:
             raise WrongLedger(
-                f"the channel is kept by {to_hex(params.domain.contract)} on chain {params.domain.chain_id}, this is "
+                f"the {self.keeps} is kept by {to_hex(kept.domain.contract)} on chain {kept.domain.chain_id}, this is "
                 f"{to_hex(self.domain.contract)} on chain {self.domain.chain_id}",
-                "connect to the channel's own ledger",
+                f"connect to the {self.keeps}'s own ledger",
             )
 
     async def _read(self, name: str, *values: object, block: str = "latest") -> tuple[Any, ...]:
@@ -91,14 +154,21 @@ class ChannelContract:
         return self._contract.decode(name, await self._sender.call(self.domain.contract, data, block))
 
     async def _balance(self, owner: Address) -> int:
-        """What `owner` has in the contract, outside channels (token units)."""
+        """What `owner` has in the contract for any use (token units)."""
         return int((await self._read("account", to_hex(owner)))[0])
 
-    async def _state(self, params: ChannelParams, block: str = "latest") -> tuple[ChannelState, int]:
-        """The channel after a block, and its word."""
-        self._check(params)
-        word, drawn, lowest = await self._read("channel", forms.params_words(params), block=block)
-        return forms.state_of(params, word, drawn, lowest), word
+    # Sending
+
+    async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:
+        return await self._send(key, "withdraw", amount)
+
+    async def approve(self, key: Key, amount: int) -> list[Mined]:
+        """Let the contract take so much from the wallet, where it may not yet: deposits from the wallet cost less."""
+        contract = self.domain.contract
+        if await self._token.allowance(key.address, contract) >= amount:
+            return []
+        data = self._token.interface.encode("approve", to_hex(contract), amount)
+        return [(await self._sender.send(key, self.domain.token, data, "approve"))[0]]
 
     async def _send(self, key: Key, name: str, *values: object, limits: dict[str, int] | None = None) -> list[Mined]:
         """Send a call of the contract. `limits` keeps gas estimates by name, for many calls that are much alike."""
@@ -111,50 +181,58 @@ class ChannelContract:
             gas = limits[name]
         return [(await self._sender.send(key, self.domain.contract, data, what, gas))[0]]
 
-    async def _refusal(self, key: Key, name: str, *values: object) -> str | None:
-        """Why the contract would refuse a call now, in its own words; None where it would take it."""
-        try:
-            await self._sender.estimate(key, self.domain.contract, self._contract.encode(name, *values), name)
-        except TransactionFailed as error:
-            if not error.reason:
-                raise
-            return error.reason
-        return None
+    async def _send_rows(
+        self, key: Key, name: str, before: tuple[object, ...], rows: list[object], room: int
+    ) -> tuple[Mined, dict[bytes, str]]:
+        """Send a call over many rows, with `room` gas above its estimate: the transaction, and which were skipped."""
+        data = self._contract.encode(name, *before, rows)
+        what = f"{name.partition('_')[0]} of {len(rows)} {self.keeps}s"
+        gas = await self._sender.estimate(key, self.domain.contract, data, what) + room
+        mined, receipt = await self._sender.send(key, self.domain.contract, data, what, gas)
+        return mined, self._skipped(receipt)
+
+    def _skipped(self, receipt: dict[str, Any]) -> dict[bytes, str]:
+        method, found = "eth_getTransactionReceipt", {}
+        logs = receipt.get("logs")
+        for log in logs if isinstance(logs, list) else []:
+            topics = [self._node.bytes_of(method, topic) for topic in log.get("topics", ())]
+            event = self._contract.event(topics[0], self._node.bytes_of(method, log.get("data"))) if topics else None
+            if event is not None and event[0] == "Skipped":
+                found[topics[1]] = f"{self.keeps}: {event[1][0]}"
+        return found
+
+    async def _to_wallet(self, key: Key, wallet: int, balance: int, deposit: int) -> list[Mined]:
+        """Bring the balance home where only wallet and balance together suffice."""
+        if wallet + balance < deposit:
+            raise OutOfFunds(
+                f"{to_hex(key.address)} has {wallet} token units in its wallet and {balance} in the contract, "
+                f"{deposit} are needed",
+                "send it tokens, or deposit less",
+            )
+        return await self.withdraw(key, Amount(balance)) if wallet < deposit else []
+
+    async def _check_wallet(self, key: Key, sum_: int) -> None:
+        """Pass where the wallet holds so much."""
+        if (wallet := await self._token.balance(key.address)) < sum_:
+            raise OutOfFunds(
+                f"{to_hex(key.address)} has {wallet} token units in its wallet, {sum_} are needed",
+                "send it tokens, or deposit less",
+            )
 
     @asynccontextmanager
-    async def _pressing(self, params: ChannelParams) -> AsyncIterator[None]:
-        """What is sent in here presses: where the account cannot pay for it, the error says by when it must."""
+    async def _pressing(self, what: str, ends: Callable[[], Awaitable[int]]) -> AsyncIterator[None]:
+        """What is sent in here presses: where the account cannot pay for it, the error says by when it must.
+
+        `what` then ends at the time (seconds) that `ends` asks the ledger for; 0 where it does not.
+        """
         try:
             yield
         except OutOfGas as error:
             try:
-                (state, _), now = await self._state(params), await self._now()
+                by, now = await ends(), await self.now()
             except LedgerError:
                 raise error from None
-            if not state.closes_at:
+            if not by:
                 raise
-            words = f"{error}; the challenge ends in {max(0, state.closes_at - now)} s"
-            raise OutOfGas(words, error.advice, error.account, error.has, error.needs, by=state.closes_at) from error
-
-    async def _now(self) -> int:
-        block = await self._node.record("eth_getBlockByNumber", "latest", False)
-        return self._node.number("eth_getBlockByNumber", (block or {}).get("timestamp"))
-
-
-async def _domain(sender: Sender, chain_id: int, contract: Address) -> Domain:
-    """What the contract at an address signs under, if it is a channel contract of this version."""
-    interface = Interface(load("Channel")["abi"])
-    try:
-        token, stated = await asyncio.gather(
-            sender.call(contract, interface.encode("token")),
-            sender.call(contract, interface.encode("domain_separator")),
-        )
-    except TransactionFailed as error:
-        raise WrongLedger(f"{to_hex(contract)} is no channel contract", "check the address") from error
-    domain = Domain(chain_id, contract, Address(bytes.fromhex(interface.decode("token", token)[0][2:])))
-    if stated != domain.separator:
-        raise WrongLedger(
-            f"{to_hex(contract)} signs under another domain: another version, or a fork of chain {chain_id}",
-            "use a channel contract of this version",
-        )
-    return domain
+            words = f"{error}; {what} in {max(0, by - now)} s"
+            raise OutOfGas(words, error.advice, error.account, error.has, error.needs, by=by) from error

@@ -7,7 +7,7 @@ from penstock.core.errors import TransactionFailed
 from penstock.core.identity import Key
 from penstock.core.ports import Filing, Mined
 from penstock.ledgers import forms
-from penstock.ledgers.contract import ChannelContract
+from penstock.ledgers.channels import ChannelContract
 
 _PROVEN = "channel: ticks already proven"  # by all proofs of a transaction: somebody was quicker
 _PAST = {_PROVEN, "channel: lock expired"}  # what a proof may be without being wrong
@@ -30,7 +30,7 @@ class Disputes(ChannelContract):
         be proven later (no lock with an expiry, and few enough claims): the channel is settled then.
         """
         self._check(params)
-        async with self._pressing(params):
+        async with self._challenged(params):
             return await self._file(key, params, filing, begin=False)
 
     async def _file(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
@@ -43,7 +43,7 @@ class Disputes(ChannelContract):
     async def _file_and_prove(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
         rows = forms.proof_rows(filing)
         if any(lock.expiry for lock, _ in rows):
-            now = await self._now()  # a proof that comes too late must not keep the voucher from being filed
+            now = await self.now()  # a proof that comes too late must not keep the voucher from being filed
             rows = [(lock, words) for lock, words in rows if lock.expiry == 0 or now < lock.expiry]
         first, *rest = forms.in_transactions([words for _, words in rows]) or [[]]
         mined = await self._send(key, "file", *_filing(params, filing), first, begin)
@@ -56,7 +56,7 @@ class Disputes(ChannelContract):
     ) -> list[Mined]:
         self._check(params)
         where, voucher, signature = _filing(params, filing)
-        async with self._pressing(params):
+        async with self._challenged(params):
             mined = await self._send(key, "answer", where, partner, voucher, signature, sequence, compact(consent))
         return mined + await self.prove(key, params, partner, filing)
 
@@ -71,7 +71,7 @@ class Disputes(ChannelContract):
         """
         self._check(params)
         mined: list[Mined] = []
-        async with self._pressing(params):
+        async with self._challenged(params):
             for words in forms.in_transactions(await self._provable(key, params, partner, filing)):
                 mined += await self._prove(key, params, partner, words)
         return mined
@@ -109,7 +109,7 @@ class Disputes(ChannelContract):
         self._check(params)
         leave = forms.SPARED if consent is None else compact(consent)
         where = forms.params_words(params)
-        async with self._pressing(params):
+        async with self._challenged(params):
             return await self._send(
                 key, "release", where, partner, release.nonce, release.amount, compact(signature), leave
             )

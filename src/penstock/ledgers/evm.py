@@ -11,10 +11,8 @@ import time
 from penstock.core.channel import APART, ChannelParams
 from penstock.core.errors import WrongLedger
 from penstock.core.identity import Address, to_hex
-from penstock.core.ports import ChannelState, Filed, Holdings, TokenFacts
-from penstock.core.units import Amount
+from penstock.core.ports import ChannelState, Filed
 from penstock.ledgers import forms
-from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.batches import Batches
 from penstock.ledgers.disputes import Disputes
 from penstock.ledgers.openings import Opening, Openings
@@ -24,20 +22,6 @@ __all__ = ["EvmLedger", "Opening"]
 
 class EvmLedger(Openings, Batches, Disputes):
     """A channel contract behind a JSON-RPC node. Made by `connect`; close it when done."""
-
-    async def token(self) -> TokenFacts:
-        return await self._token.facts()
-
-    async def now(self) -> int:
-        return await self._now()
-
-    async def genuine(self) -> bool:
-        immutables = self.domain.token.rjust(32, b"\0") + self.domain.separator + self.domain.seed
-        code = await self._node.data("eth_getCode", to_hex(self.domain.contract), "latest")
-        return code == runtime(load("Channel")) + immutables
-
-    async def gas_price(self) -> int:
-        return await self._sender.gas_price()
 
     async def channel(self, params: ChannelParams) -> ChannelState:
         state, _ = await self._state(params)
@@ -74,14 +58,6 @@ class EvmLedger(Openings, Batches, Disputes):
             self._check(params)
             return ChannelState("absent")
         return state
-
-    async def holdings(self, owner: Address) -> Holdings:
-        wallet, balance, ether = await asyncio.gather(
-            self._token.balance(owner),
-            self._balance(owner),
-            self._node.quantity("eth_getBalance", to_hex(owner), "latest"),
-        )
-        return Holdings(Amount(wallet), Amount(balance), ether)
 
     async def next_counter(self, opener: Address) -> int:
         """A counter with which `opener` can still open a channel.

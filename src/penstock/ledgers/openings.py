@@ -15,14 +15,13 @@ from penstock.core.channel import (
     authorization_nonce,
     compact,
 )
-from penstock.core.errors import OutOfFunds, PenstockError, UsageError, WrongLedger
+from penstock.core.errors import PenstockError, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Authorization, Mined
 from penstock.core.units import Amount
 from penstock.ledgers import forms
-from penstock.ledgers.contract import ChannelContract
-
-SIGNED_LIFE = 3_600  # seconds that what we sign for our own transaction is good for
+from penstock.ledgers.channels import ChannelContract
+from penstock.ledgers.contract import SIGNED_LIFE
 
 
 class Opening(NamedTuple):
@@ -38,10 +37,6 @@ class Openings(ChannelContract):
 
     async def open(self, key: Key, params: ChannelParams, deposit: Amount) -> list[Mined]:
         return await self._open(Opening(key, params, deposit), None)
-
-    async def approve(self, key: Key, amount: Amount) -> list[Mined]:
-        """Let the contract take so much from the wallet, where it may not yet: openings from the wallet cost less."""
-        return await self._approve(key, amount)
 
     async def open_many(self, openings: Iterable[Opening]) -> list[list[Mined] | PenstockError]:
         """Open channels of many payers at once; they share blocks. For each what `open` returns, or what it raises.
@@ -72,7 +67,7 @@ class Openings(ChannelContract):
             return await self._send(key, name, *call, limits=limits)
         mined = await self._to_wallet(key, wallet, balance, deposit)
         if await self._token.allowance(key.address, self.domain.contract) < deposit:
-            deadline = await self._now() + SIGNED_LIFE
+            deadline = await self.now() + SIGNED_LIFE
             with suppress(WrongLedger):  # the token knows none
                 authorization = await self.authorize(key, params, deposit, Amount(0), deadline)
                 return mined + await self._open_authorized(key, params, authorization, limits)
@@ -80,7 +75,7 @@ class Openings(ChannelContract):
             if permit is not None:
                 signature = compact(permit)
                 return mined + await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)
-            mined += await self._approve(key, deposit)
+            mined += await self.approve(key, deposit)
         short = plain and params.counter >= APART
         name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
         return mined + await self._send(key, name, *call, limits=limits)
@@ -100,12 +95,7 @@ class Openings(ChannelContract):
         self._check_opener(key, params)
         if deposit == 0:
             raise UsageError("an authorization over nothing opens no channel", "authorize a deposit")
-        wallet = await self._token.balance(key.address)
-        if wallet < deposit + fee:
-            raise OutOfFunds(
-                f"{to_hex(key.address)} has {wallet} token units in its wallet, {deposit + fee} are needed",
-                "send it tokens, or deposit less",
-            )
+        await self._check_wallet(key, deposit + fee)
         nonce = authorization_nonce(params, deposit, fee)
         signature = await self._token.authorization(key, self.domain.contract, deposit + fee, 0, valid_before, nonce)
         return Authorization(deposit, fee, 0, valid_before, signature)
@@ -135,7 +125,7 @@ class Openings(ChannelContract):
         if balance >= deposit:
             return await self._send(key, "add", forms.params_words(params), deposit)
         mined = await self._to_wallet(key, wallet, balance, deposit)
-        mined += await self._approve(key, deposit)
+        mined += await self.approve(key, deposit)
         return mined + await self._send(key, "add_from_token", forms.params_words(params), deposit)
 
     async def add_signed(
@@ -153,30 +143,10 @@ class Openings(ChannelContract):
         )
 
     async def deposit(self, key: Key, amount: Amount) -> list[Mined]:
-        return await self._approve(key, amount) + await self._send(key, "deposit", amount)
-
-    async def withdraw(self, key: Key, amount: Amount) -> list[Mined]:
-        return await self._send(key, "withdraw", amount)
+        return await self.approve(key, amount) + await self._send(key, "deposit", amount)
 
     def _check_opener(self, key: Key, params: ChannelParams) -> None:
         self._check(params)
         params.check()
         if key.address != params.opener:
             raise UsageError(f"{to_hex(key.address)} is not the opener of this channel", "open with the opener's key")
-
-    async def _to_wallet(self, key: Key, wallet: int, balance: int, deposit: int) -> list[Mined]:
-        """Bring the balance home where only wallet and balance together suffice."""
-        if wallet + balance < deposit:
-            raise OutOfFunds(
-                f"{to_hex(key.address)} has {wallet} token units in its wallet and {balance} in the contract, "
-                f"{deposit} are needed",
-                "send it tokens, or deposit less",
-            )
-        return await self.withdraw(key, Amount(balance)) if wallet < deposit else []
-
-    async def _approve(self, key: Key, amount: int) -> list[Mined]:
-        contract = self.domain.contract
-        if await self._token.allowance(key.address, contract) >= amount:
-            return []
-        data = self._token.interface.encode("approve", to_hex(contract), amount)
-        return [(await self._sender.send(key, self.domain.token, data, "approve"))[0]]
