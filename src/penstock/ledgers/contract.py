@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any, ClassVar, Protocol, Self
+from contextlib import asynccontextmanager, suppress
+from typing import Any, ClassVar, Generic, NamedTuple, Protocol, Self, TypeVar
 
-from penstock.core.channel import Domain
+from penstock.core.channel import Domain, compact
 from penstock.core.errors import LedgerError, OutOfFunds, OutOfGas, TransactionFailed, UsageError, WrongLedger
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Holdings, Mined, TokenFacts
@@ -19,8 +19,10 @@ from penstock.ledgers.jsonrpc import Node
 from penstock.ledgers.sender import Sender
 from penstock.ledgers.token import Token
 
-SIGNED_LIFE = 3_600  # seconds that what we sign for our own transaction is good for
+_SIGNED_LIFE = 3_600  # seconds that what we sign for our own transaction is good for
 _ROOM = 2  # a deposit into a balance that was zero costs up to this many times one that was not
+
+_A = TypeVar("_A")
 
 
 class Kept(Protocol):
@@ -28,6 +30,15 @@ class Kept(Protocol):
 
     @property
     def domain(self) -> Domain: ...
+
+
+class Way(NamedTuple, Generic[_A]):
+    """How a deposit is paid, `mined` having been sent for it: by what is given here, or else by an allowance."""
+
+    mined: list[Mined]
+    from_balance: bool = False
+    authorization: _A | None = None
+    permit: tuple[int, tuple[int, int]] | None = None  # until when (seconds), and the signature (EIP-2098)
 
 
 class Contract:
@@ -200,6 +211,28 @@ class Contract:
             if event is not None and event[0] == "Skipped":
                 found[topics[1]] = f"{self.keeps}: {event[1][0]}"
         return found
+
+    async def _way_in(self, key: Key, deposit: int, authorize: Callable[[int], Awaitable[_A]]) -> Way[_A]:
+        """How `key` pays a deposit: from its balance, by an allowance that is there, or by a signature, as it can.
+
+        `authorize` signs an authorization of it that is good until a time (seconds). What has to be sent before, is.
+
+        Raises:
+            OutOfFunds: balance and wallet together do not suffice.
+        """
+        balance, wallet = await asyncio.gather(self._balance(key.address), self._token.balance(key.address))
+        if balance >= deposit:
+            return Way([], from_balance=True)
+        mined = await self._to_wallet(key, wallet, balance, deposit)
+        if await self._token.allowance(key.address, self.domain.contract) >= deposit:
+            return Way(mined)
+        until = await self.now() + _SIGNED_LIFE
+        with suppress(WrongLedger):  # the token knows none
+            return Way(mined, authorization=await authorize(until))
+        permit = await self._token.permit(key, self.domain.contract, deposit, until)
+        if permit is not None:
+            return Way(mined, permit=(until, compact(permit)))
+        return Way(mined + await self.approve(key, deposit))
 
     async def _to_wallet(self, key: Key, wallet: int, balance: int, deposit: int) -> list[Mined]:
         """Bring the balance home where only wallet and balance together suffice."""

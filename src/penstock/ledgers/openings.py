@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable
-from contextlib import suppress
 from typing import NamedTuple
 
 from penstock.core.channel import (
@@ -15,13 +14,12 @@ from penstock.core.channel import (
     authorization_nonce,
     compact,
 )
-from penstock.core.errors import PenstockError, UsageError, WrongLedger
+from penstock.core.errors import PenstockError, UsageError
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Authorization, Mined
 from penstock.core.units import Amount
 from penstock.ledgers import forms
 from penstock.ledgers.channels import ChannelContract
-from penstock.ledgers.contract import SIGNED_LIFE
 
 
 class Opening(NamedTuple):
@@ -59,26 +57,20 @@ class Openings(ChannelContract):
     async def _open(self, opening: Opening, limits: dict[str, int] | None) -> list[Mined]:
         key, params, deposit = opening
         self._check_opener(key, params)
-        balance, wallet = await asyncio.gather(self._balance(key.address), self._token.balance(key.address))
         place = forms.place_words(params, deposit)
         plain = place[2:] == (0, 0)
-        if balance >= deposit:
+        way = await self._way_in(key, deposit, lambda until: self.authorize(key, params, deposit, Amount(0), until))
+        if way.authorization is not None:
+            return way.mined + await self._open_authorized(key, params, way.authorization, limits)
+        call: tuple[object, ...]
+        if way.permit is not None:
+            name, call = "open_with_permit", (*place, *way.permit)
+        elif way.from_balance:
             name, call = ("open", place[:2]) if plain and params.counter < APART else ("open_with_keys", place)
-            return await self._send(key, name, *call, limits=limits)
-        mined = await self._to_wallet(key, wallet, balance, deposit)
-        if await self._token.allowance(key.address, self.domain.contract) < deposit:
-            deadline = await self.now() + SIGNED_LIFE
-            with suppress(WrongLedger):  # the token knows none
-                authorization = await self.authorize(key, params, deposit, Amount(0), deadline)
-                return mined + await self._open_authorized(key, params, authorization, limits)
-            permit = await self._token.permit(key, self.domain.contract, deposit, deadline)
-            if permit is not None:
-                signature = compact(permit)
-                return mined + await self._send(key, "open_with_permit", *place, deadline, signature, limits=limits)
-            mined += await self.approve(key, deposit)
-        short = plain and params.counter >= APART
-        name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
-        return mined + await self._send(key, name, *call, limits=limits)
+        else:
+            short = plain and params.counter >= APART
+            name, call = ("open_from_token", place[:2]) if short else ("open_from_token_with_keys", place)
+        return way.mined + await self._send(key, name, *call, limits=limits)
 
     async def open_signed(
         self, key: Key, params: ChannelParams, opening: SignedOpening, signature: bytes

@@ -75,8 +75,8 @@ class Token:
             known = False
         if not known:
             raise WrongLedger(
-                "the token takes no authorization of this channel (EIP-3009), or has taken it already",
-                "open the channel by a transaction of your own, or with another counter",
+                "the token takes no authorization of this deposit (EIP-3009), or has taken it already",
+                "deposit by a transaction of your own, or with another counter",
             )
         return self._sign(key, _RECEIVE_HASH, key.address, receiver, amount, valid_after, valid_before, nonce)
 
