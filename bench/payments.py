@@ -70,6 +70,7 @@ OFFER = Offer(
     mode="pay-before",
     tolerance=Tolerance(5, 20_000),
     rails={NAME: encode(StreamOffer(DOMAIN, POLE.address, POLE.address, 600))},
+    meter="",
     expires=MAX_INSTANT,
 )
 

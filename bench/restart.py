@@ -54,7 +54,18 @@ def offer(pole: str) -> Offer:
     rail = encode(StreamOffer(DOMAIN, POLE.address, POLE.address, 600))
     tolerance, tariff = Tolerance(5, 20_000), Tariff.flat(TICK, 1)
     return Offer(
-        POLE.address, pole, "electricity", tariff, TICK, 1, 8 * TICK, "pay-after", tolerance, {NAME: rail}, MAX_INSTANT
+        POLE.address,
+        pole,
+        "electricity",
+        tariff,
+        TICK,
+        1,
+        8 * TICK,
+        "pay-after",
+        tolerance,
+        {NAME: rail},
+        "",
+        MAX_INSTANT,
     )
 
 

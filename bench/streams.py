@@ -75,6 +75,7 @@ def terms(window: int, at: int) -> Terms:
         mode="pay-after",
         tolerance=Tolerance(5, 20_000),
         rails={NAME: encode(StreamOffer(domain, payee, payee, 600))},
+        meter="",
         expires=Instant(at),
     )
     params = ChannelParams(domain, CONSUMER.address, payee, CONSUMER.address, payee, 3_600, False, 0)

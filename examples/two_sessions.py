@@ -42,6 +42,7 @@ def agree() -> tuple[Terms, StreamTerms]:
         mode="pay-after",
         tolerance=Tolerance(5, 20_000),
         rails={NAME: encode(StreamOffer(domain, partner, partner, 600))},
+        meter="",
         expires=Instant(NOW + 60_000),
     )
     stream = StreamTerms(channel, nonce=0, amount=0, tick_value=offer.tick_value)

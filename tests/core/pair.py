@@ -61,6 +61,7 @@ def make_offer(**changes: Any) -> Offer:
         mode="pay-after",
         tolerance=Tolerance(2, 20_000),
         rails={NAME: details},
+        meter="",
         expires=Instant(START + 60_000),
     )
     return msgspec.structs.replace(offer, **changes)

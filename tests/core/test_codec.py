@@ -40,6 +40,7 @@ offers = st.builds(
     st.sampled_from(["pay-after", "pay-before"]),
     tolerances,
     st.dictionaries(text, data, max_size=2),
+    text,
     times,
 )
 terms = st.builds(Terms, offers, addresses, text, data, totals, sums, times, data)
@@ -49,18 +50,18 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.AskOffer),
     st.builds(messages.Offered, offers, data),
     st.builds(messages.Propose, terms, data, data),
-    st.builds(messages.Accepted, data),
+    st.builds(messages.Accepted, data, data),
     st.builds(messages.Refused, text),
-    st.builds(messages.Metered, totals, times, sums),
+    st.builds(messages.Metered, totals, times, sums, data, data),
     st.builds(messages.Paid, totals, st.lists(data, max_size=3).map(tuple)),
     st.builds(messages.Stop, reasons),
-    st.builds(messages.Final, totals, times, reasons),
+    st.builds(messages.Final, totals, times, reasons, data, data),
     st.builds(messages.Square, receipts, data, data),
     st.builds(messages.Receipted, data),
     st.builds(messages.AskClose, data, st.builds(Close, sums, sums, times), data),
     st.builds(messages.Closing, data),
     st.builds(messages.Resume, data),
-    st.builds(messages.Resumed, totals, times, st.lists(totals, max_size=3).map(tuple), data),
+    st.builds(messages.Resumed, totals, times, st.lists(totals, max_size=3).map(tuple), data, data, data),
     st.builds(messages.AskPole, text),
 ]
 any_message = st.one_of(MESSAGES)
@@ -163,7 +164,7 @@ def test_a_frame_that_is_nearly_a_message_is_refused(frame: bytes) -> None:
 
 
 def test_a_sum_may_be_larger_than_64_bits() -> None:
-    assert decode(encode(messages.Metered(1, 2, MAX_AMOUNT))) == messages.Metered(1, 2, MAX_AMOUNT)  # type: ignore[arg-type]  # plain numbers
+    assert decode(encode(messages.Metered(1, 2, MAX_AMOUNT, b"", b""))) == messages.Metered(1, 2, MAX_AMOUNT, b"", b"")  # type: ignore[arg-type]  # plain numbers
 
 
 @given(st.binary(max_size=100))

@@ -258,7 +258,7 @@ def _final(**changes: Any) -> Cut:
 
     def cut(message: Message) -> Message | None:
         if isinstance(message, Metered):
-            return Final(message.total, message.at, Reason.GRID)
+            return Final(message.total, message.at, Reason.GRID, b"", b"")
         return msgspec.structs.replace(message, **changes) if isinstance(message, Final) else message
 
     return cut
@@ -334,7 +334,7 @@ def test_a_supplier_that_invents_turns_at_resumption_is_refused(turns: tuple[Any
     pair.thief = Role.SUPPLIER
     pair.lose_link()
     pair.relink()
-    pair.cut = lambda m: Resumed(Quantity(15), Instant(at), turns, m.state) if isinstance(m, Resumed) else m
+    pair.cut = lambda m: Resumed(Quantity(15), Instant(at), turns, m.state, b"", b"") if isinstance(m, Resumed) else m
     paid = pair.consumer.session.paid
     pair.stream()
     assert isinstance(pair.consumer.errors[-1], BadTerms)

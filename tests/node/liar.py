@@ -63,7 +63,7 @@ class Liar:
         await peer.hear(AskOffer)
         peer.send(self.signed(**changes))
         propose = await self.proposed(peer)
-        peer.send(Accepted(self.key.sign(accept_digest(propose.terms.digest()))))
+        peer.send(Accepted(self.key.sign(accept_digest(propose.terms.digest())), b""))
 
     async def proposed(self, peer: Thief) -> Propose:
         propose: Propose = await peer.hear(Propose)

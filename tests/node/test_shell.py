@@ -29,7 +29,7 @@ held.execute("BEGIN IMMEDIATE")
 print("held", flush=True)
 sys.stdin.read()
 """
-SAID = Metered(Quantity(77), Instant(1), Amount(0))
+SAID = Metered(Quantity(77), Instant(1), Amount(0), b"", b"")
 
 
 @contextmanager

@@ -114,7 +114,7 @@ async def test_rule_10_no_tick_leaves_before_the_supplier_has_acknowledged_its_l
         await peer.hear(AskOffer)
         peer.send(liar.signed(mode="pay-before"))
         await liar.proposed(peer)
-        peer.send(Accepted(bytes(65)))
+        peer.send(Accepted(bytes(65), b""))
         liar.takes(await peer.hear(Paid))
 
     async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:

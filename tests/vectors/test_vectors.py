@@ -146,6 +146,7 @@ def offer_of(fields: dict[str, Any]) -> Offer:
         mode=fields["mode"],
         tolerance=Tolerance(*fields["tolerance"]),
         rails={"stream-channel": rail_of(fields)},
+        meter="",
         expires=Instant(fields["expires"]),
     )
 
@@ -207,4 +208,4 @@ def test_a_message_as_bytes(name: str) -> None:
 
 def test_every_message_is_frozen() -> None:
     assert len(MESSAGES) == 16
-    assert msgspec.json.decode(MESSAGES["Metered"]) == [6, 1234, 1742256000000, 493000]
+    assert msgspec.json.decode(MESSAGES["Metered"]) == [6, 1234, 1742256000000, 493000, "", ""]

@@ -108,6 +108,10 @@ class BadVoucher(RemoteError):
     """A voucher that the ledger would not pay in full, now or later."""
 
 
+class BadReading(RemoteError):
+    """A reading that the meter of the terms did not sign, or that does not follow the one before."""
+
+
 class PeerRefused(RemoteError):
     """The peer said no. Its reason is the message."""
 

@@ -86,9 +86,10 @@ class Propose(_Message, frozen=True, tag=3):
 
 
 class Accepted(_Message, frozen=True, tag=4):
-    """The supplier's signature over the terms: the session has begun."""
+    """The supplier's signature over the terms: the session has begun. `record` is its meter's own, of the beginning."""
 
     signature: bytes
+    record: bytes
 
 
 class Refused(_Message, frozen=True, tag=5):
@@ -98,11 +99,16 @@ class Refused(_Message, frozen=True, tag=5):
 
 
 class Metered(_Message, frozen=True, tag=6):
-    """The supplier's meter: the session's total at an instant of its clock, and what is durably secured so far."""
+    """The supplier's meter: the session's total at an instant of its clock, and what is durably secured so far.
+
+    `evidence` is what the rail makes of the reading, `record` what the meter itself signed of it; either may be empty.
+    """
 
     total: Total
     at: Time
     secured: Sum
+    evidence: bytes
+    record: bytes
 
 
 class Paid(_Message, frozen=True, tag=7):
@@ -119,11 +125,13 @@ class Stop(_Message, frozen=True, tag=8):
 
 
 class Final(_Message, frozen=True, tag=9):
-    """The valve is shut: the last reading of the supplier's meter."""
+    """The valve is shut: the last reading of the supplier's meter, with evidence and record as in `Metered`."""
 
     total: Total
     at: Time
     reason: Reason
+    evidence: bytes
+    record: bytes
 
 
 class Square(_Message, frozen=True, tag=10):
@@ -161,12 +169,15 @@ class Resume(_Message, frozen=True, tag=14):
 
 
 class Resumed(_Message, frozen=True, tag=15):
-    """Where the supplier stands: its meter, the bill's turns, and the rail's state as proof of what was paid."""
+    """Where the supplier stands: its meter, the bill's turns, and the rail's state as proof of what was paid; evidence
+    and record as in `Metered`."""
 
     total: Total
     at: Time
     turns: tuple[Total, ...]
     state: bytes
+    evidence: bytes
+    record: bytes
 
 
 Message = (

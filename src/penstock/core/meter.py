@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import msgspec
 
 from penstock.core.errors import DeviceError
@@ -9,10 +11,14 @@ from penstock.core.units import MAX_QUANTITY, Instant, Quantity
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True):
-    """A meter's running total (units of the medium) at an instant of the meter's clock."""
+    """A meter's running total (units of the medium) at an instant of the meter's clock.
+
+    `record` is what the device itself signed of it, in the device's own form; empty where it signs nothing.
+    """
 
     total: Quantity
     at: Instant
+    record: bytes = b""
 
 
 class Tolerance(msgspec.Struct, frozen=True, array_like=True):
@@ -29,15 +35,30 @@ class Tolerance(msgspec.Struct, frozen=True, array_like=True):
         return self.units + total * self.ppm // 1_000_000
 
 
+class Seal(Protocol):
+    """Checks what the supplier's meter signed of each reading that is announced, in the order of the readings."""
+
+    def check(self, record: bytes, total: Quantity, at: Instant) -> None:
+        """The supplier says that its meter counted `total` since the session began, at `at`, and shows this record.
+
+        The first call is for the beginning itself, at total 0.
+
+        Raises:
+            BadReading: the meter of the terms did not sign that.
+        """
+        ...
+
+
 class SessionMeter:
     """One meter's total since the session began. `base` is the register's total at the beginning."""
 
-    __slots__ = ("at", "base", "total")
+    __slots__ = ("at", "base", "record", "total")
 
     def __init__(self, base: Reading) -> None:
         self.base = base
         self.total = Quantity(0)
         self.at = base.at
+        self.record = base.record
 
     def take(self, reading: Reading) -> Quantity:
         """Take a reading of the register; returns the session's total.
@@ -53,4 +74,5 @@ class SessionMeter:
             )
         self.total = Quantity(total)
         self.at = reading.at
+        self.record = reading.record
         return self.total

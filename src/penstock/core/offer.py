@@ -18,6 +18,7 @@ Mode = Literal["pay-after", "pay-before"]
 
 MAX_NAME = 80
 MAX_RAILS = 16
+MAX_METER = 512
 MAX_RAIL_BYTES = 4096
 
 _json = msgspec.json.Encoder()
@@ -29,7 +30,9 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     `supplier` is the address of the key that signs for the supplier. `tick_value` is the smallest payment; it never
     changes, whatever the price does. `package` is what is released on no more than a promise: the trust to begin with.
     `credit_limit` bounds what the side that goes first may have at stake: the supplier in "pay-after", the consumer in
-    "pay-before". `rails` has, for each payment method, what that rail needs to know, in its own encoding.
+    "pay-before". `rails` has, for each payment method, what that rail needs to know, in its own encoding. `meter` names
+    the key of a meter that signs its own readings, after the form of its records ("ocmf:" and a key); every reading
+    announced then carries such a record. Empty where the meter signs nothing.
     """
 
     supplier: Address
@@ -42,6 +45,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     mode: Mode
     tolerance: Tolerance
     rails: dict[str, bytes]
+    meter: str
     expires: Instant
 
     def check(self) -> None:
@@ -67,6 +71,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
             raise BadTerms("the meters' tolerance is 0..1,000,000 ppm and a quantity")
         if len(self.rails) > MAX_RAILS or any(len(details) > MAX_RAIL_BYTES for details in self.rails.values()):
             raise BadTerms("too many payment methods in one offer")
+        if len(self.meter) > MAX_METER or not self.meter.isascii() or (self.meter and not self.meter.isprintable()):
+            raise BadTerms(f"the meter's key is written in at most {MAX_METER} printable characters")
         if not all(0 < len(rail) <= MAX_NAME and rail.isprintable() for rail in self.rails):
             raise BadTerms(f"a payment method has a name of 1 to {MAX_NAME} printable characters")
         if not self.least_credit <= self.credit_limit <= MAX_AMOUNT:

@@ -81,8 +81,10 @@ class PayerEnd(Protocol):
         """
         ...
 
-    def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant) -> Rows:
+    def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant, last: bool) -> Rows:
         """The supplier announced `total` at `at`, with this evidence of its end; `paid` may rise by it.
+
+        `last` says that its supply is over, as the evidence must, too.
 
         Raises:
             RemoteError: it is not what the meter of the terms would sign for that. Nothing has changed.

@@ -25,7 +25,7 @@ import msgspec
 from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
-from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, RemoteError
+from penstock.core.errors import BadMessage, BadReading, BadTerms, BadVoucher, IllegalEvent, RemoteError
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import (
     Final,
@@ -39,7 +39,7 @@ from penstock.core.messages import (
     Square,
     Stop,
 )
-from penstock.core.meter import Reading, SessionMeter
+from penstock.core.meter import Reading, Seal, SessionMeter
 from penstock.core.offer import Receipt, Terms
 from penstock.core.rail import Evidence, PayeeEnd, PayerEnd
 from penstock.core.tariff import Bill
@@ -47,6 +47,7 @@ from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 
 SESSION_ROWS = b"session/"
 EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or two
+_NOTHING = Evidence(b"")
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 
 
@@ -127,6 +128,7 @@ class Session:
         "payer",
         "receipt",
         "row",
+        "seal",
         "state",
         "terms",
     )
@@ -139,10 +141,12 @@ class Session:
         now: Instant,
         patience: Patience | None = None,
         max_price: Price | None = None,
+        seal: Seal | None = None,
     ) -> None:
         """Take up a session at what the journal has of it; its first row is a session that has just been accepted.
 
-        The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit.
+        The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit;
+        `seal` checks the records of a supplier's meter that signs.
         """
         self.row = row
         self.terms = row.terms
@@ -150,6 +154,7 @@ class Session:
         self.key = key
         self.patience = patience or Patience()
         self.max_price = max_price
+        self.seal = seal
         offer = row.terms.offer
         self.payee: PayeeEnd | None = None
         self.payer: PayerEnd | None = None
@@ -265,7 +270,8 @@ class Session:
         self.bill.turn(total, reading.at)
         self._enter(State.SQUARING)
         self._moved = now
-        return [*effects, Persist(self._row(last=reading)), Send(self._final())]
+        proof = self._attest()
+        return [*effects, Persist(proof.rows + self._row(last=reading)), Send(self._final(proof))]
 
     def stop(self, reason: Reason, now: Instant) -> list[Effect]:
         """End the session from our side. Nothing where it is ending already."""
@@ -293,15 +299,18 @@ class Session:
         effects = self.secure(now)
         self.linked = True
         self._announced, self._announced_at, self._told = self.meter.total, now, self.control.got
-        if self.bill.turn(self.meter.total, self.meter.at):  # as the consumer's will: this reading is announced
-            effects.append(self._persist())
-        effects.append(Send(Resumed(self.meter.total, self.meter.at, self.bill.turns, self._payee.state())))
+        turned = self.bill.turn(self.meter.total, self.meter.at)  # as the consumer's will: this reading is announced
+        proof = self._attest()
+        if turned or proof.rows:
+            effects.append(Persist(proof.rows + self._row(reason=self.row.reason)))
+        total, at, record, state = self.meter.total, self.meter.at, self.meter.record, self._payee.state()
+        effects.append(Send(Resumed(total, at, self.bill.turns, state, proof.data, record)))
         if self.state is State.STREAMING:
             effects += self._release()
         elif self.state is State.STOPPING:
             effects += self._shut()
         elif self.state is State.SQUARING:
-            effects.append(Send(self._final()))
+            effects.append(Send(self._final(proof)))
         return effects
 
     def go_on(self, _now: Instant) -> list[Effect]:
@@ -461,16 +470,27 @@ class Session:
 
     def _announce(self, now: Instant) -> list[Effect]:
         total, at = self.meter.total, self.meter.at
+        turned = self.bill.turn(total, at)
+        proof = self._attest()
         self._announced, self._announced_at, self._told = total, now, self.control.got
-        said: list[Effect] = [Send(Metered(total, at, Amount(self.control.got)))]
-        if not self.bill.turn(total, at):
-            return said
+        said = Send(Metered(total, at, Amount(self.control.got), proof.data, self.meter.record))
+        if not turned:
+            return [Persist(proof.rows), said, *self._release()] if proof.rows else [said]
         # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
         # while the turn is made durable.
         allowed, self._allowed = self._allowed, Quantity(0)
         released = self._release()
         shut: list[Effect] = [ShutValve()] if self._allowed < allowed else []
-        return [*shut, self._persist(), *said, *released]
+        return [*shut, Persist(proof.rows + self._row(reason=self.row.reason)), said, *released]
+
+    def _attest(self) -> Evidence:
+        """What the rail makes of the reading that is about to be announced; it may secure by it."""
+        rail = self._payee
+        proof = rail.metered(self.bill, self.meter.total, self.meter.at, self.state is State.SQUARING)
+        if proof is None:
+            return _NOTHING
+        self.control.get(rail.secured)
+        return proof
 
     def _owed(self) -> bool:
         """Whether it is the consumer's move: it owes a tick, or supply has run as far as it may."""
@@ -482,9 +502,9 @@ class Session:
         self.control.trust = min(self.terms.offer.first_trust, self.control.limit)
         return [ShutValve()]
 
-    def _final(self) -> Final:
+    def _final(self, proof: Evidence) -> Final:
         assert self.row.reason is not None
-        return Final(self.meter.total, self.meter.at, self.row.reason)
+        return Final(self.meter.total, self.meter.at, self.row.reason, proof.data, self.meter.record)
 
     # ---- the consumer
 
@@ -495,8 +515,12 @@ class Session:
 
     def _metered(self, message: Metered, now: Instant) -> list[Effect]:
         total, own, offer = message.total, self.meter.total, self.terms.offer
-        if total < self.claimed:
-            self.fault = f"the supplier's meter went back from {self.claimed} to {total}"
+        try:
+            self._check_record(message)
+            if total < self.claimed:
+                raise BadReading(f"the supplier's meter went back from {self.claimed} to {total}")
+        except BadReading as error:
+            self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
         effects: list[Effect] = [self._persist()] if self.bill.turn(total, message.at) else []
         credit = 0 if self._before else offer.credit_limit
@@ -511,16 +535,35 @@ class Session:
         if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
             return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
         self.control.get(self.bill.due(total))
+        try:
+            effects += self._believe(message, last=False)
+        except RemoteError as error:
+            self.fault = str(error)
+            return [*effects, *self._stop(Reason.PEER_CHEATED, now)]
         effects += self._pay()
         reason = self._reached(total)
         return [*effects, *self._stop(reason, now)] if reason else effects
+
+    def _believe(self, message: Metered | Final, *, last: bool) -> list[Effect]:
+        """What the rail makes of a reading that the supplier announced and we agree with."""
+        rail = self._payer
+        rows = rail.metered(message.evidence, self.bill, message.total, message.at, last)
+        if not rows:
+            return []
+        self.control.give(rail.paid)
+        return [Persist(rows)]
+
+    def _check_record(self, message: Metered | Final) -> None:
+        if self.seal is not None:
+            self.seal.check(message.record, message.total, message.at)
 
     def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
         """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
         if message.total < self.claimed:
             return []
         self.claimed = message.total
-        return [self._persist()] if self.bill.turn(message.total, message.at) else []
+        turned: list[Effect] = [self._persist()] if self.bill.turn(message.total, message.at) else []
+        return turned + self._believe(message, last=False)
 
     def _pay(self) -> list[Effect]:
         """Pay what the control unit lets go, in whole ticks."""
@@ -563,15 +606,19 @@ class Session:
     def _finished(self, message: Final, now: Instant) -> list[Effect]:
         """The supply is over: agree on the bill, pay it to the token unit, sign the receipt."""
         total, own = message.total, self.meter.total
+        self._check_record(message)
         allowed = self.terms.offer.tolerance.at(max(total, own))
         self.bill.turn(max(total, self.claimed), message.at)
-        paid, reason = self._payer.paid, self.row.reason or message.reason
+        reason = self.row.reason or message.reason
         bill = min(self.bill.due(total), self.terms.budget, self._payer.capacity)
+        believed: list[Effect] = []
         if abs(total - own) > allowed or total < self.claimed:
             self.fault = self.fault or f"the supplier's meter ends at {total}, ours at {own}"
-            reason, bill = Reason.METERS_DISAGREE, paid
+            reason, bill = Reason.METERS_DISAGREE, self._payer.paid
         elif reason is Reason.METERS_DISAGREE:
-            bill = paid
+            bill = self._payer.paid
+        else:
+            believed = self._believe(message, last=True)
         self.claimed = max(total, self.claimed)
         evidence = self._payer.square(bill)
         self.receipt = Receipt(
@@ -588,7 +635,7 @@ class Session:
         self._enter(State.SQUARING)
         self._moved = now
         rows = self._row(reason=reason, consumer_signature=signature)
-        return [Persist(evidence.rows + rows), Send(Square(self.receipt, signature, evidence.data))]
+        return [*believed, Persist(evidence.rows + rows), Send(Square(self.receipt, signature, evidence.data))]
 
     def _receipted(self, message: Receipted, now: Instant) -> list[Effect]:
         assert self.receipt is not None
@@ -615,7 +662,8 @@ class Session:
         if self.state is State.STOPPING:
             assert self.row.reason is not None
             return [*effects, Send(Stop(self.row.reason))]
-        return effects + self._metered(Metered(message.total, message.at, Amount(0)), now)
+        metered = Metered(message.total, message.at, Amount(0), message.evidence, message.record)
+        return effects + self._metered(metered, now)
 
     def _bill_of(self, message: Resumed) -> Bill:
         """Our bill with the turns that the supplier made while we were apart: none of them before what we heard, none

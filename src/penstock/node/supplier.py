@@ -51,6 +51,7 @@ class Goods(NamedTuple):
     credit_limit: int
     mode: Mode = "pay-after"
     tolerance: Tolerance = Tolerance(5, 20_000)
+    meter: str = ""
 
 
 class Supplier:
@@ -174,6 +175,7 @@ class Supplier:
             mode=goods.mode,
             tolerance=goods.tolerance,
             rails=self.site.rails,
+            meter=goods.meter,
             expires=expires,
         )
 
@@ -200,7 +202,7 @@ class Supplier:
         session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
         self._use(visit)
-        visit.send(Accepted(row.accepted))
+        visit.send(Accepted(row.accepted, row.base.record))
         channel = "0x" + book.channel_in(row).hex()
         consumer = "0x" + terms.consumer.hex()
         self.site.tell("accepted", session=session.digest.hex(), consumer=consumer, channel=channel)

@@ -23,8 +23,9 @@ from penstock.core.effects import Rows
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
 from penstock.core.identity import Address, Key, Signer
 from penstock.core.rail import Evidence
+from penstock.core.tariff import Bill
 from penstock.core.ticks import TickChain, TickProof
-from penstock.core.units import MAX_AMOUNT, Amount
+from penstock.core.units import MAX_AMOUNT, Amount, Instant, Quantity
 
 NAME = "stream-channel"
 PAID_ROWS = b"paid/"  # by channel: what we promised as its payer
@@ -184,6 +185,9 @@ class StreamPayer:
         counts = [*range(first + self._at_once, last, self._at_once), last]
         return [Evidence(_TICK.pack(_TICK_KIND, nonce, count, preimage(offset + count))) for count in counts]
 
+    def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant, last: bool) -> Rows:
+        return ()  # readings pay nothing here
+
     def fold(self) -> list[Evidence]:
         due = FOLD_EVERY <= self._revealed < self._lock_ticks
         return [self._fold()] if due else []
@@ -332,6 +336,9 @@ class StreamPayee:
         if evidence[:1] == b"\x02":
             return self._take_voucher(_decode_note(evidence[1:]), least)
         raise BadMessage("evidence of no kind that this rail knows")
+
+    def metered(self, bill: Bill, total: Quantity, at: Instant, last: bool) -> Evidence | None:
+        return None  # readings pay nothing here
 
     def state(self) -> bytes:
         preimage = self._proof.preimage if self._proof.count else bytes(32)
