@@ -131,7 +131,7 @@ class MeterReading(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
     is `last` there is none.
     """
 
-    sequence: Annotated[int, Meta(ge=1, lt=2**63)]
+    sequence: Annotated[int, Meta(ge=1, le=2**63 - 1)]
     at: Annotated[Instant, Meta(ge=0, le=MAX_INSTANT)]
     total: Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)]
     turns: tuple[Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)], ...] = ()

@@ -127,7 +127,7 @@ def check_offer(offer: Offer) -> None:
 class EscrowPayer:
     """The payer's end for one session."""
 
-    __slots__ = ("_end", "_key", "_params", "_signed", "_signer", "_tariff", "_tick", "paid")
+    __slots__ = ("_key", "_params", "_signed", "_signer", "_tariff", "_tick", "paid")
 
     def __init__(
         self, params: EscrowParams, offer: Offer, key: Key, row: SignedReading | None = None, end: EndNote | None = None
@@ -135,7 +135,7 @@ class EscrowPayer:
         """`row` and `end` are the journal's where a session is taken up again."""
         self._params, self._key = params, key
         self._tariff, self._tick = offer.tariff, offer.tick_value
-        self._signed, self._end, self._signer = row, end, Signer(params.meter)
+        self._signed, self._signer = row, Signer(params.meter)
         self.paid = Amount(0)
         if row is not None:
             self.paid = row.reading.due(self._tariff, params.deposit)
@@ -177,7 +177,7 @@ class EscrowPayer:
         if not self.paid <= bill <= self.capacity:
             raise OutOfFunds(f"a bill of {bill} is not within {self.paid}..{self.capacity}")
         note = EndNote(bill, self._key.sign(end_digest(self._params, bill)))
-        self._end, self.paid = note, Amount(bill)
+        self.paid = Amount(bill)
         return Evidence(encode(note), ((END_ROWS + self._params.id, encode(note)),))
 
     def resume(self, state: bytes) -> list[Evidence]:
@@ -189,7 +189,7 @@ class EscrowPayer:
 class EscrowPayee:
     """The payee's end for one session; `meter` is the key that signs readings."""
 
-    __slots__ = ("_end", "_meter", "_params", "_signed", "_tariff", "_tick")
+    __slots__ = ("_meter", "_params", "_signed", "_tariff", "_tick", "secured")
 
     def __init__(
         self,
@@ -208,13 +208,12 @@ class EscrowPayee:
             raise BadTerms("the escrow trusts another meter's key than ours", "start again with the meter's own key")
         self._params, self._meter = params, meter
         self._tariff, self._tick = offer.tariff, offer.tick_value
-        self._signed, self._end = row, end
-
-    @property
-    def secured(self) -> Amount:
-        if self._end is not None:
-            return Amount(self._end.amount)
-        return self._signed.reading.due(self._tariff, self._params.deposit) if self._signed else Amount(0)
+        self._signed = row
+        self.secured = Amount(0)
+        if row is not None:
+            self.secured = row.reading.due(self._tariff, params.deposit)
+        if end is not None:
+            self.secured = Amount(end.amount)
 
     @property
     def ticks(self) -> int:
@@ -228,7 +227,7 @@ class EscrowPayee:
         signed = next_reading(self._params, self._meter, self._signed, total, at, bill.turns, last)
         if signed == self._signed:
             return Evidence(encode(signed))
-        self._signed = signed
+        self._signed, self.secured = signed, signed.reading.due(self._tariff, self._params.deposit)
         return Evidence(encode(signed), ((READING_ROWS + self._params.id, encode(signed)),))
 
     def take(self, evidence: bytes, least: int | None = None) -> Rows:
@@ -240,7 +239,7 @@ class EscrowPayee:
         if note.amount != least or not 0 <= least <= self._params.deposit:
             raise BadVoucher(f"the end is worth {note.amount}, not the {least} due")
         check_signed(end_digest(self._params, least), note.signature, self._params.payer_key, "the end")
-        self._end = note
+        self.secured = Amount(least)
         return ((END_ROWS + self._params.id, encode(note)),)
 
     def state(self) -> bytes:

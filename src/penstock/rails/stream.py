@@ -22,7 +22,7 @@ from penstock.core.codec import decode_part, decode_row, encode, part_decoder
 from penstock.core.effects import Rows
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
 from penstock.core.identity import Address, Key, Signer
-from penstock.core.rail import Evidence
+from penstock.core.rail import Capabilities, Evidence
 from penstock.core.tariff import Bill
 from penstock.core.ticks import TickChain, TickProof
 from penstock.core.units import MAX_AMOUNT, Amount, Instant, Quantity
@@ -35,6 +35,23 @@ TICK_ROWS = b"ticks/"  # by channel: the last preimage under that voucher
 FOLD_EVERY = 512  # ticks: at some 264 gas each to walk on chain, against one signature a fold
 PIECES = 64  # of evidence in one go: what has left is checked at the other end while we make the next
 MAX_WALK = 4096  # ticks unfolded that a payee accepts; walking them costs about a million gas
+
+CAPABILITIES = Capabilities(
+    name=NAME,
+    direction="one-way",
+    hops=False,
+    offline=True,
+    modes=("pay-after", "pay-before"),
+    by_meter=False,
+    smallest="tick",
+    refutable=True,
+    payer_at_stake="credit limit",
+    payee_at_stake="credit limit",
+    trust=(),
+    final="the payer's signature or preimage, on the ledger, once the challenge period is over; or both signatures",
+    transactions=2,
+    shared=True,
+)
 
 _TICK = Struct(">BQI32s")
 _TICK_KIND = 1
