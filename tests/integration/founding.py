@@ -18,6 +18,10 @@ def found(anvil: Anvil, accounts: int = 10) -> Manifest:
     euro, ether = (deploy(anvil, deployer, load(name)) for name in ("CryptoEuro", "WrappedEther"))
     channels = [deploy(anvil, deployer, load("Channel"), token.address) for token in (euro, ether)]
     euro.send(deployer, "mint", owners, ACCOUNT_EUROS)
-    names = ("CryptoEuro", "WrappedEther", "CryptoEuroChannel", "WrappedEtherChannel")
-    addresses = [to_hex(contract.address) for contract in (euro, ether, *channels)]
+    escrows = [deploy(anvil, deployer, load("Escrow"), token.address) for token in (euro, ether)]
+    names = (
+        *("CryptoEuro", "WrappedEther", "CryptoEuroChannel", "WrappedEtherChannel"),
+        *("CryptoEuroEscrow", "WrappedEtherEscrow"),
+    )
+    addresses = [to_hex(contract.address) for contract in (euro, ether, *channels, *escrows)]
     return Manifest(anvil.url, anvil.chain_id, dict(zip(names, addresses, strict=True)), tuple(map(to_hex, owners)))

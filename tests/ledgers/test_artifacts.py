@@ -15,7 +15,7 @@ SOURCES = Path(artifacts.__file__).parents[1] / "contracts"
 CODE_LIMIT = 24_576  # bytes, EIP-170
 
 
-@pytest.mark.parametrize("name", ["Channel", "CryptoEuro", "WrappedEther"])
+@pytest.mark.parametrize("name", ["Channel", "Escrow", "CryptoEuro", "WrappedEther"])
 def test_an_artifact_is_what_its_source_compiles_to_and_fits_into_the_limit(name: str) -> None:
     settings = Settings(evm_version="prague", optimize=OptimizationLevel.GAS)
     source = (SOURCES / f"{name}.vy").read_text()

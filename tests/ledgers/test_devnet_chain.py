@@ -235,11 +235,11 @@ def test_a_call_sees_the_time_of_the_block_to_come(founded: Founded) -> None:
 def test_genesis_deploys_the_contracts_and_funds_the_accounts(founded: Founded) -> None:
     chain = founded.chain
     assert chain.head.block_number == 1
-    assert set(founded.contracts) == {"CryptoEuro", "WrappedEther", "CryptoEuroChannel", "WrappedEtherChannel"}
-    channels = Interface(load("Channel")["abi"])
-    for name in ("CryptoEuro", "WrappedEther"):
-        returned = chain.call(Request(parse_address(founded.contracts[f"{name}Channel"]), channels.encode("token")))
-        assert returned[12:] == parse_address(founded.contracts[name])
+    tokens, kinds = ("CryptoEuro", "WrappedEther"), ("Channel", "Escrow")
+    assert set(founded.contracts) == {*tokens, *(token + kind for token in tokens for kind in kinds)}
+    for token, kind in ((token, kind) for token in tokens for kind in kinds):
+        asked = Request(parse_address(founded.contracts[token + kind]), Interface(load(kind)["abi"]).encode("token"))
+        assert chain.call(asked)[12:] == parse_address(founded.contracts[token])
     euro = parse_address(founded.contracts["CryptoEuro"])
     for index in range(5):
         owner = dev_key(index).address

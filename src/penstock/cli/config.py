@@ -3,6 +3,7 @@
     [ledger]                                  [key]
     url = "http://127.0.0.1:8545"             name = "pole"
     contract = "0x..."                        passphrase_file = "pole.pass"
+    escrow = "0x..."
     chain_id = 31337
     confirmations = 5
     max_gwei = 500
@@ -54,6 +55,7 @@ PriceText = Annotated[
 Endpoint = Annotated[
     str, Meta(pattern=rf"^{_PORT.pattern}\Z", description='a host and a port, such as "127.0.0.1:7411"')
 ]
+AddressText = Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")]
 Text = Annotated[str, Meta(min_length=1, max_length=4096, description="a text in quotes, not empty")]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]
 
@@ -63,14 +65,15 @@ class _Section(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_def
 
 
 class LedgerSection(_Section, frozen=True):
-    """`[ledger]`: the node's JSON-RPC address, the channel contract, how many blocks above make one final, and the most
-    that a unit of gas may cost."""
+    """`[ledger]`: the node's JSON-RPC address, the contracts of channels and of escrows, how many blocks above make a
+    deposit there final, and the most that a unit of gas may cost."""
 
     url: (
         Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
         | None
     ) = None
-    contract: Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")] | None = None
+    contract: AddressText | None = None
+    escrow: AddressText | None = None
     chain_id: Count | None = None
     confirmations: Annotated[int, Meta(ge=0, le=10_000, description="a whole number of blocks in 0..10000")] = 0
     max_gwei: Annotated[int, Meta(ge=1, le=10**6, description="a whole number of gwei in 1..1000000")] = 500
@@ -267,7 +270,7 @@ def _check(section: _Section, before: str, given: dict[str, object]) -> None:
     for key in given:
         value = getattr(section, key)
         try:
-            if key == "contract":
+            if key in ("contract", "escrow"):
                 parse_address(value)
             elif key == "medium":
                 medium(value)

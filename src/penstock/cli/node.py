@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Generic, TypeVar
 
 import typer
 
@@ -19,18 +20,21 @@ from penstock.core.errors import UsageError
 if TYPE_CHECKING:
     from penstock.core import session
     from penstock.core.identity import Key
-    from penstock.core.ports import Ledger, TokenFacts
+    from penstock.core.ports import EscrowLedger, Ledger, TokenFacts
+    from penstock.ledgers.fees import Fees
     from penstock.node.book import TokenRow
     from penstock.storage.sqlite import SqliteJournal
 
 _T = TypeVar("_T")
+_L = TypeVar("_L", "Ledger", "EscrowLedger")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; flags go over it.", show_default=False)]
 Url = Annotated[str | None, typer.Option(help="JSON-RPC address of the ledger's node.", show_default=False)]
 Contract = Annotated[str | None, typer.Option(help="Address of the channel contract.", show_default=False)]
+Escrow = Annotated[str | None, typer.Option("--escrow", help="Address of the escrow contract.", show_default=False)]
 ChainId = Annotated[int | None, typer.Option(help="Refuse any other chain than this.", show_default=False)]
 Confirmations = Annotated[
-    int | None, typer.Option(help="Blocks above a channel's opening that make it count.", show_default=False)
+    int | None, typer.Option(help="Blocks above a deposit that make it count.", show_default=False)
 ]
 KeyName = Annotated[str | None, typer.Option("--key", help="Name of the key that signs.", show_default=False)]
 Patience = Annotated[
@@ -60,6 +64,7 @@ def settings(
     key: str | None,
     file: Path | None,
     confirmations: int | None = None,
+    escrow: str | None = None,
 ) -> Config:
     """The configuration with the common flags over it.
 
@@ -71,7 +76,9 @@ def settings(
     read = load(config)
     return msgspec.structs.replace(
         read,
-        ledger=over(read.ledger, url=url, contract=contract, chain_id=chain_id, confirmations=confirmations),
+        ledger=over(
+            read.ledger, url=url, contract=contract, escrow=escrow, chain_id=chain_id, confirmations=confirmations
+        ),
         key=over(read.key, name=key, passphrase_file=str(file) if file else None),
     )
 
@@ -136,31 +143,35 @@ def read_journal() -> SqliteJournal:
     return SqliteJournal.open_readonly(home().journal)
 
 
-class LateLedger:
+class _Late(ABC, Generic[_L]):
     """A configured ledger, connected to when it is first called for: `await late()`. Disconnect it when done."""
 
-    def __init__(self, section: LedgerSection) -> None:
-        """Raises:
-        UsageError: no contract is named.
+    def __init__(self, section: LedgerSection, key: str) -> None:
+        """The contract is the one that the section names under `key`.
+
+        Raises:
+            UsageError: none is named.
         """
         from penstock.core.identity import parse_address
 
-        self.contract = parse_address(need(section.contract, "ledger", "contract"))
+        self.contract = parse_address(need(getattr(section, key), "ledger", key))
         self._section = section
-        self._ledger: Ledger | None = None
+        self._ledger: _L | None = None
 
-    async def __call__(self) -> Ledger:
+    async def __call__(self) -> _L:
         """Raises:
         UsageError: no node is named. LedgerError: it does not answer, or is another one.
         """
-        from penstock.ledgers.evm import EvmLedger
         from penstock.ledgers.fees import GWEI, Fees
 
         if self._ledger is None:
             section = self._section
             url, fees = need(section.url, "ledger", "url"), Fees(section.max_gwei * GWEI)
-            self._ledger = await EvmLedger.connect(url, self.contract, section.chain_id, section.confirmations, fees)
+            self._ledger = await self._connect(url, fees)
         return self._ledger
+
+    @abstractmethod
+    async def _connect(self, url: str, fees: Fees) -> _L: ...
 
     async def token(self, journal: SqliteJournal) -> TokenRow:
         """How sums are written here: as the journal knows, or else as the ledger says, and the journal then knows, too.
@@ -182,6 +193,41 @@ class LateLedger:
         """Drop the connections, if there are any."""
         if self._ledger is not None:
             await self._ledger.disconnect()
+
+
+class LateLedger(_Late["Ledger"]):
+    """The ledger of channels: `[ledger] contract`."""
+
+    def __init__(self, section: LedgerSection) -> None:
+        super().__init__(section, "contract")
+
+    async def _connect(self, url: str, fees: Fees) -> Ledger:
+        from penstock.ledgers.evm import EvmLedger
+
+        section = self._section
+        return await EvmLedger.connect(url, self.contract, section.chain_id, section.confirmations, fees)
+
+
+class LateEscrows(_Late["EscrowLedger"]):
+    """The ledger of escrows: `[ledger] escrow`."""
+
+    def __init__(self, section: LedgerSection) -> None:
+        super().__init__(section, "escrow")
+
+    async def _connect(self, url: str, fees: Fees) -> EscrowLedger:
+        from penstock.ledgers.escrow import EvmEscrows
+
+        section = self._section
+        return await EvmEscrows.connect(url, self.contract, section.chain_id, section.confirmations, fees)
+
+    async def token(self, journal: SqliteJournal) -> TokenRow:
+        import msgspec
+
+        from penstock.core.escrow import EscrowDomain
+
+        known = await super().token(journal)
+        at = known.domain
+        return msgspec.structs.replace(known, domain=EscrowDomain(at.chain_id, at.contract, at.token))
 
 
 @asynccontextmanager

@@ -18,7 +18,7 @@ class Artifact(TypedDict):
 
 
 def load(name: str) -> Artifact:
-    """The artifact of the contract `name` ("Channel", "CryptoEuro", "WrappedEther").
+    """The artifact of the contract `name` ("Channel", "Escrow", "CryptoEuro", "WrappedEther").
 
     Raises:
         UsageError: it was never built, or what is there cannot be read.
