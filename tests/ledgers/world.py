@@ -15,6 +15,7 @@ from eth_account import Account
 from penstock.core.channel import Answer, ChannelParams, Close, Lock, Release, Voucher
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import Filing, SignedClose, SignedVoucher
+from penstock.ledgers.contract import Contract
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees
@@ -108,12 +109,12 @@ def consent_to(params: ChannelParams, content: Voucher | Release, signer: Key, s
     return signer.sign(Answer(content.content(params), sequence).digest(params))
 
 
-async def increase_time(ledger: EvmLedger, seconds: int) -> None:
+async def increase_time(ledger: Contract, seconds: int) -> None:
     await ledger._node.ask("evm_increaseTime", seconds)
     await ledger._node.ask("evm_mine")
 
 
-async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
+async def pay_ether(ledger: Contract, key: Key, to: bytes, wei: int, data: bytes = b"") -> None:
     """A plain transaction that carries ether, which channels never do."""
     node = ledger._node
     fields = {
@@ -131,7 +132,7 @@ async def pay_ether(ledger: EvmLedger, key: Key, to: bytes, wei: int, data: byte
     await node.ask("eth_sendRawTransaction", "0x" + raw.hex())
 
 
-async def deploy_code(ledger: EvmLedger, key: Key, code_at: Callable[[Address], bytes]) -> Address:
+async def deploy_code(ledger: Contract, key: Key, code_at: Callable[[Address], bytes]) -> Address:
     """Put bytes at a new address, which they may depend on."""
     node = ledger._node
     nonce = await node.quantity("eth_getTransactionCount", to_hex(key.address), "pending")
