@@ -39,6 +39,17 @@ class PlainLink(asyncio.Protocol):
             asyncio.get_running_loop().call_soon(self._flush)
         self._parts += (header(len(frame)), frame)
 
+    @property
+    def full(self) -> bool:
+        """Never: it carries what a session says, and no bulk."""
+        return False
+
+    def carry(self, on_room: Callable[[], None]) -> None:
+        """As the port says."""
+
+    def wanted(self, size: int) -> None:
+        """As the port says."""
+
     def close(self, reason: str = "") -> None:
         """As the port says, but the reason is not told."""
         self._lost = None

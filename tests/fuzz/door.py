@@ -126,6 +126,16 @@ class Peer:
         if not self.closed:
             self.heard.append(codec.decode(frame))
 
+    @property
+    def full(self) -> bool:
+        return False
+
+    def carry(self, on_room: Callable[[], None]) -> None:
+        pass
+
+    def wanted(self, size: int) -> None:
+        pass
+
     def close(self, reason: str = "") -> None:
         self.closed = True
 
@@ -163,7 +173,7 @@ class Scene:
     def __init__(self) -> None:
         self.now = pair.START
         self.journal, self.line = Memory(), Line(lambda: self.now)
-        site = Site(
+        site = Site.with_channels(
             pair.SUPPLIER, self.journal, cast(Ledger, OneChannel()), lambda: self.now, lambda *_, **__: None, 60
         )
         self.tasks = site.tasks = Watched()

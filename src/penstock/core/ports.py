@@ -59,6 +59,9 @@ class Link(Protocol):
 
     The implementor's duty: `peer` has proven its key over this very connection; a frame arrives whole or not at all;
     after `on_lost` nothing more is delivered; a peer that floods, stalls or sends rubbish is cut off, and only it.
+
+    What a session's peers say to each other is small; where the medium itself is data, a link also carries that
+    (`carry`), behind as little as the implementor can keep waiting, so that what is said stays prompt.
     """
 
     peer: Address
@@ -70,6 +73,19 @@ class Link(Protocol):
 
     def send(self, frame: bytes) -> None:
         """Queue a frame. After the link's end it is dropped: what must not be lost is resent on resumption."""
+        ...
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to leave that bulk should wait, too. What is sent nevertheless is queued."""
+        ...
+
+    def carry(self, on_room: Callable[[], None]) -> None:
+        """The link carries bulk from now on: call `on_room` from the event loop whenever it is no longer `full`."""
+        ...
+
+    def wanted(self, size: int) -> None:
+        """So many of the bytes that have come were asked for: they are no flood."""
         ...
 
     def close(self, reason: str = "") -> None:
@@ -102,6 +118,31 @@ class Valve(Protocol):
 
     def close(self) -> None:
         """Stop the supply at once."""
+        ...
+
+
+class Carrier(Protocol):
+    """A device whose medium flows as frames on the session's own link: none of them begins with "[".
+
+    The implementor's duty: what the peer may make it hold is bounded; where its meter counts what flows, the other
+    side's can follow frame by frame, so that both agree on every reading that is announced between two of them.
+    """
+
+    def join(self, link: Link) -> None:
+        """The session streams over this link from now on; what hung on another one is cut."""
+        ...
+
+    def on_frame(self, frame: bytes) -> None:
+        """A frame of the peer's device.
+
+        Raises:
+            RemoteError: it breaks the rules of the devices; cut the link.
+        """
+        ...
+
+    def part(self) -> None:
+        """Nothing may flow any more: cut what hangs on the link, and send nothing over it. What is still under way to
+        us is metered all the same."""
         ...
 
 

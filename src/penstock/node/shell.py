@@ -15,15 +15,18 @@ from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Send,
 from penstock.core.errors import DeviceError, JournalError
 from penstock.core.messages import Message, Paid, Reason
 from penstock.core.meter import Reading
-from penstock.core.ports import Journal, Link, Meter, Valve
+from penstock.core.ports import Carrier, Journal, Link, Meter, Valve
 from penstock.core.session import Session, State
 from penstock.core.units import Instant, Quantity
+
+_MESSAGE = ord("[")  # what every frame of a session begins with (`core/codec.py`)
 
 
 class SessionShell:
     """One running session. `on_end(error)` is called once: with None when it ended, or with what our journal said."""
 
     __slots__ = (
+        "_carrier",
         "_clock",
         "_draining",
         "_durables",
@@ -47,6 +50,7 @@ class SessionShell:
         valve: Valve | None,
         clock: Callable[[], Instant],
         on_end: Callable[[JournalError | None], None],
+        carrier: Carrier | None = None,
     ) -> None:
         self.session = session
         self.over = False
@@ -55,6 +59,7 @@ class SessionShell:
         self._valve = valve
         self._clock = clock
         self._on_end = on_end
+        self._carrier = carrier
         self._link: Link | None = None
         self._queue: list[Effect] = []  # never long; an empty deque takes 0.7 kB
         self._writing = 0  # writes that the journal has not answered
@@ -64,12 +69,14 @@ class SessionShell:
 
     def begin(self, link: Link) -> None:
         """The terms are accepted and durable: start the flow."""
-        self._link = link
+        self.attach(link)
         self._event(lambda now: self.session.begin(now))
 
     def attach(self, link: Link) -> None:
         """Send over this link from now on."""
         self._link = link
+        if self._carrier is not None and self.session.state is State.STREAMING:
+            self._carrier.join(link)
 
     def abandon(self) -> None:
         """The peer will never take the session up again: end it with what there is."""
@@ -77,13 +84,14 @@ class SessionShell:
 
     def relink(self, link: Link) -> None:
         """A new link to the same peer is there."""
-        self._link = link
+        self.attach(link)
         self._read()
         self._event(lambda now: self.session.link_back(now))
 
     def unlink(self) -> None:
         """The link is gone."""
         self._link = None
+        self._part()
         self._event(lambda now: self.session.link_lost(now))
 
     def stop(self, reason: Reason) -> None:
@@ -101,11 +109,24 @@ class SessionShell:
         Raises:
             RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
         """
+        if self.carries(frame):
+            return
         message = decode(frame)
         if type(message) is Paid and not self.over:
             self.on_paid(message)
         else:
             self.on_message(message)
+
+    def carries(self, frame: bytes) -> bool:
+        """Hand the frame to the device that flows over the link, if it is the device's.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
+        if self._carrier is None or frame[0] == _MESSAGE:
+            return False
+        self._carrier.on_frame(frame)
+        return True
 
     def on_paid(self, message: Paid) -> None:
         """A payment: the hot path. What comes in one turn of the loop is secured together, at its end.
@@ -150,6 +171,8 @@ class SessionShell:
         """Queue effects and run what need not wait. Nothing once the session is over."""
         if self.over:
             return
+        if self._carrier is not None and self.session.state is not State.STREAMING:
+            self._carrier.part()
         shut = False
         for effect in effects:
             if type(effect) is ShutValve:
@@ -260,7 +283,12 @@ class SessionShell:
             last = Reading(session.row.base.total + session.meter.total, session.meter.at)  # type: ignore[arg-type]
             self.run(session.valve_shut(last, self._clock()))
 
+    def _part(self) -> None:
+        if self._carrier is not None:
+            self._carrier.part()
+
     def _end(self, error: JournalError | None) -> None:
         if not self.over:
             self.over = True
+            self._part()
             self._on_end(error)

@@ -69,6 +69,8 @@ class Talk:
 
     def _on_frame(self, frame: bytes) -> None:
         try:
+            if self._shell is not None and self._shell.carries(frame):
+                return
             message = decode(frame)
         except RemoteError as error:
             self.end(error)

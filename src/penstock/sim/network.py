@@ -74,6 +74,16 @@ class SimLink:
             self.other._expect(made, None)
         self.life.boundary()
 
+    @property
+    def full(self) -> bool:
+        return False
+
+    def carry(self, on_room: Callable[[], None]) -> None:
+        """Never full."""
+
+    def wanted(self, size: int) -> None:
+        """Takes any flood."""
+
     def close(self, reason: str = "") -> None:
         if self.ended or not self.life.alive:
             return

@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import ssl
 from collections.abc import Callable
 from contextlib import suppress
@@ -37,6 +38,9 @@ LINGER = 2.0  # seconds for the last word to arrive; closing at once would reset
 FRAME_COST = 256  # bytes that a frame or a TLS record counts besides its own: about what its handling costs us
 _SIP = 1024  # bytes that TLS is given at once: its buffer stays as large as the largest gulp for as long as the link
 _RECORD = 16 * 1024  # the most that a TLS record holds (RFC 8446, 5.1)
+_GULP = 64 * 1024  # bytes that TLS is given at once on a link that carries bulk
+FULL = 256 * 1024  # bytes that wait on our side from which on bulk waits, too: 20 ms at 100 Mbit/s
+_BLOCKED = 2 * FULL  # in the transport's buffer
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +84,7 @@ class TlsLink(asyncio.Protocol):
 
     __slots__ = (
         "_backlog",
+        "_blocked",
         "_budget",
         "_decoder",
         "_deliver",
@@ -93,11 +98,13 @@ class TlsLink(asyncio.Protocol):
         "_lost",
         "_on_frame",
         "_on_lost",
+        "_on_room",
         "_out",
         "_own_hello",
         "_owner",
         "_parts",
         "_peer_certificate",
+        "_queued",
         "_quiet",
         "_refilled",
         "_role",
@@ -129,11 +136,14 @@ class TlsLink(asyncio.Protocol):
         self._refilled = self._loop.time()
         self._quiet = 0  # thirds of the idle timeout since the peer was heard
         self._parts: list[bytes] = []  # to be sent at the end of this turn of the loop
+        self._queued = 0  # bytes of them
+        self._blocked = False  # the transport's buffer is above `_BLOCKED`
         self._flushing = False  # somebody will flush: the loop, or the caller further up
         self._backlog: list[bytes] = []
         self._held = 0
         self._on_frame: Callable[[bytes], None] | None = None
         self._on_lost: Callable[[PenstockError], None] | None = None
+        self._on_room: Callable[[], None] | None = None
         self._deliver: Callable[[bytes], None] | None = None  # `_on_frame`, once the backlog is delivered
         self._lost: PenstockError | None = None  # an end that `_on_lost` has not heard of
 
@@ -157,6 +167,7 @@ class TlsLink(asyncio.Protocol):
         head = header(len(frame))
         if self._state is State.OPEN:
             self._parts += (head, frame)
+            self._queued += len(frame)
             if not self._flushing:
                 self._flushing = True
                 self._loop.call_soon(self._flush)
@@ -168,6 +179,27 @@ class TlsLink(asyncio.Protocol):
         if self._state is not State.ENDED:
             self._finish(bye(reason))
 
+    def carry(self, on_room: Callable[[], None]) -> None:
+        """From now on the link carries bulk: call `on_room` whenever it is no longer `full`.
+
+        Little is left to the kernel unsent, so that what is sent after bulk is not long under way, and TLS takes
+        larger gulps, for which it keeps larger buffers.
+        """
+        self._on_room = on_room
+        connection = self._transport.get_extra_info("socket") if self._transport is not None else None
+        if connection is not None and hasattr(socket, "TCP_NOTSENT_LOWAT"):
+            with suppress(OSError):  # the connection is gone, which the loop has yet to notice
+                connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, FULL)
+
+    @property
+    def full(self) -> bool:
+        """Whether so much waits to leave that bulk should wait, too."""
+        return self._blocked or self._queued >= FULL
+
+    def wanted(self, size: int) -> None:
+        """So many of the bytes that have come were asked for: they are no flood."""
+        self._budget += size
+
     # What the event loop calls
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -175,7 +207,7 @@ class TlsLink(asyncio.Protocol):
         if self._state is State.ENDED:  # closed while the connection was being made
             self._transport.abort()
             return
-        self._transport.set_write_buffer_limits(high=self._limits.max_unsent)
+        self._transport.set_write_buffer_limits(high=min(_BLOCKED, self._limits.max_unsent))
         self._timer = self._loop.call_later(self._limits.handshake_timeout, self._late)
         self._owner.begun(self)
         self.data_received(b"")
@@ -202,9 +234,13 @@ class TlsLink(asyncio.Protocol):
         self._end(LinkLost("the peer ended the connection without a word"), tell=False)
 
     def pause_writing(self) -> None:
-        if self._state is not State.ENDED:
-            self._end(LinkLost(f"the peer does not read: {self._limits.max_unsent} bytes wait for it"), tell=False)
-            self.abort()
+        self._blocked = True
+        self._check_unsent()
+
+    def resume_writing(self) -> None:
+        self._blocked = False
+        if self._on_room is not None:
+            self._on_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._end(LinkLost(f"the connection broke ({exc or 'reset'})"), tell=False)
@@ -226,7 +262,7 @@ class TlsLink(asyncio.Protocol):
 
     def _feed(self, data: bytes) -> None:
         """Give TLS what has come, in sips, and read what that completes."""
-        sip = _SIP if len(data) < _RECORD else 4 * _SIP
+        sip = _SIP if len(data) < _RECORD else 4 * _SIP if self._on_room is None else _GULP
         for at in range(0, len(data) or 1, sip):
             if self._state is State.ENDED:
                 return
@@ -350,6 +386,7 @@ class TlsLink(asyncio.Protocol):
     def _flush(self) -> None:
         """Encrypt and write all that was queued."""
         self._flushing = False
+        was_full, self._queued = self._queued >= FULL, 0
         if self._parts:
             data = memoryview(b"".join(self._parts))
             self._parts.clear()
@@ -360,6 +397,21 @@ class TlsLink(asyncio.Protocol):
                 self._end(LinkLost(f"TLS has ended ({_tls_reason(error)})"), tell=False)
         if self._out.pending and self._transport is not None and not self._transport.is_closing():
             self._transport.write(self._out.read())
+            if self._blocked:
+                self._check_unsent()
+        if was_full and not self._blocked and self._on_room is not None:
+            self._loop.call_soon(self._has_room)
+
+    def _has_room(self) -> None:
+        if self._on_room is not None and not self.full:
+            self._on_room()
+
+    def _check_unsent(self) -> None:
+        """Cut off a peer that does not read."""
+        assert self._transport is not None
+        if self._state is not State.ENDED and self._transport.get_write_buffer_size() > self._limits.max_unsent:
+            self._end(LinkLost(f"the peer does not read: {self._limits.max_unsent} bytes wait for it"), tell=False)
+            self.abort()
 
     # Time and the end
 
@@ -410,6 +462,7 @@ class TlsLink(asyncio.Protocol):
     def _finish(self, last: bytes) -> None:
         """Write what is queued and the last frame. After one we wait for the peer to go first, so that it can read."""
         state, self._state = self._state, State.ENDED
+        self._on_room = None
         self._set_timer(None)
         if last and state is not State.SHAKING:
             self._parts.append(last)
