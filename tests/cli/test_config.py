@@ -13,6 +13,7 @@ FULL = """
 [ledger]
 url = "http://127.0.0.1:8545"
 contract = "0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAed"
+escrow = "0xfB6916095ca1df60bB79Ce92cE3Ea74c37c5d359"
 chain_id = 31337
 confirmations = 0
 
@@ -118,6 +119,7 @@ def test_money_that_is_not_quoted_is_refused_with_the_advice_to_quote_it(tmp_pat
         ("[supply]\nspeed = nan", "supply.speed"),
         ("[ledger]\ncontract = '0x12'", "ledger.contract"),
         ("[ledger]\ncontract = '0x5aAeb6053F3E94C9b9A09f33669435E7Ef1BeAeD'", "fails its checksum"),
+        ("[ledger]\nescrow = '0x12'", "ledger.escrow"),
         ("[ledger]\nurl = 'ftp://x'", "ledger.url cannot be 'ftp://x': write an address such as"),
         ("[ledger]\nchain_id = 99999999999999999999999", "ledger.chain_id"),
         ("[key]\nname = ''", "key.name cannot be ''"),

@@ -17,6 +17,7 @@ from penstock.core.errors import TransactionFailed, UsageError
 from penstock.core.identity import Key, keccak, parse_address
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.artifacts import load
+from penstock.ledgers.devnet import genesis
 from penstock.ledgers.devnet.chain import Chain
 from penstock.ledgers.devnet.execute import Request, Reverted
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS, Founded, found
@@ -413,6 +414,22 @@ def test_a_devnet_stopped_before_its_contracts_were_mined_is_completed(tmp_path:
     assert (again.contracts, again.accounts) == (founded.contracts, founded.accounts)
     assert again.chain.head.block_number == 1
     again.chain.close()
+
+
+def test_an_older_devnet_gets_the_contracts_it_lacks_and_keeps_its_own(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    every = genesis._steps
+    with monkeypatch.context() as older:
+        older.setattr(genesis, "_steps", lambda owners: every(owners)[:-2])  # as it was before there were escrows
+        before = found(tmp_path, accounts=2)
+    assert "CryptoEuroEscrow" not in before.contracts
+    before.chain.close()
+    after = found(tmp_path)
+    assert after.contracts.items() > before.contracts.items()
+    assert all(after.chain.code(parse_address(address)) for address in after.contracts.values())
+    assert after.chain.head.block_number == 2
+    after.chain.close()
 
 
 def test_a_manifest_is_read_back_and_a_missing_one_is_a_usage_error(tmp_path: Path) -> None:

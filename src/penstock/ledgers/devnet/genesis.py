@@ -1,7 +1,7 @@
 """How a devnet begins: funded accounts, and one block that deploys the contracts and hands out test euros.
 
 The deployer's transactions are the same every time, so the contracts' addresses follow from its key alone, and a
-devnet that was stopped before that block is completed when it starts again.
+devnet that was stopped before that block, or has not all of the contracts, is completed when it starts again.
 """
 
 from __future__ import annotations
@@ -27,6 +27,7 @@ ACCOUNT_EUROS = 100_000 * 10**6  # cEUR units (6 decimals)
 DEPLOYER_ETHER = 1_000_000 * ETHER
 MINT_ROWS = 200  # holders in one mint transaction
 _DEPLOY_GAS = 10_000_000
+_MAX_FEE = 1_000 * INITIAL_BASE_FEE  # wei a gas: an older devnet that is completed may have just had full blocks
 _MINT_GAS_ROW, _MINT_GAS_BASE = 40_000, 60_000
 
 
@@ -127,7 +128,7 @@ def _deploy(chain: Chain, steps: Sequence[_Step]) -> None:
             chain_id=chain.chain_id,
             nonce=nonce,
             max_priority_fee_per_gas=0,
-            max_fee_per_gas=2 * INITIAL_BASE_FEE,
+            max_fee_per_gas=_MAX_FEE,
             gas=step.gas,
             to=step.to,
             value=0,
