@@ -9,7 +9,16 @@ from typing import Any
 import msgspec
 import pytest
 
-from penstock.core.errors import LedgerUnreachable, OutOfFunds, OutOfGas, TransactionFailed, UsageError, WrongLedger
+from penstock.core.errors import (
+    BadSignature,
+    LedgerUnreachable,
+    OutOfFunds,
+    OutOfGas,
+    OutOfRange,
+    TransactionFailed,
+    UsageError,
+    WrongLedger,
+)
 from penstock.core.escrow import EscrowDomain, deposit_digest
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import EscrowAuthorization, EscrowLedger, EscrowState, TokenFacts
@@ -448,6 +457,42 @@ async def test_an_escrow_of_another_ledger_is_refused_and_nothing_is_sent(devnet
             with pytest.raises(WrongLedger) as raised:
                 await call()
             assert raised.value.advice
+        assert (await escrows.holdings(payer.address)).ether == ether
+
+
+async def test_malformed_numbers_and_signatures_are_typed_errors_and_nothing_is_sent(devnet: Manifest) -> None:
+    payer = dev_key(28)
+    async with escrows_of(devnet) as escrows:
+        params = await escrow_of(escrows, payer)
+        good, end = reading(params, 1, 5_000), signed_end(payer, params, 1)
+        authorization = await escrows.authorize(payer, params, Amount(0), FOREVER)
+        ether = (await escrows.holdings(payer.address)).ether
+        change = msgspec.structs.replace
+        calls: list[Callable[[], Any]] = []
+        for made in (b"", bytes(64), bytes(65), b"\xff" * 65, bytes(66)):
+            calls += [
+                lambda made=made: escrows.fund_authorized(payer, params, change(authorization, signature=made)),
+                lambda made=made: escrows.release(payer, params, TARIFF, change(good, signature=made)),
+                lambda made=made: escrows.contest(payer, params, TARIFF, good, change(good, signature=made)),
+                lambda made=made: escrows.end(payer, [change(end, payer_signature=made)]),
+                lambda made=made: escrows.end(payer, [end, change(end, payee_signature=made)]),
+            ]
+        for number in (-1, 2**96):
+            calls += [
+                lambda number=number: escrows.fund(payer, change(params, deposit=number)),
+                lambda number=number: escrows.fund_signed(payer, params, Amount(number), FOREVER, bytes(65)),
+                lambda number=number: escrows.fund_signed(payer, params, Amount(0), number, bytes(65)),
+                lambda number=number: escrows.authorize(payer, params, Amount(number), FOREVER),
+                lambda number=number: escrows.fund_authorized(payer, params, change(authorization, fee=number)),
+                lambda number=number: escrows.fund_authorized(
+                    payer, params, change(authorization, valid_before=number)
+                ),
+                lambda number=number: escrows.end(payer, [change(end, amount=number)]),
+            ]
+        for call in calls:
+            with pytest.raises((BadSignature, OutOfRange, TransactionFailed)) as raised:
+                await call()
+            assert "\n" not in raised.value.line()
         assert (await escrows.holdings(payer.address)).ether == ether
 
 

@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager
 from typing import Literal
 
 from penstock.core.channel import compact
-from penstock.core.errors import UsageError, WrongLedger
+from penstock.core.errors import BadSignature, OutOfRange, UsageError, WrongLedger
 from penstock.core.escrow import (
     EscrowDomain,
     EscrowParams,
@@ -25,7 +25,7 @@ from penstock.core.escrow import (
 from penstock.core.identity import Key, to_hex
 from penstock.core.ports import Batch, EscrowAuthorization, EscrowState, Mined, SignedEnd
 from penstock.core.tariff import Tariff
-from penstock.core.units import Amount
+from penstock.core.units import MAX_AMOUNT, Amount
 from penstock.ledgers.contract import Contract
 from penstock.ledgers.forms import account_signature, word_of
 
@@ -89,21 +89,20 @@ class EvmEscrows(Contract):
     async def fund_signed(
         self, key: Key, params: EscrowParams, fee: Amount, expiry: int, signature: bytes
     ) -> list[Mined]:
-        self._check(params)
-        params.check()
+        self._check_fees(params, fee, expiry)
         signed = account_signature(signature, deposit_digest(params, fee, expiry), params.payer)
         return await self._send(key, "deposit_signed", params_words(params), fee, expiry, signed)
 
     async def authorize(self, key: Key, params: EscrowParams, fee: Amount, valid_before: int) -> EscrowAuthorization:
         self._check_payer(key, params)
+        self._check_fees(params, fee, valid_before)
         total, nonce = params.deposit + fee, authorization_nonce(params, fee)
         await self._check_wallet(key, total)
         signature = await self._token.authorization(key, self.domain.contract, total, 0, valid_before, nonce)
         return EscrowAuthorization(fee, 0, valid_before, signature)
 
     async def fund_authorized(self, key: Key, params: EscrowParams, authorization: EscrowAuthorization) -> list[Mined]:
-        self._check(params)
-        params.check()
+        self._check_fees(params, authorization.fee, authorization.valid_before)
         return await self._send(
             key,
             "deposit_with_authorization",
@@ -111,8 +110,15 @@ class EvmEscrows(Contract):
             authorization.fee,
             authorization.valid_after,
             authorization.valid_before,
-            compact(authorization.signature),
+            signature_words(authorization.signature),
         )
+
+    def _check_fees(self, params: EscrowParams, fee: int, until: int) -> None:
+        """Pass where such a deposit, with a fee and good until a time, can be signed and sent."""
+        self._check(params)
+        params.check()
+        if not 0 <= fee <= MAX_AMOUNT or not 0 <= until < 2**64:
+            raise OutOfRange(f"a fee of {fee} until {until} is none: a fee is within uint96, a time in seconds")
 
     def _check_payer(self, key: Key, params: EscrowParams) -> None:
         self._check(params)
@@ -197,12 +203,28 @@ def reading_words(reading: MeterReading) -> tuple[object, ...]:
 
 def signed_words(signed: SignedReading) -> tuple[object, ...]:
     """A reading, and its meter's signature."""
-    return (reading_words(signed.reading), compact(signed.signature))
+    return (reading_words(signed.reading), signature_words(signed.signature))
 
 
 def end_words(row: SignedEnd) -> tuple[object, ...]:
     """An end that both keys signed."""
-    return (params_words(row.params), row.amount, compact(row.payer_signature), compact(row.payee_signature))
+    return (
+        params_words(row.params),
+        row.amount,
+        signature_words(row.payer_signature),
+        signature_words(row.payee_signature),
+    )
+
+
+def signature_words(signature: bytes) -> tuple[int, int]:
+    """A plain key's signature (EIP-2098).
+
+    Raises:
+        BadSignature: no plain key makes such a one.
+    """
+    if len(signature) != 65 or signature[64] not in (27, 28):
+        raise BadSignature("a signature has 65 bytes, the last of them 27 or 28")
+    return compact(signature)
 
 
 def state_of(params: EscrowParams, word: int) -> EscrowState:
