@@ -94,14 +94,6 @@ struct SignedEnd:
     payee_signature: uint256[2]
 
 
-# An escrow's word, unpacked.
-struct Standing:
-    claimed: uint256
-    drawn: uint256
-    since: uint256
-    flags: uint256
-
-
 MAX_STEPS: constant(uint256) = 96  # a day of quarter hours
 MAX_WINDOW: constant(uint256) = 30 * 86_400
 MAX_LIFE: constant(uint256) = 365 * 86_400  # from the deposit to the deadline
@@ -127,7 +119,7 @@ DEPOSIT: constant(uint256) = 160
 DRAWN: constant(uint256) = 96
 SINCE: constant(uint256) = 192
 FLAGS: constant(uint256) = 232
-# The flags.
+# The flags. Only an escrow that has ended has the highest.
 EXISTS: constant(uint256) = 1
 LAST: constant(uint256) = 2
 CONTESTED: constant(uint256) = 4
@@ -351,26 +343,25 @@ def release(params: Params, tariff: Tariff, reading: Reading, signature: uint256
     @param signature The meter's.
     """
     id: bytes32 = self._id(params)
-    standing: Standing = self._open(id)
-    if standing.flags != EXISTS:
+    word: uint256 = self._open(id)
+    if word >> FLAGS != EXISTS:
         self._refuse("no more readings")
     if block.timestamp >= self._deadline(params.terms):
         self._refuse("deadline has passed")
     if not reading.last and self._sender() != params.payee:
         self._refuse("not the payee")
     self._check_reading(id, params.meter, reading, signature)
-    self._check_tariff(params.tariff, tariff)
-    due: uint256 = self._due(params.terms, tariff, reading)
-    if due < standing.claimed or (due == standing.claimed and not reading.last):
+    self._check_tariff(params.tariff, tariff.per, tariff.steps)
+    due: uint256 = self._due(params.terms, tariff.per, tariff.steps, reading.at, reading.total, reading.turns)
+    if due < word & UINT96 or (due == word & UINT96 and not reading.last):
         self._refuse("nothing more to claim")
 
-    standing = self._paid(params, standing)
-    if due > standing.claimed:
-        standing.claimed = due
-        standing.since = block.timestamp
+    word = self._paid(params.payer, params.payee, params.terms, word)
+    if due > word & UINT96:
+        word = self._packed(due, (word >> DRAWN) & UINT96, block.timestamp, EXISTS)
     if reading.last:
-        standing.flags |= LAST
-    word: uint256 = self._packed(self._paid(params, standing))
+        word |= LAST << FLAGS
+    word = self._paid(params.payer, params.payee, params.terms, word)
     self.escrows[id] = word
     log Released(escrow=id, word=word)
 
@@ -398,22 +389,27 @@ def contest(
     @param second_signature The meter's.
     """
     id: bytes32 = self._id(params)
-    standing: Standing = self._open(id)
-    if standing.claimed == standing.drawn or self._matured(params.terms, standing):
+    word: uint256 = self._open(id)
+    claimed: uint256 = word & UINT96
+    drawn: uint256 = (word >> DRAWN) & UINT96
+    if claimed == drawn or self._matured(params.terms, word):
         self._refuse("no claim waits")
     self._check_reading(id, params.meter, first, first_signature)
     self._check_reading(id, params.meter, second, second_signature)
     if not self._contradict(first, second):
         self._refuse("no contradiction")
-    self._check_tariff(params.tariff, tariff)
-    lesser: uint256 = min(self._due(params.terms, tariff, first), self._due(params.terms, tariff, second))
-    lesser = max(lesser, standing.drawn)
-    if lesser >= standing.claimed and standing.flags & CONTESTED != 0:
+    self._check_tariff(params.tariff, tariff.per, tariff.steps)
+    lesser: uint256 = min(
+        self._due(params.terms, tariff.per, tariff.steps, first.at, first.total, first.turns),
+        self._due(params.terms, tariff.per, tariff.steps, second.at, second.total, second.turns),
+    )
+    lesser = max(lesser, drawn)
+    flags: uint256 = word >> FLAGS
+    if lesser >= claimed and flags & CONTESTED != 0:
         self._refuse("claim is as low already")
 
-    standing.claimed = min(standing.claimed, lesser)
-    standing.flags |= CONTESTED
-    word: uint256 = self._packed(self._paid(params, standing))
+    word = self._packed(min(claimed, lesser), drawn, (word >> SINCE) & UINT40, flags | CONTESTED)
+    word = self._paid(params.payer, params.payee, params.terms, word)
     self.escrows[id] = word
     log Contested(escrow=id, word=word)
 
@@ -453,11 +449,10 @@ def settle(params: Params):
     @param params The escrow.
     """
     id: bytes32 = self._id(params)
-    standing: Standing = self._open(id)
-    paid: Standing = self._paid(params, standing)
-    if paid.drawn == standing.drawn and paid.flags == standing.flags:
+    before: uint256 = self._open(id)
+    word: uint256 = self._paid(params.payer, params.payee, params.terms, before)
+    if word == before:
         self._refuse("nothing to pay yet")
-    word: uint256 = self._packed(paid)
     self.escrows[id] = word
     log Settled(escrow=id, word=word)
 
@@ -527,7 +522,9 @@ def reading_digest(params: Params, reading: Reading) -> bytes32:
     @param reading A reading of its meter.
     @return The EIP-712 digest.
     """
-    return self._reading_digest(self._id(params), reading)
+    return self._reading_digest(
+        self._id(params), reading.sequence, reading.at, reading.total, reading.turns, reading.last
+    )
 
 
 @external
@@ -552,9 +549,9 @@ def due(params: Params, tariff: Tariff, reading: Reading) -> uint256:
     @param reading A reading of its meter.
     @return Token units; never more than the deposit.
     """
-    self._check_bounds(reading)
-    self._check_tariff(params.tariff, tariff)
-    return self._due(params.terms, tariff, reading)
+    self._check_bounds(reading.sequence, reading.at, reading.total)
+    self._check_tariff(params.tariff, tariff.per, tariff.steps)
+    return self._due(params.terms, tariff.per, tariff.steps, reading.at, reading.total, reading.turns)
 
 
 # -- escrows, inside --
@@ -629,20 +626,21 @@ def _check_fee(fee: uint256):
 
 
 @internal
-def _paid(params: Params, standing: Standing) -> Standing:
+def _paid(payer: uint256, payee: uint256, terms: uint256, word: uint256) -> uint256:
     """
     @dev Credit the payee with what has matured, and, where it is over and nothing waits, the payer with the rest.
-         Returns the escrow after it, for the caller to keep.
+         Returns the escrow's word after it, for the caller to keep.
     """
-    paid: Standing = standing
-    if paid.claimed != paid.drawn and self._matured(params.terms, paid):
-        self._credit(params.payee, paid.claimed - paid.drawn)
-        paid.drawn = paid.claimed
-    over: bool = paid.flags != EXISTS or block.timestamp >= self._deadline(params.terms)
-    if over and paid.claimed == paid.drawn:
-        self._credit(params.payer, (params.terms >> DEPOSIT) - paid.claimed)
-        paid.flags |= ENDED
-    return paid
+    claimed: uint256 = word & UINT96
+    drawn: uint256 = (word >> DRAWN) & UINT96
+    flags: uint256 = word >> FLAGS
+    if claimed != drawn and self._matured(terms, word):
+        self._credit(payee, claimed - drawn)
+        drawn = claimed
+    if claimed == drawn and (flags != EXISTS or block.timestamp >= self._deadline(terms)):
+        self._credit(payer, (terms >> DEPOSIT) - claimed)
+        flags |= ENDED
+    return self._packed(claimed, drawn, (word >> SINCE) & UINT40, flags)
 
 
 @internal
@@ -650,27 +648,25 @@ def _end(row: SignedEnd, id: bytes32) -> String[32]:
     """
     @dev End an escrow as both keys signed. Returns what is wrong; then nothing changed.
     """
-    standing: Standing = self._unpacked(self.escrows[id])
-    if standing.flags & EXISTS == 0:
+    word: uint256 = self.escrows[id]
+    if word == 0:
         return "no such escrow"
-    if standing.flags & ENDED != 0:
+    if word >> FLAGS >= ENDED:
         return "escrow has ended"
     deposit: uint256 = row.params.terms >> DEPOSIT
+    drawn: uint256 = (word >> DRAWN) & UINT96
     if row.amount > deposit:
         return "more than the deposit"
-    if row.amount < standing.drawn:
+    if row.amount < drawn:
         return "less than was drawn"
     digest: bytes32 = self._end_digest(id, row.amount)
     if not self._signed(digest, row.payer_signature[0], row.payer_signature[1], row.params.payer_key):
         return "payer has not signed"
     if not self._signed(digest, row.payee_signature[0], row.payee_signature[1], row.params.payee_key):
         return "payee has not signed"
-    self._credit(row.params.payee, row.amount - standing.drawn)
+    self._credit(row.params.payee, row.amount - drawn)
     self._credit(row.params.payer, deposit - row.amount)
-    standing.claimed = row.amount
-    standing.drawn = row.amount
-    standing.flags |= ENDED
-    word: uint256 = self._packed(standing)
+    word = self._packed(row.amount, row.amount, (word >> SINCE) & UINT40, (word >> FLAGS) | ENDED)
     self.escrows[id] = word
     log Settled(escrow=id, word=word)
     return ""
@@ -678,25 +674,25 @@ def _end(row: SignedEnd, id: bytes32) -> String[32]:
 
 @internal
 @view
-def _open(id: bytes32) -> Standing:
+def _open(id: bytes32) -> uint256:
     """
-    @dev An escrow that has not ended.
+    @dev The word of an escrow that has not ended.
     """
-    standing: Standing = self._unpacked(self.escrows[id])
-    if standing.flags & EXISTS == 0:
+    word: uint256 = self.escrows[id]
+    if word == 0:
         self._refuse("no such escrow")
-    if standing.flags & ENDED != 0:
+    if word >> FLAGS >= ENDED:
         self._refuse("escrow has ended")
-    return standing
+    return word
 
 
 @internal
 @view
-def _matured(terms: uint256, standing: Standing) -> bool:
+def _matured(terms: uint256, word: uint256) -> bool:
     """
     @dev Whether the window of what is claimed is over.
     """
-    return block.timestamp >= standing.since + self._window(terms)
+    return block.timestamp >= ((word >> SINCE) & UINT40) + self._window(terms)
 
 
 @internal
@@ -719,25 +715,16 @@ def _window(terms: uint256) -> uint256:
 
 @internal
 @pure
-def _packed(standing: Standing) -> uint256:
+def _packed(claimed: uint256, drawn: uint256, since: uint256, flags: uint256) -> uint256:
     """
     @dev An escrow's word.
     """
-    return standing.claimed | (standing.drawn << DRAWN) | (standing.since << SINCE) | (standing.flags << FLAGS)
-
-
-@internal
-@pure
-def _unpacked(word: uint256) -> Standing:
-    """
-    @dev What an escrow's word says.
-    """
-    return Standing(
-        claimed=word & UINT96, drawn=(word >> DRAWN) & UINT96, since=(word >> SINCE) & UINT40, flags=word >> FLAGS
-    )
+    return claimed | (drawn << DRAWN) | (since << SINCE) | (flags << FLAGS)
 
 
 # -- readings, inside --
+
+# An array is passed by itself, which copies what it holds; a struct is copied with all the room that its array has.
 
 
 @internal
@@ -746,61 +733,69 @@ def _check_reading(id: bytes32, meter: uint256, reading: Reading, signature: uin
     """
     @dev Pass where the meter has signed this reading of this escrow.
     """
-    self._check_bounds(reading)
-    if not self._signed(self._reading_digest(id, reading), signature[0], signature[1], meter):
+    self._check_bounds(reading.sequence, reading.at, reading.total)
+    digest: bytes32 = self._reading_digest(
+        id, reading.sequence, reading.at, reading.total, reading.turns, reading.last
+    )
+    if not self._signed(digest, signature[0], signature[1], meter):
         self._refuse("meter has not signed")
 
 
 @internal
 @pure
-def _check_bounds(reading: Reading):
+def _check_bounds(sequence: uint256, at: uint256, total: uint256):
     """
     @dev Pass where a reading's numbers are such as meters count with. Turns are bounded by the total.
     """
-    if reading.sequence == 0 or reading.sequence > MAX_QUANTITY or reading.total > MAX_QUANTITY:
-        self._refuse("reading out of bounds")
-    if reading.at > MAX_INSTANT:
+    if sequence == 0 or sequence > MAX_QUANTITY or total > MAX_QUANTITY or at > MAX_INSTANT:
         self._refuse("reading out of bounds")
 
 
 @internal
 @pure
-def _check_tariff(committed: bytes32, tariff: Tariff):
+def _check_tariff(committed: bytes32, per: uint256, steps: DynArray[uint256, MAX_STEPS]):
     """
     @dev Pass where this is the tariff to which the deposit commits, and something can be computed with it.
     """
-    steps: Bytes[32 * MAX_STEPS + 64] = abi_encode(tariff.steps)
-    if keccak256(concat(convert(tariff.per, bytes32), slice(steps, 64, 32 * len(tariff.steps)))) != committed:
+    encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(steps)
+    if keccak256(concat(convert(per, bytes32), slice(encoded, 64, 32 * len(steps)))) != committed:
         self._refuse("not the deposit's tariff")
-    if tariff.per == 0:
+    if per == 0:
         self._refuse("tariff is void")
 
 
 @internal
 @pure
-def _due(terms: uint256, tariff: Tariff, reading: Reading) -> uint256:
+def _due(
+    terms: uint256,
+    per: uint256,
+    steps: DynArray[uint256, MAX_STEPS],
+    at: uint256,
+    total: uint256,
+    turns: DynArray[uint256, MAX_STEPS],
+) -> uint256:
     """
     @dev What is due for a reading: the sum over all steps, divided once and rounded down; at most the deposit. Its turns
          must be exactly those of the steps that have begun at its instant.
     """
-    turned: uint256 = len(reading.turns)
-    if turned >= len(tariff.steps):
+    turned: uint256 = len(turns)
+    if turned >= len(steps):
         self._refuse("turns do not fit the tariff")
-    if turned != 0 and tariff.steps[turned] >> 96 > reading.at:
+    if turned != 0 and steps[turned] >> 96 > at:
         self._refuse("turns do not fit the tariff")
-    if turned + 1 < len(tariff.steps) and tariff.steps[turned + 1] >> 96 <= reading.at:
+    if turned + 1 < len(steps) and steps[turned + 1] >> 96 <= at:
         self._refuse("turns do not fit the tariff")
     sum: uint256 = 0
     reached: uint256 = 0
     for step: uint256 in range(turned, bound=MAX_STEPS):
-        if reading.turns[step] < reached:
+        if turns[step] < reached:
             self._refuse("turns go back")
-        sum += (reading.turns[step] - reached) * (tariff.steps[step] & UINT96)
-        reached = reading.turns[step]
-    if reading.total < reached:
+        sum += (turns[step] - reached) * (steps[step] & UINT96)
+        reached = turns[step]
+    if total < reached:
         self._refuse("turns go beyond the total")
-    sum += (reading.total - reached) * (tariff.steps[turned] & UINT96)
-    return min(sum // tariff.per, terms >> DEPOSIT)
+    sum += (total - reached) * (steps[turned] & UINT96)
+    return min(sum // per, terms >> DEPOSIT)
 
 
 @internal
@@ -902,25 +897,16 @@ def _sender() -> uint256:
 
 @internal
 @view
-def _reading_digest(id: bytes32, reading: Reading) -> bytes32:
+def _reading_digest(
+    id: bytes32, sequence: uint256, at: uint256, total: uint256, turns: DynArray[uint256, MAX_STEPS], last: bool
+) -> bytes32:
     """
     @dev What the meter signs.
     """
     # As EIP-712 has it of an array: the hash of its elements alone.
-    turns: Bytes[32 * MAX_STEPS + 64] = abi_encode(reading.turns)
-    return self._digest(
-        keccak256(
-            abi_encode(
-                READING_TYPE,
-                id,
-                reading.sequence,
-                reading.at,
-                reading.total,
-                keccak256(slice(turns, 64, 32 * len(reading.turns))),
-                reading.last,
-            )
-        )
-    )
+    encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(turns)
+    row: bytes32 = keccak256(slice(encoded, 64, 32 * len(turns)))
+    return self._digest(keccak256(abi_encode(READING_TYPE, id, sequence, at, total, row, last)))
 
 
 @internal
