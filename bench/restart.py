@@ -146,13 +146,13 @@ class Still:
 async def main():
     key = Key(b"\\x01" * 32)
     journal = SqliteJournal(sys.argv[1])
-    site = Site(key, journal, Ledger(), clock.now, lambda event, **facts: None)
+    site = Site.with_channels(key, journal, Ledger(), clock.now, lambda event, **facts: None)
     poles = [Pole(f"pole{number}", Still(), Still()) for number in range(int(sys.argv[2]))]
     gateway = Gateway(site, poles, Goods("electricity", Tariff.flat(1_000, 1), 1_000, 1, 8_000))
     await gateway.restore()
     server = await serve("127.0.0.1", 0, key, gateway.on_link)
     restored = sum(supplier.shell is not None for supplier in gateway.poles.values())
-    print(site.lookout.watching, restored, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
+    print(site.watching, restored, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, flush=True)
     sys.stdin.read()
 
 asyncio.Runner(loop_factory=uvloop.new_event_loop).run(main())

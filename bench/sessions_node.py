@@ -108,7 +108,7 @@ async def main(count: int, plain: bool) -> None:
         before = resident()
         journal = SqliteJournal(Path(directory) / "node.db")
         ledger: Any = OpenLedger()  # of the ledger's calls, those that a session makes
-        site = Site(KEY, journal, ledger, clock.now, lambda *_, **__: None)
+        site = Site.with_channels(KEY, journal, ledger, clock.now, lambda *_, **__: None)
         taps = [(f"pole {number}", Tap()) for number in range(count)]
         gateway = Gateway(site, [Pole(name, tap, tap) for name, tap in taps], goods(), PATIENCE)
         await gateway.restore()

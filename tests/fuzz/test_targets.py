@@ -18,7 +18,7 @@ from penstock.core.errors import BadMessage
 from penstock.core.messages import AskClose
 from penstock.core.session import Role
 from penstock.core.units import Amount
-from penstock.node import book, site
+from penstock.node import book, channel_till
 from penstock.node.book import ChannelRow
 from penstock.rails.stream import StreamPayee
 from penstock.transports.frames import Decoder
@@ -99,6 +99,6 @@ def test_a_door_that_takes_any_number_is_seen(monkeypatch: pytest.MonkeyPatch) -
     case = encode([AskClose(PARAMS.id, Close(2**256, 0, 2**40), b"")])
     monkeypatch.setattr(book, "channel_of", lambda *_: ChannelRow(PARAMS, Role.SUPPLIER, Amount(1)))
     TARGETS["door"].run(case)
-    monkeypatch.setattr(site, "MAX_AMOUNT", 2**300)
+    monkeypatch.setattr(channel_till, "MAX_AMOUNT", 2**300)
     with pytest.raises(OverflowError):
         TARGETS["door"].run(case)

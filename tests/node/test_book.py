@@ -39,7 +39,7 @@ async def test_both_sides_know_the_same_channel_and_session(open_street: Open) -
         assert bought is not None
         assert sold.receipt == bought.receipt == session.receipt
         assert sold.accepted == bought.accepted
-        assert book.channel_in(sold) == theirs.params.id
+        assert book.account_in(sold) == theirs.params.id
         assert book.session_of(it.journal, bytes(32)) is None
         assert book.channel_of(it.journal, bytes(32)) is None
 

@@ -47,7 +47,7 @@ from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Instant, Quantity
 from penstock.node import book, clock, ending, talk
 from penstock.node.book import ChannelRow
-from penstock.node.purse import Purse
+from penstock.node.channel_purse import ChannelPurse
 from penstock.node.tasks import durable
 from penstock.rails.stream import NAME, decode_offer
 
@@ -531,7 +531,7 @@ async def opened_for(it: Street, car: Car, deposit: int) -> ChannelParams:
 async def test_a_channel_that_somebody_opened_for_us_is_used_before_another_is_added_to(open_street: Open) -> None:
     async with open_street(serves=False) as it, it.car() as car:
         details = decode_offer(it.supplier.offer().offer.rails[NAME])
-        purse = Purse(car.key, car.journal, car._ledger, car.told)
+        purse = ChannelPurse(car.key, car.journal, car._ledger, car.told)
         small = await purse.channel(details, 1_000, 1_000, 3_600)
         params = await opened_for(it, car, 50_000)
         found = await purse.channel(details, 20_000, 20_000, 3_600)
@@ -551,7 +551,7 @@ async def test_an_addition_that_cannot_be_paid_for_changes_nothing_and_says_how_
         data = it.ledger._token.interface.encode("transfer", to_hex(poor.address), 100_000)
         await it.ledger._sender.send(it.fresh_key(), it.ledger.domain.token, data, "transfer")
         details = decode_offer(it.supplier.offer().offer.rails[NAME])
-        purse = Purse(poor, car.journal, car._ledger, car.told)
+        purse = ChannelPurse(poor, car.journal, car._ledger, car.told)
         params = await opened_for(it, car, 10_000)
         row = await purse.channel(details, 5_000, 0, 3_600)
         with pytest.raises(OutOfGas) as raised:

@@ -47,7 +47,7 @@ async def sold(it: Street) -> tuple[Key, Evidence]:
 async def test_a_watcher_answers_and_settles_with_the_file_alone(open_street: OpenStreet, tmp_path: Path) -> None:
     async with open_street() as it:
         car, shown = await sold(it)
-        it.site.lookout.forget(shown.params.id)  # the pole itself sleeps
+        it.lookout.forget(shown.params.id)  # the pole itself sleeps
         hand_over(tmp_path / "file", "between us", [shown])
         (taken,) = take_over(tmp_path / "file", "between us")
         assert taken == shown
@@ -77,7 +77,7 @@ async def test_a_watcher_answers_and_settles_with_the_file_alone(open_street: Op
 async def test_a_watcher_that_starts_again_does_not_file_again(open_street: OpenStreet) -> None:
     async with open_street() as it:
         car, shown = await sold(it)
-        it.site.lookout.forget(shown.params.id)
+        it.lookout.forget(shown.params.id)
         await it.ledger.close(car, shown.params, None)
         filing = await it.ledger.answer(
             it.fresh_key(), shown.params, True, shown.filing, shown.answer.sequence, shown.consent
@@ -106,7 +106,7 @@ async def test_one_clients_channel_harms_no_other(
     """A contract of a client's own making is not fed with our ether, and the others are answered."""
     async with open_street() as it:
         car, shown = await sold(it)
-        it.site.lookout.forget(shown.params.id)
+        it.lookout.forget(shown.params.id)
         await it.ledger.close(car, shown.params, None)
         domain = msgspec.structs.replace(shown.params.domain, contract=Address(b"\x66" * 20))
         params = msgspec.structs.replace(shown.params, domain=domain)
@@ -138,7 +138,7 @@ async def _no() -> bool:
 async def test_an_older_file_takes_nothing_from_a_newer(open_street: OpenStreet) -> None:
     async with open_street() as it:
         car, shown = await sold(it)
-        it.site.lookout.forget(shown.params.id)
+        it.lookout.forget(shown.params.id)
         voucher = Voucher.over(shown.filing.voucher.nonce - 1, 1)
         filing = Filing(voucher, car.sign(voucher.digest(shown.params)))
         older = msgspec.structs.replace(shown, filing=filing)

@@ -151,7 +151,7 @@ async def test_health_says_what_is_wrong(open_street: Any, monkeypatch: pytest.M
         status, said = await found.health()
         assert (status, said["ok"]) == (503, False)
         assert re.fullmatch(r"ledger: not seen for 20\d s", said["problems"][0])
-        await it.site.lookout.look()
+        await it.lookout.look()
         assert (await found.health())[0] == 200
         monkeypatch.setattr(page, "ROOM", 2**62)
         assert "bytes are free on its disk" in (await found.health())[1]["problems"][0]
@@ -167,11 +167,11 @@ async def test_health_says_what_is_wrong(open_street: Any, monkeypatch: pytest.M
 @pytest.mark.asyncio
 async def test_a_ledger_is_seen_even_where_no_channel_is_watched(open_street: Any) -> None:
     async with open_street() as it:
-        for channel in list(it.site.lookout._channels):
-            it.site.lookout.forget(channel)
-        it.site.lookout.seen = Instant(0)
-        await it.site.lookout.look()
-        assert it.site.clock() - it.site.lookout.seen < 10_000
+        for channel in list(it.lookout._channels):
+            it.lookout.forget(channel)
+        it.lookout.seen = Instant(0)
+        await it.lookout.look()
+        assert it.site.clock() - it.lookout.seen < 10_000
 
 
 @pytest.mark.asyncio

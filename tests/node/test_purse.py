@@ -14,7 +14,7 @@ from penstock.core.errors import LedgerError
 from penstock.core.identity import Address, Key
 from penstock.core.ports import Ledger
 from penstock.node import book
-from penstock.node.purse import Purse
+from penstock.node.channel_purse import ChannelPurse
 from penstock.rails.stream import StreamOffer
 from penstock.sim.chain import Chain
 from penstock.sim.disk import Disk, MemoryJournal
@@ -28,7 +28,7 @@ DETAILS = StreamOffer(DOMAIN, PAYEE.address, PAYEE.address, 600)
 
 
 def test_a_channel_that_a_reorganisation_took_out_is_asked_after_and_used_once_it_is_back() -> None:
-    async def lives(chain: Chain, disk: Disk, purse: Purse) -> None:
+    async def lives(chain: Chain, disk: Disk, purse: ChannelPurse) -> None:
         row = await purse.channel(DETAILS, 10_000, 0, 600)
         chain.reorganise(3)
         chain.reorganise(3)  # the opening is in no block now
@@ -43,7 +43,7 @@ def test_a_channel_that_a_reorganisation_took_out_is_asked_after_and_used_once_i
 
 
 def test_a_deposit_that_a_reorganisation_lost_is_not_counted_on() -> None:
-    async def lives(chain: Chain, disk: Disk, purse: Purse) -> None:
+    async def lives(chain: Chain, disk: Disk, purse: ChannelPurse) -> None:
         row = await purse.channel(DETAILS, 10_000, 0, 600)
         adding = asyncio.ensure_future(purse.channel(DETAILS, 50_000, 0, 600))
         while chain.head.accounts.channels[row.params.id].deposits != (50_000, 0):  # noqa: ASYNC110 - no event tells of a block
@@ -58,7 +58,7 @@ def test_a_deposit_that_a_reorganisation_lost_is_not_counted_on() -> None:
     _live(lives)
 
 
-def _live(lives: Callable[[Chain, Disk, Purse], Coroutine[Any, Any, None]]) -> None:
+def _live(lives: Callable[[Chain, Disk, ChannelPurse], Coroutine[Any, Any, None]]) -> None:
     loop = VirtualLoop()
     chain, disk, life = Chain(loop, Random(1)), Disk(), Life("test", loop)
     chain.fund(PAYER.address, 1_000_000)
@@ -68,7 +68,7 @@ def _live(lives: Callable[[Chain, Disk, Purse], Coroutine[Any, Any, None]]) -> N
             return SimLedger(chain, DOMAIN, life, lambda: 0.01)
 
         mining = asyncio.ensure_future(chain.run())
-        await lives(chain, disk, Purse(PAYER, MemoryJournal(disk, life), ledger, _silent))
+        await lives(chain, disk, ChannelPurse(PAYER, MemoryJournal(disk, life), ledger, _silent))
         mining.cancel()
 
     loop.run(main())

@@ -59,7 +59,7 @@ def test_a_channel_is_watched_while_the_batch_that_it_is_in_settles() -> None:
             note = VoucherNote(voucher, PAYER.sign(voucher.digest(params)), ())
             row = ChannelRow(params, Role.SUPPLIER, Amount(DEPOSIT // 12))
             await durable(journal, (*row.rows(), (EARNED_ROWS + params.id, encode(EarnedRow(note)))))
-        site = Site(PAYEE, journal, ledger, loop.instant, _silent, PERIOD)
+        site = Site.with_channels(PAYEE, journal, ledger, loop.instant, _silent, PERIOD)
         site.start()
         for params in channels:
             await ledger.add(PAYER, params, Amount(1))
@@ -89,7 +89,7 @@ def test_a_close_that_a_reorganisation_lost_is_sent_again() -> None:
         await ledger.open(PAYER, PARAMS, DEPOSIT)
         await asyncio.sleep(60)  # deep enough to stay
         await durable(journal, ChannelRow(PARAMS, Role.SUPPLIER, DEPOSIT).rows())
-        site = Site(PAYEE, journal, ledger, loop.instant, _silent, PERIOD)
+        site = Site.with_channels(PAYEE, journal, ledger, loop.instant, _silent, PERIOD)
         site.start()
         close = Close(Amount(DEPOSIT - PAYS), PAYS, loop.seconds() + 86_400)
         await site.take_close(AskClose(PARAMS.id, close, PAYER.sign(close.digest(PARAMS))))

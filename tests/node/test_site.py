@@ -17,7 +17,7 @@ from penstock.core.identity import Key
 from penstock.core.messages import Accepted, AskClose, Closing, Refused
 from penstock.core.units import MAX_INSTANT, Amount
 from penstock.node import book, clock, lookout
-from penstock.node.site import CLOSE_MARGIN
+from penstock.node.channel_till import CLOSE_MARGIN
 
 from .world import PRICE, SHORT, Street, until
 

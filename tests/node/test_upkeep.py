@@ -118,7 +118,7 @@ async def test_a_consumer_with_an_old_journal_signs_nothing_in_its_old_channels(
 
         session = await car.buy(quantity=70)
         assert session.complete
-        assert book.channel_in(session.row) != old.params.id, "an old channel was paid through"
+        assert book.account_in(session.row) != old.params.id, "an old channel was paid through"
         assert book.last_note(car.journal, old) != promised, "the test needs an old journal"
 
         # The supplier, which knows all, is paid in full; the consumer gets the rest, by a close that states no sum.
@@ -148,7 +148,7 @@ async def test_a_consumers_unfinished_session_is_over_in_a_restored_journal(open
         if it.supplier.shell is not None:
             it.supplier.shell.abandon()
         await until(lambda: it.supplier.shell is None)
-        held = book.channel_of(it.journal, book.channel_in(row))
+        held = book.channel_of(it.journal, book.account_in(row))
         assert held is not None
         assert worth(book.filing_of(it.journal, held)) == paid, "the supplier lost what was paid"
 
@@ -173,7 +173,7 @@ async def test_a_supplier_with_an_old_journal_is_made_whole_by_the_next_session(
         assert "--anyway" in caught.value.advice
 
         session = await car.buy(quantity=70, keep=True)
-        assert book.channel_in(session.row) == ours.params.id, "the channel goes on"
+        assert book.account_in(session.row) == ours.params.id, "the channel goes on"
         ours = book.channel_of(it.journal, ours.params.id)
         assert ours is not None
         assert not ours.restored
@@ -189,11 +189,11 @@ async def test_a_supplier_with_an_old_journal_takes_a_close_for_more_than_it_kno
     async with open_street() as it, it.car() as car:
         await car.buy(quantity=100, keep=True)
         back_up(tmp_path / "pole.db", tmp_path / "copy")
-        await car.buy(quantity=50, keep=True)
+        session = await car.buy(quantity=50, keep=True)
         await it.crash()
         await put_back(tmp_path / "copy", tmp_path / "pole.db", True, retire)
         await it.open()
-        ask = await car.consumer._purse.sign_off(the_channel(car).params.id, int(clock.now()) // 1_000 + 86_400)
+        ask = await car.consumer._purse.sign_off(session.terms, int(clock.now()) // 1_000 + 86_400)
         await it.site.take_close(ask)
         before = (await it.ledger.holdings(it.key.address)).tokens
         await it.site.settle()

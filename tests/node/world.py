@@ -35,7 +35,9 @@ from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 from penstock.ledgers.devnet.manifest import Manifest
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import clock
+from penstock.node.channel_till import ChannelTill
 from penstock.node.consumer import Consumer, Wish
+from penstock.node.lookout import Lookout
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
 from penstock.rails.stream import NAME, StreamPayer, StreamTerms, decode_offer
@@ -140,11 +142,17 @@ class Street:
 
     # ---- the pole
 
+    @property
+    def lookout(self) -> Lookout:
+        till = self.site.tills[ChannelTill.name]
+        assert isinstance(till, ChannelTill)
+        return till.lookout
+
     async def open(self, patience: Patience | None = None, speed: float | None = None, **goods: Any) -> None:
         """Open the pole, or open it again after `crash`."""
         self.journal = SqliteJournal(self.directory / "pole.db")
         self.line = LineSupply(self.directory / "line", 6_600, speed, package=Quantity(2))
-        self.site = Site(self.key, self.journal, self.ledger, self.pole_clock, self.told)
+        self.site = Site.with_channels(self.key, self.journal, self.ledger, self.pole_clock, self.told)
         sold = Goods("electricity", Tariff.flat(PRICE, 1_000), TICK, PACKAGE, LIMIT)._replace(**goods)
         self.supplier = Supplier(self.site, Pole("pole", self.line, self.line), sold, patience, self.sessions.append)
         await self.supplier.restore()

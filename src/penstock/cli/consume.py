@@ -166,7 +166,7 @@ async def _consume(
                         await watching
                 if look is not None:
                     look.show(session, 0)
-            channel = book.channel_of(journal, book.channel_in(session.row))
+            channel = book.channel_of(journal, book.account_in(session.row))
     finally:
         meter.detach()
         await ledger.disconnect()

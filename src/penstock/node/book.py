@@ -12,11 +12,14 @@ from penstock.core.channel import ChannelParams, Close, Domain
 from penstock.core.codec import decode_row, encode
 from penstock.core.effects import Rows
 from penstock.core.errors import UsageError
+from penstock.core.escrow import EscrowParams, SignedReading
 from penstock.core.identity import Address, to_hex
 from penstock.core.ports import Filing, Mined, TokenFacts
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
+from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
 from penstock.core.watcher import Evidence
+from penstock.rails import escrow
 from penstock.rails.stream import (
     EARNED_ROWS,
     PAID_ROWS,
@@ -31,6 +34,7 @@ from penstock.rails.stream import (
 )
 
 CHANNEL_ROWS = b"channel/"
+ESCROW_ROWS = b"escrow/"
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
 TOKEN_ROWS = b"token/"  # by contract, then chain: how the sums of its token are written
 
@@ -74,6 +78,27 @@ class ChannelRow(msgspec.Struct, frozen=True):
     def rows(self) -> Rows:
         """The journal rows that keep this record."""
         return ((CHANNEL_ROWS + self.params.id, encode(self)),)
+
+
+class EscrowRow(msgspec.Struct, frozen=True):
+    """An escrow that we have a part in: a consumer funded it, a supplier is paid from it.
+
+    `session` is the hash of the terms that it pays, empty where it has paid none; `tariff` is what its parameters
+    commit to. `funded` says that the ledger had it; `settled` that it has ended there for good. `mined` lists our own
+    transactions on it.
+    """
+
+    params: EscrowParams
+    role: Role
+    tariff: Tariff
+    session: bytes = b""
+    funded: bool = False
+    settled: bool = False
+    mined: tuple[Mined, ...] = ()
+
+    def rows(self) -> Rows:
+        """The journal rows that keep this record."""
+        return ((ESCROW_ROWS + self.params.id, encode(self)),)
 
 
 class TokenRow(msgspec.Struct, frozen=True):
@@ -123,6 +148,29 @@ def token_of(journal: Rowed, contract: Address, chain_id: int | None) -> TokenRo
     return fitting[0] if len(fitting) == 1 else None
 
 
+def escrows(journal: Rowed) -> list[EscrowRow]:
+    """Every escrow in the journal."""
+    return [decode_row(value, EscrowRow, "escrow") for _, value in journal.load(ESCROW_ROWS)]
+
+
+def escrow_of(journal: Rowed, id_: bytes) -> EscrowRow | None:
+    """The escrow with this id, if we know it."""
+    value = one(journal, ESCROW_ROWS + id_)
+    return decode_row(value, EscrowRow, "escrow") if value else None
+
+
+def reading_of(journal: Rowed, id_: bytes) -> SignedReading | None:
+    """The newest reading of an escrow's meter that we hold."""
+    value = one(journal, escrow.READING_ROWS + id_)
+    return escrow.decode_reading(value) if value else None
+
+
+def end_of(journal: Rowed, id_: bytes) -> escrow.EndNote | None:
+    """The end of an escrow that its payer signed, if we hold one."""
+    value = one(journal, escrow.END_ROWS + id_)
+    return escrow.decode_end(value) if value else None
+
+
 def channel_named(journal: Rowed, name: str) -> ChannelRow:
     """The one channel whose id begins with `name` (hexadecimal, with or without 0x).
 
@@ -168,8 +216,8 @@ def unfinished(journal: Rowed, role: Role) -> list[SessionRow]:
 
 
 def owing(journal: Rowed) -> set[bytes]:
-    """The channels (ids) whose sessions left us unpaid."""
-    return {channel_in(row) for row in _sessions(journal, lambda glance: glance.unpaid > 0)}
+    """The channels and escrows (ids) whose sessions left us unpaid."""
+    return {account_in(row) for row in _sessions(journal, lambda glance: glance.unpaid > 0)}
 
 
 def _sessions(journal: Rowed, wanted: Callable[[_Glance], bool]) -> Iterator[SessionRow]:
@@ -178,8 +226,10 @@ def _sessions(journal: Rowed, wanted: Callable[[_Glance], bool]) -> Iterator[Ses
             yield decode_row(value, SessionRow, "session")
 
 
-def channel_in(row: SessionRow) -> bytes:
-    """The id of the channel that a session's terms name."""
+def account_in(row: SessionRow) -> bytes:
+    """The id of the channel or escrow that a session's terms name. 32 bytes."""
+    if row.terms.rail == escrow.NAME:
+        return escrow.decode_terms(row.terms.rail_terms).params.id
     return decode_terms(row.terms.rail_terms).params.id
 
 

@@ -35,17 +35,18 @@ from penstock.core.messages import (
     Resumed,
 )
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
-from penstock.core.ports import Journal, Ledger, Link, Meter
+from penstock.core.ports import Carrier, Journal, Ledger, Link, Meter
+from penstock.core.rail import PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price
 from penstock.node import book
-from penstock.node.book import SECRET_ROWS, ChannelRow
-from penstock.node.purse import UNHEARD, Purse, check_ledger
+from penstock.node.book import SECRET_ROWS
+from penstock.node.channel_purse import UNHEARD, ChannelPurse
+from penstock.node.rails import Purse
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
-from penstock.rails.stream import NAME, StreamPayer, StreamTerms, decode_offer, decode_terms
 
 CLOSE_LIFE = 86_400  # seconds that a cooperative close is good for
 BEAT = 1.0
@@ -86,16 +87,21 @@ class Consumer:
         tell: Tell,
         patience: Patience | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
+        purse: Purse | None = None,
+        carrier: Carrier | None = None,
     ) -> None:
         """`ledger` is called only where a transaction is needed: streaming over an open channel needs none.
 
-        `entropy(n)` gives n bytes that nobody can guess, and never the same twice.
+        `entropy(n)` gives n bytes that nobody can guess, and never the same twice. `purse` is what we pay from: the
+        channels on `ledger`, where none is given. `carrier` is there where the medium flows over the link itself.
         """
         self.session: Session | None = None
         self._key = key
         self._journal = journal
-        self._purse = Purse(key, journal, ledger, tell)
+        deposit, period = wish.deposit or 0, wish.period
+        self._purse = purse or ChannelPurse(key, journal, ledger, tell, deposit, period, wish.domain)
         self._meter = meter
+        self._carrier = carrier
         self._dial = dial
         self._wish = wish
         self._clock = clock
@@ -156,15 +162,13 @@ class Consumer:
 
     async def _begin(self, talk: Talk) -> None:
         offer = await self._offer(talk)
-        details = decode_offer(offer.rails[NAME])
-        if self._wish.domain is not None:
-            check_ledger(details.domain, self._wish.domain)
-        channel = await self._purse.channel(details, self._need(offer), self._wish.deposit or 0, self._wish.period)
-        if offer.expires <= self._clock():  # opening the channel took its time
+        purse = self._purse
+        details = await purse.fund(offer, self._need(offer))
+        if offer.expires <= self._clock():  # funding took its time
             offer = await self._offer(talk)
-        terms, stream = self._terms(offer, channel)
+        terms = self._terms(offer, details)
         digest, secret = terms.digest(), self._entropy(32)
-        payer = StreamPayer(stream, channel.deposit, self._key, secret)
+        payer = purse.payer(terms, secret, again=False)
         opening = payer.open()
         signature = self._key.sign(propose_digest(digest))
         row = SessionRow(Role.CONSUMER, terms, signature, b"", self._meter.read())
@@ -180,14 +184,14 @@ class Consumer:
                 await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
                 raise
             await self._forget(row, payer)
-            if not (await self._purse.retire(channel) or await self._purse.doubt(channel)):
+            if not await purse.other(terms):
                 raise
             await self._begin(talk)  # over another channel
             return
         row = msgspec.structs.replace(row, accepted=accepted.signature)
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
         shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
-        self._tell("accepted", channel=book.name_of(channel))
+        self._tell("accepted", **purse.facts(terms))
         shell.begin(talk.link)
         talk.hand_over(shell)
 
@@ -205,10 +209,10 @@ class Consumer:
         self._check(offer)
         return offer
 
-    async def _forget(self, row: SessionRow, payer: StreamPayer) -> None:
-        """There was no session: nothing was paid, and the channel's last voucher is one without a lock again."""
+    async def _forget(self, row: SessionRow, payer: PayerEnd) -> None:
+        """There was no session, and nothing was paid."""
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
-        rows = payer.square(0).rows
+        rows = self._purse.forget(payer)
         await durable(self._journal, (*rows, (SESSION_ROWS + row.terms.digest(), encode(ended))))
 
     def _check(self, offer: Offer) -> None:
@@ -229,25 +233,23 @@ class Consumer:
                 f"budget too small: {wish.budget} token units, less than the {offer.least_credit} of a first package",
                 "raise the budget",
             )
-        if NAME not in offer.rails:
-            raise BadTerms(f"the supplier does not take {NAME}; it takes {', '.join(offer.rails) or 'nothing'}")
+        if self._purse.name not in offer.rails:
+            taken = ", ".join(offer.rails) or "nothing"
+            raise BadTerms(f"the supplier does not take {self._purse.name}; it takes {taken}", "choose with --rail")
 
-    def _terms(self, offer: Offer, channel: ChannelRow) -> tuple[Terms, StreamTerms]:
-        paid = book.paid_of(self._journal, channel.params.id)
-        nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)
-        stream = StreamTerms(channel.params, nonce, amount, offer.tick_value)
+    def _terms(self, offer: Offer, details: bytes) -> Terms:
         terms = Terms(
             offer=offer,
             consumer=self._key.address,
-            rail=NAME,
-            rail_terms=encode(stream),
+            rail=self._purse.name,
+            rail_terms=details,
             quantity_limit=self._wish.quantity or MAX_QUANTITY,
             budget=self._wish.budget,
             at=self._clock(),
             nonce=self._entropy(16),
         )
         terms.check()
-        return terms, stream
+        return terms
 
     def _need(self, offer: Offer) -> int:
         """The most that this session can cost; in whole ticks where they are paid before they are used."""
@@ -259,7 +261,9 @@ class Consumer:
 
     async def _sign_off(self, talk: Talk, session: Session) -> Talk:
         """Sign the channel's end over to the supplier, who sends it to the ledger with its next batch."""
-        ask = await self._purse.sign_off(book.channel_in(session.row), seconds(self._clock()) + CLOSE_LIFE)
+        ask = await self._purse.sign_off(session.terms, seconds(self._clock()) + CLOSE_LIFE)
+        if ask is None:
+            return talk
         for _ in range(3):
             try:
                 if talk.lost.done():
@@ -301,15 +305,16 @@ class Consumer:
                 return row
         return None
 
-    def _restore(self, row: SessionRow) -> tuple[SessionShell, StreamPayer]:
-        digest = row.terms.digest()
-        stream = decode_terms(row.terms.rail_terms)
-        channel = book.channel_of(self._journal, stream.params.id)
-        secret = book.one(self._journal, SECRET_ROWS + digest)
-        if channel is None or secret is None:
-            raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
-        paid = book.paid_of(self._journal, stream.params.id)
-        payer = StreamPayer(stream, channel.deposit, self._key, secret, paid)
+    def _restore(self, row: SessionRow) -> tuple[SessionShell, PayerEnd]:
+        secret = book.one(self._journal, SECRET_ROWS + row.terms.digest())
+        if secret is None:
+            raise BadTerms("the journal knows the session, but not its secret", "restore a backup of the journal")
+        if row.terms.rail != self._purse.name:
+            raise BadTerms(
+                f"an unfinished session with this supplier is paid over {row.terms.rail}",
+                f"finish it first: --rail {row.terms.rail}",
+            )
+        payer = self._purse.payer(row.terms, secret, again=True)
         shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
         self._tell("restored")
         return shell, payer
@@ -372,8 +377,9 @@ class Consumer:
     def _take(self, session: Session) -> SessionShell:
         self.session = session
         self._tell = partial(self._told, session=session.digest.hex())
-        self._shell = SessionShell(session, self._journal, self._meter, None, self._clock, self._ended)
-        return self._shell
+        shell = SessionShell(session, self._journal, self._meter, None, self._clock, self._ended, self._carrier)
+        self._shell = shell
+        return shell
 
     def _ended(self, error: PenstockError | None) -> None:
         assert self._over is not None

@@ -110,8 +110,8 @@ class SiteMetrics(Collector):
         yield _gauge("journal_free_bytes", "Room on the journal's disk.", room(self._journal))
         site = self._site
         yield _gauge("closes_unsettled", "Channels signed off and not settled yet.", site.unsettled)
-        yield _gauge("channels_watched", "Channels that are looked at on the ledger.", site.lookout.watching)
-        yield _age(site.lookout.seen, site.clock)
+        yield _gauge("channels_watched", "Channels that are looked at on the ledger.", site.watching)
+        yield _age(site.seen, site.clock)
 
 
 class WatchMetrics(Collector):

@@ -71,7 +71,7 @@ def site_check(site: Site, journal: Path) -> Check:
     """The health of a supplier: its journal (the file is named) can be written, and its ledger was seen lately."""
 
     async def check() -> list[str]:
-        wrong = [await _journal(site), _disk(journal), _ledger(site.lookout.seen, site.clock)]
+        wrong = [await _journal(site), _disk(journal), _ledger(site.seen, site.clock)]
         return [line for line in wrong if line]
 
     return check

@@ -16,7 +16,7 @@ from penstock.core.identity import check_signed
 from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
-from penstock.core.ports import Link, Meter, Valve
+from penstock.core.ports import Carrier, Link, Meter, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
@@ -25,7 +25,6 @@ from penstock.node.shell import SessionShell
 from penstock.node.site import Site
 from penstock.node.tasks import durable
 from penstock.node.visit import Asked, Visit, Visits
-from penstock.rails.stream import NAME
 
 OFFER_LIFE = Duration(60_000)  # how long a consumer may think about an offer
 BUSY = "the pole is busy with another session; try again when it has ended"
@@ -34,11 +33,12 @@ GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 
 
 class Pole(NamedTuple):
-    """Where the medium leaves: a name, a meter, and a valve."""
+    """Where the medium leaves: a name, a meter, a valve, and a carrier where the medium flows over the link itself."""
 
     name: str
     meter: Meter
     valve: Valve
+    carrier: Carrier | None = None
 
 
 class Goods(NamedTuple):
@@ -203,9 +203,8 @@ class Supplier:
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted, row.base.record))
-        channel = "0x" + book.channel_in(row).hex()
-        consumer = "0x" + terms.consumer.hex()
-        self.site.tell("accepted", session=session.digest.hex(), consumer=consumer, channel=channel)
+        paid_by = self.site.till_of(terms).facts(terms)
+        self.site.tell("accepted", session=session.digest.hex(), consumer="0x" + terms.consumer.hex(), **paid_by)
         shell.begin(visit.link)
 
     async def _keep(self, visit: Visit, propose: Propose, rows: Rows) -> SessionRow:
@@ -259,7 +258,8 @@ class Supplier:
         check_signed(propose_digest(terms.digest()), signature, terms.consumer, "the proposal")
         if book.session_of(self.site.journal, terms.digest()) is not None:
             raise BadTerms("a session under these very terms has been", "propose with a fresh nonce")
-        return msgspec.structs.replace(terms, offer=ours, consumer=link.peer, rail=NAME)
+        rail = self.site.till_of(terms).name
+        return msgspec.structs.replace(terms, offer=ours, consumer=link.peer, rail=rail)
 
     def resume(self, visit: Visit, resume: Resume) -> None:
         """Go on with the session that the peer names, or say how it ended.
@@ -304,12 +304,13 @@ class Supplier:
             visit.use(self)
 
     def _take(self, session: Session) -> SessionShell:
-        shell = SessionShell(session, self.site.journal, self.pole.meter, self.pole.valve, self.site.clock, self._ended)
+        _, meter, valve, carrier = self.pole
+        shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
         self._free.pop(self.pole.name, None)
         self.site.beat.add(shell)
         self.site.tally.begin(session)
-        self.site.lookout.stream(book.channel_in(session.row), shell.stop)
+        self.site.begin(session.row, shell.stop)
         return shell
 
     def _ended(self, error: JournalError | None) -> None:

@@ -119,11 +119,12 @@ def _session(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
             check_signed(row.receipt.digest(), row.consumer_signature, terms.consumer, "its receipt")
         if row.supplier_signature:
             check_signed(row.receipt.digest(), row.supplier_signature, terms.offer.supplier, "its receipt")
-    channel = book.channel_of(journal, book.channel_in(row))
+    account = book.account_in(row)
+    channel = book.channel_of(journal, account) or book.escrow_of(journal, account)
     if channel is None:
-        yield "its channel is not in the journal"
+        yield "its channel or escrow is not in the journal"
     elif channel.role is not row.role:
-        yield f"it is a {row.role}'s, over a channel that is a {channel.role}'s"
+        yield f"it is a {row.role}'s, over an account that is a {channel.role}'s"
     running = row.role is Role.CONSUMER and row.state is not State.ENDED
     if running and book.one(journal, SECRET_ROWS + name) is None:
         yield "it has not ended, and the secret of its chains is not in the journal"

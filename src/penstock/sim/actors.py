@@ -162,7 +162,7 @@ class SiteActor(Actor):
         self.sold: list[Session] = []
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
-        site = self.site = Site(self.key, journal, self.ledger, self.clock, self._heard, PERIOD)
+        site = self.site = Site.with_channels(self.key, journal, self.ledger, self.clock, self._heard, PERIOD)
         self.suppliers = {}
         for outlet in self.outlets.values():
             socket = Socket(outlet.cable, life, PACKAGE, outlet.faults)
@@ -315,8 +315,8 @@ class CarActor(Actor):
         consumer = Consumer(
             self.key, journal, ledger, self.meter, dial, wish, self.clock, self._heard, PATIENCE, self.rng.randbytes
         )
-        if self.cheat == "steal":
-            consumer._purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
+        if self.cheat == "steal":  # a thief asks for credit again where it owes
+            consumer._purse._broken = set  # type: ignore[attr-defined]  # its purse is one of channels
         return consumer
 
     def committed(self, keys: list[bytes]) -> None:

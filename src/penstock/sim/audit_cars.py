@@ -48,7 +48,7 @@ class CarAudit:
                 self._gave(car, decode_terms(message.terms.rail_terms).params.id, (message.evidence,))
             case Paid():
                 session = _session(consumer)
-                self._gave(car, book.channel_in(session.row), message.evidence)
+                self._gave(car, book.account_in(session.row), message.evidence)
                 self._check_given(car, session)
             case Square():
                 self._square(car, _session(consumer), message)
@@ -71,7 +71,7 @@ class CarAudit:
             self._checks.fail("durable: a receipt was sent that is not")
         if self._receipts.setdefault(session.digest, message.receipt) != message.receipt:
             self._checks.fail("two receipts: the consumer signed another one for the same session")
-        self._gave(car, book.channel_in(session.row), (message.evidence,))
+        self._gave(car, book.account_in(session.row), (message.evidence,))
         self._check_given(car, session)
 
     def _check_open(self, message: Message) -> None:

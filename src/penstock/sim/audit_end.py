@@ -80,7 +80,7 @@ def _sums(checks: Checks, car: CarActor) -> None:
     by_channel: dict[bytes, list[SessionRow]] = {}
     for row in book.sessions(site.disk):
         if row.terms.consumer == car.key.address:
-            by_channel.setdefault(book.channel_in(row), []).append(row)
+            by_channel.setdefault(book.account_in(row), []).append(row)
     for channel, rows in by_channel.items():
         receipts = [row.receipt for row in rows]
         if channel in accounts.channels and all(row.supplier_signature for row in rows):

@@ -151,7 +151,7 @@ class SiteAudit:
                 row = book.session_of(disk, _row(supplier).terms.digest())
                 if row is None or row.turns != message.turns:
                     return "a resumption names turns of the bill that the disk does not hold"
-                return self._claimed(book.channel_in(row), message.state)
+                return self._claimed(book.account_in(row), message.state)
         return ""
 
     def _claimed(self, channel: bytes, state: bytes) -> str:

@@ -79,7 +79,7 @@ async def run_site(facts: Facts, asked: asyncio.Event) -> Facts:
     ledger = await EvmLedger.connect(facts["url"], parse_address(facts["contract"]))
     journal = SqliteJournal(directory / "site.db")
     try:
-        site = Site(key, journal, ledger, now, silent)
+        site = Site.with_channels(key, journal, ledger, now, silent)
         charges = by_station(read_charges(Path(facts["csv"]) if facts["csv"] else None), facts["number"])
         stations = {name: Station(site, name, own, directory) for name, own in charges.items()}
         ports = {name: await station.open() for name, station in stations.items()}

@@ -10,31 +10,81 @@ import msgspec
 
 from penstock.core.channel import ChannelParams, Close, Domain
 from penstock.core.codec import encode
+from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, LedgerError, LedgerUnreachable, OutOfGas, PenstockError, WrongLedger
 from penstock.core.identity import Key
 from penstock.core.messages import AskClose
+from penstock.core.offer import Offer, Terms
 from penstock.core.ports import ChannelState, Journal, Ledger
+from penstock.core.rail import PayerEnd
 from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import Amount
 from penstock.node import book
 from penstock.node.book import ChannelRow
 from penstock.node.tasks import durable
 from penstock.node.tell import Tell
-from penstock.rails.stream import StreamOffer
+from penstock.rails.stream import NAME, StreamOffer, StreamPayer, StreamTerms, decode_offer, decode_terms
 
 UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
 REFUSED = b"refused"  # the same, and then the payee did not take the channel any more
 CONFIRMING = 900  # seconds that an opening may take to be deep enough
 
 
-class Purse:
+class ChannelPurse:
     """The channels that a key pays through. `ledger` is called only where one has to be asked or changed."""
 
-    def __init__(self, key: Key, journal: Journal, ledger: Callable[[], Awaitable[Ledger]], tell: Tell) -> None:
+    name = NAME
+
+    def __init__(
+        self,
+        key: Key,
+        journal: Journal,
+        ledger: Callable[[], Awaitable[Ledger]],
+        tell: Tell,
+        deposit: int = 0,
+        period: int = 3_600,
+        domain: Domain | None = None,
+    ) -> None:
+        """`deposit` is what a new channel gets at least (token units), `period` the longest challenge period (s) that
+        we open one with. `domain` is the ledger whose token our sums are in (None: any that the payee is on)."""
         self._key = key
         self._journal = journal
         self._ledger = ledger
         self._tell = tell
+        self._deposit, self._period, self._domain = deposit, period, domain
+
+    async def fund(self, offer: Offer, need: int) -> bytes:
+        """The rail's part of terms over an open channel that can still pay `need` (`Purse`)."""
+        details = decode_offer(offer.rails[NAME])
+        if self._domain is not None:
+            check_ledger(details.domain, self._domain)
+        row = await self.channel(details, need, self._deposit, self._period)
+        paid = book.paid_of(self._journal, row.params.id)
+        nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)
+        return encode(StreamTerms(row.params, nonce, amount, offer.tick_value))
+
+    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> StreamPayer:
+        """The payer's end of a session (`Purse`)."""
+        stream = decode_terms(terms.rail_terms)
+        channel = book.channel_of(self._journal, stream.params.id)
+        if channel is None:
+            raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
+        paid = book.paid_of(self._journal, stream.params.id) if again else None
+        return StreamPayer(stream, channel.deposit, self._key, secret, paid)
+
+    def facts(self, terms: Terms) -> dict[str, str]:
+        """What pays the session, for the log."""
+        return {"channel": "0x" + decode_terms(terms.rail_terms).params.id.hex()}
+
+    def forget(self, payer: PayerEnd) -> Rows:
+        """There was no session: the channel's last voucher is one without a lock again."""
+        return payer.square(0).rows
+
+    async def other(self, terms: Terms) -> bool:
+        """Whether another channel may do where the payee refused this one (`Purse`)."""
+        row = book.channel_of(self._journal, decode_terms(terms.rail_terms).params.id)
+        assert row is not None, "we proposed it"
+        return await self.retire(row) or await self.doubt(row)
 
     async def channel(self, details: StreamOffer, need: int, deposit: int, period: int) -> ChannelRow:
         """An open channel to the payee of `details` that can still pay `need` token units: one that we have, or a new
@@ -93,13 +143,14 @@ class Purse:
         doubtful = [
             msgspec.structs.replace(session, accepted=REFUSED)
             for session in book.sessions(self._journal)
-            if session.accepted == UNHEARD and book.channel_in(session) == row.params.id
+            if session.accepted == UNHEARD and book.account_in(session) == row.params.id
         ]
         await durable(self._journal, [(SESSION_ROWS + one.terms.digest(), encode(one)) for one in doubtful])
         return bool(doubtful)
 
-    async def sign_off(self, channel: bytes, expiry: int) -> AskClose:
+    async def sign_off(self, terms: Terms, expiry: int) -> AskClose:
         """Sign the cooperative close of a channel at its last voucher; it takes no more sessions from now on."""
+        channel = decode_terms(terms.rail_terms).params.id
         row = book.channel_of(self._journal, channel)
         assert row is not None, "a session's channel is in the journal"
         if row.close is not None:
@@ -115,7 +166,7 @@ class Purse:
     def _broken(self) -> set[bytes]:
         """Channels whose last session the payee may hold to be unpaid: it gives them no more credit."""
         return {
-            book.channel_in(row)
+            book.account_in(row)
             for row in book.sessions(self._journal)
             if row.role is Role.CONSUMER and row.accepted not in (b"", UNHEARD) and _left_unpaid(row)
         }

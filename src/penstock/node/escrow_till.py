@@ -1,0 +1,261 @@
+"""Where a site is paid over escrows: it takes their terms, signs what the meter says, and claims it in time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+import msgspec
+
+from penstock.core.channel import seconds
+from penstock.core.codec import encode
+from penstock.core.effects import Rows
+from penstock.core.errors import BadTerms, LedgerError, TransactionFailed
+from penstock.core.escrow import EscrowParams, SignedReading, end_digest
+from penstock.core.identity import Key, to_hex
+from penstock.core.messages import Reason
+from penstock.core.offer import Terms
+from penstock.core.ports import EscrowLedger, EscrowState, Journal, Mined, SignedEnd
+from penstock.core.rail import PayeeEnd
+from penstock.core.session import Role, SessionRow
+from penstock.core.units import Amount, Instant
+from penstock.node import book
+from penstock.node.book import EscrowRow
+from penstock.node.tasks import Tasks, durable
+from penstock.node.tell import Tell
+from penstock.rails.escrow import (
+    NAME,
+    READING_ROWS,
+    EscrowOffer,
+    EscrowPayee,
+    check_offer,
+    check_terms,
+    decode_terms,
+    next_reading,
+)
+
+MARGIN = 900  # seconds before its deadline at which a session ends: its reading has to be mined
+PAUSE = 15.0  # seconds between two looks at the ledger
+BATCH = 50  # ends in one transaction
+
+
+class EscrowTill:
+    """The escrows that pay a site, each one session. `meter` signs readings for the contract."""
+
+    name = NAME
+
+    def __init__(
+        self,
+        key: Key,
+        journal: Journal,
+        ledger: EscrowLedger,
+        clock: Callable[[], Instant],
+        tell: Tell,
+        meter: Key | None = None,
+        max_window: int = 600,
+        min_life: int = 4 * 3_600,
+    ) -> None:
+        """We wait at most `max_window` seconds for what a reading releases, and want `min_life` seconds to stream and
+        file in. `meter` is our own key, where none is given: a gateway that attests to what its meter says."""
+        self.seen = clock()
+        self._key, self._journal, self._ledger = key, journal, ledger
+        self._clock, self._tell = clock, tell
+        self._meter = meter or key
+        self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
+        self.offer = encode(self._offer)
+        self._stops: dict[bytes, Callable[[Reason], None]] = {}  # of the sessions that stream, by escrow
+        self._in_use: set[bytes] = set()
+        self._watched: dict[bytes, EscrowParams] = {}  # not settled for good
+        self._ready: dict[bytes, None] = {}  # those for which something can be sent now
+        for row in book.escrows(journal):
+            if row.role is Role.SUPPLIER and not row.settled:
+                self._watched[row.params.id] = row.params
+                self._ready[row.params.id] = None
+
+    @property
+    def watching(self) -> int:
+        """How many escrows are looked at on the ledger."""
+        return len(self._watched)
+
+    @property
+    def unsettled(self) -> int:
+        """For how many escrows something can be sent now."""
+        return len(self._ready)
+
+    def start(self, tasks: Tasks) -> None:
+        """Look after the escrows from now on."""
+        tasks.start(self._follow())
+
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+        """Check that the escrow would pay, and reserve it (`Till`)."""
+        check_offer(terms.offer)
+        asked = decode_terms(terms.rail_terms)
+        check_terms(self._offer, terms.offer, asked, seconds(self._clock()))
+        params = asked.params
+        if params.id in self._in_use or book.escrow_of(self._journal, params.id) is not None:
+            raise BadTerms("the escrow has paid a session already", "fund another for this one")
+        self._in_use.add(params.id)
+        try:
+            state = await self._ledger.escrow(params)
+            if state.status != "open" or state.claimed:
+                raise BadTerms(f"the escrow is {state.status} on the ledger", "fund one, and wait until it is mined")
+            if params.deposit < terms.offer.least_credit:
+                raise BadTerms(
+                    f"the escrow has {params.deposit} token units, too little for a first package",
+                    f"fund one with at least {terms.offer.least_credit}",
+                )
+            payee = EscrowPayee(params, terms.offer, self._meter)
+            rows = payee.take(evidence)
+        except BaseException:
+            self._in_use.discard(params.id)
+            raise
+        self._watched[params.id] = params
+        record = EscrowRow(params, Role.SUPPLIER, terms.offer.tariff, terms.digest(), funded=True)
+        return payee, rows + record.rows()
+
+    def restore(self, row: SessionRow) -> PayeeEnd:
+        """The payee's end of a session that the journal knows (`Till`)."""
+        params = decode_terms(row.terms.rail_terms).params
+        self._in_use.add(params.id)
+        self._ready.pop(params.id, None)
+        reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
+        return EscrowPayee(params, row.terms.offer, self._meter, reading, end)
+
+    def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
+        """A session streams (`Till`): it is stopped where its escrow comes to its deadline."""
+        self._stops[decode_terms(terms.rail_terms).params.id] = stop
+
+    def facts(self, terms: Terms) -> dict[str, str]:
+        """What pays the session, for the log."""
+        return {"escrow": to_hex(decode_terms(terms.rail_terms).params.id)}
+
+    def release(self, row: SessionRow) -> None:
+        """The session is over (`Till`)."""
+        self.leave(row.terms)
+        self._ready[decode_terms(row.terms.rail_terms).params.id] = None
+
+    def leave(self, terms: Terms) -> None:
+        """No session uses the escrow any more (`Till`)."""
+        escrow = decode_terms(terms.rail_terms).params.id
+        self._in_use.discard(escrow)
+        self._stops.pop(escrow, None)
+        if book.escrow_of(self._journal, escrow) is None:
+            self._watched.pop(escrow, None)
+
+    async def settle(self) -> list[Mined]:
+        """Claim what the ready escrows owe us: those whose end was signed in batches, others by their reading (`Till`).
+
+        Raises:
+            LedgerError: the ledger did not take it; they stay for the next time.
+        """
+        mined: list[Mined] = []
+        while self._ready:
+            batch = list(self._ready)[:BATCH]
+            mined += await self._settle([row for row in (book.escrow_of(self._journal, id_) for id_ in batch) if row])
+            for escrow in batch:
+                self._ready.pop(escrow, None)
+        return mined
+
+    async def _settle(self, rows: list[EscrowRow]) -> list[Mined]:
+        ends: list[SignedEnd] = []
+        alone: list[EscrowRow] = []
+        for row in rows:
+            state = await self._look(row)
+            note = book.end_of(self._journal, row.params.id)
+            if state.status in ("absent", "ended"):
+                continue
+            if note is not None and not state.contested:
+                ours = self._key.sign(end_digest(row.params, note.amount))
+                ends.append(SignedEnd(row.params, Amount(note.amount), note.signature, ours))
+            else:
+                alone.append(row)
+        mined = await self._end(ends) if ends else []
+        for row in alone:
+            mined += await self._claim(row)
+        for row in rows:
+            await self._look(row)
+        return mined
+
+    async def _end(self, ends: list[SignedEnd]) -> list[Mined]:
+        try:
+            mined = await self._ledger.end(self._key, ends)
+        except TransactionFailed as error:  # one row alone, that a batch would have skipped
+            self._tell("close failed", error=error.line())
+            return []
+        for end in ends:
+            row = book.escrow_of(self._journal, end.params.id)
+            if row is not None:
+                await durable(self._journal, msgspec.structs.replace(row, mined=(*row.mined, *mined)).rows())
+        self._tell("settled", escrows=len(ends))
+        return mined
+
+    async def _claim(self, row: EscrowRow) -> list[Mined]:
+        """File the meter's last reading, or be paid what has matured."""
+        params = row.params
+        try:
+            signed, state = await self._last(row), await self._ledger.escrow(params)
+            mined: list[Mined] = []
+            if signed is not None and state.status == "open" and not state.contested:
+                mined = await self._ledger.release(self._key, params, row.tariff, signed)
+                due = signed.reading.due(row.tariff, params.deposit)
+                self._tell("filed", escrow=to_hex(params.id), worth=due, gas=sum(one.gas for one in mined))
+                state = await self._ledger.escrow(params)
+            if state.status == "ending" and state.matures_at <= await self._ledger.now():
+                mined = mined + await self._ledger.settle(self._key, params)
+        except TransactionFailed as error:  # it must not keep the others waiting
+            self._tell("not closed", escrow=to_hex(params.id), error=error.line())
+            return []
+        await durable(self._journal, msgspec.structs.replace(row, mined=(*row.mined, *mined)).rows())
+        return mined
+
+    async def _last(self, row: EscrowRow) -> SignedReading | None:
+        """The meter's signature under the end of a supply that its payer did not sign; None where nothing flowed."""
+        params = row.params
+        signed = book.reading_of(self._journal, params.id)
+        if signed is None or signed.reading.last:
+            return signed
+        reading = signed.reading
+        last = next_reading(params, self._meter, signed, reading.total, reading.at, reading.turns, True)
+        await durable(self._journal, ((READING_ROWS + params.id, encode(last)),))
+        return last
+
+    async def _look(self, row: EscrowRow) -> EscrowState:
+        """The escrow on its ledger; it is watched no more once it has ended for good."""
+        state = await self._ledger.escrow(row.params)
+        self.seen = self._clock()
+        if state.status == "ended" and await self._ledger.final(row.params):
+            kept = book.escrow_of(self._journal, row.params.id) or row
+            await durable(self._journal, msgspec.structs.replace(kept, settled=True).rows())
+            self._watched.pop(row.params.id, None)
+            self._tell("settled for good", escrow=to_hex(row.params.id), secured=state.drawn)
+        return state
+
+    async def _follow(self) -> None:
+        """See what became of what was sent, what has matured, and which session comes to its escrow's deadline."""
+        while True:
+            await asyncio.sleep(PAUSE)
+            now = seconds(self._clock())
+            for escrow, stop in list(self._stops.items()):
+                if now > self._watched[escrow].deadline - MARGIN:
+                    stop(Reason.CHANNEL_CLOSING)
+            try:
+                await self._turn()
+            except LedgerError as error:
+                age = max(0, self._clock() - self.seen) // 1000
+                self._tell("ledger not seen", error=error.line(), for_s=str(age))
+
+    async def _turn(self) -> None:
+        if not self._watched:
+            await self._ledger.now()
+            self.seen = self._clock()
+        for escrow in list(self._watched):
+            if escrow in self._in_use or escrow in self._ready:
+                continue
+            row = book.escrow_of(self._journal, escrow)
+            if row is None or row.settled:
+                continue
+            state = await self._look(row)
+            matured = state.status == "ending" and state.matures_at <= await self._ledger.now()
+            ours = book.end_of(self._journal, escrow) or book.reading_of(self._journal, escrow)
+            if matured or (state.status == "open" and ours):  # what was sent may be out of the chain again
+                self._ready[escrow] = None

@@ -1,0 +1,131 @@
+"""The acting halves of a rail: the till, where a supplier is paid over it, and the purse that a consumer pays from."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Protocol
+
+from penstock.core.effects import Rows
+from penstock.core.messages import AskClose, Reason
+from penstock.core.offer import Offer, Terms
+from penstock.core.ports import Mined
+from penstock.core.rail import Capabilities, PayeeEnd, PayerEnd
+from penstock.core.session import SessionRow
+from penstock.core.units import Instant
+from penstock.node.tasks import Tasks
+from penstock.rails import escrow, stream
+
+RAILS: dict[str, Capabilities] = {one.name: one for one in (stream.CAPABILITIES, escrow.CAPABILITIES)}
+"""Every rail, by its name in offers and on the command line."""
+
+
+class Till(Protocol):
+    """The implementor's duty: who is admitted can pay; what is secured reaches the ledger in time, crashes included."""
+
+    @property
+    def name(self) -> str:
+        """The rail's name."""
+        ...
+
+    @property
+    def offer(self) -> bytes:
+        """What a payer has to know, in the rail's own encoding."""
+        ...
+
+    @property
+    def seen(self) -> Instant:
+        """When the ledger answered last."""
+        ...
+
+    @property
+    def watching(self) -> int:
+        """How many accounts are looked at on the ledger."""
+        ...
+
+    @property
+    def unsettled(self) -> int:
+        """How many accounts could be settled now, and are not."""
+        ...
+
+    def start(self, tasks: Tasks) -> None:
+        """Look after the accounts on the ledger from now on."""
+        ...
+
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+        """Check that these terms would be paid, and reserve what pays them. The rows go with the session's first.
+
+        Raises:
+            BadTerms: they would not. BadMessage, BadVoucher, BadSignature: the evidence.
+            LedgerError: the ledger cannot tell.
+        """
+        ...
+
+    def restore(self, row: SessionRow) -> PayeeEnd:
+        """The payee's end of a session that the journal knows, where we left it."""
+        ...
+
+    def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
+        """A session streams under these terms; `stop` it where it would not be paid any more."""
+        ...
+
+    def facts(self, terms: Terms) -> dict[str, str]:
+        """What pays the session, for the log."""
+        ...
+
+    def release(self, row: SessionRow) -> None:
+        """The session is over; what it secured can be settled."""
+        ...
+
+    def leave(self, terms: Terms) -> None:
+        """There is no session under these terms after all."""
+        ...
+
+    async def settle(self) -> list[Mined]:
+        """Send to the ledger what can be settled.
+
+        Raises:
+            LedgerError: it did not take it; it stays for the next time.
+        """
+        ...
+
+
+class Purse(Protocol):
+    """The implementor's duty: what is promised is in the purse, and what was funded is never forgotten."""
+
+    @property
+    def name(self) -> str:
+        """The rail's name."""
+        ...
+
+    async def fund(self, offer: Offer, need: int) -> bytes:
+        """The rail's part of terms under which `need` token units can be paid: of an account that we have, or of a new
+        one.
+
+        Raises:
+            BadTerms: the payee wants what we do not. LedgerError: the ledger does not take it.
+            OutOfFunds: our wallet does not have it.
+        """
+        ...
+
+    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> PayerEnd:
+        """The payer's end of a session under these terms; `again` takes up one that the journal knows.
+
+        `secret` is 32 bytes, this session's alone.
+        """
+        ...
+
+    def facts(self, terms: Terms) -> dict[str, str]:
+        """What pays the session, for the log."""
+        ...
+
+    def forget(self, payer: PayerEnd) -> Rows:
+        """There was no session, and nothing was paid: the rows that say so."""
+        ...
+
+    async def other(self, terms: Terms) -> bool:
+        """Whether the payee's refusal may be for the account, which is used no more then: another may do."""
+        ...
+
+    async def sign_off(self, terms: Terms, expiry: int) -> AskClose | None:
+        """Sign the account's end over to the payee; None where the session's own end has done that."""
+        ...
