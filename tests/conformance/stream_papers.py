@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -11,7 +11,6 @@ from penstock.core.channel import (
     Answer,
     ChannelParams,
     Close,
-    Domain,
     Lock,
     Release,
     SignedAddition,
@@ -27,6 +26,7 @@ from penstock.core.units import Amount
 from penstock.rails.stream import StreamPayee, StreamTerms, VoucherNote
 from penstock.testing.rail import Signed
 
+from .fields import Fields, channel_of, flat, of
 from .ground import CONSUMER, STRANGER, SUPPLIER
 from .tokens import transfer_digest
 
@@ -36,28 +36,7 @@ if TYPE_CHECKING:
 DEPOSIT, FOREVER = 50_000, 2**40
 LOCK = Lock(b"\x11" * 32, 700, 5)
 VOUCHER = Voucher.over(3, 1_400, (LOCK,))
-Fields = dict[str, Any]
 Make = Callable[[], Awaitable[Signed]]
-
-
-def flat(params: ChannelParams, *parts: msgspec.Struct) -> Fields:
-    """All that a signature about a channel commits to, by name."""
-    fields: Fields = {**msgspec.structs.asdict(params), **msgspec.structs.asdict(params.domain)}
-    del fields["domain"]
-    for part in parts:
-        fields |= msgspec.structs.asdict(part)
-    return fields
-
-
-def params_of(fields: Fields) -> ChannelParams:
-    """The channel that fields are about."""
-    domain = Domain(*(fields[name] for name in Domain.__struct_fields__))
-    return ChannelParams(domain, *(fields[name] for name in ChannelParams.__struct_fields__[1:]))
-
-
-def of(kind: type[Any], fields: Fields) -> Any:
-    """The part of that kind among fields."""
-    return kind(*(fields[name] for name in kind.__struct_fields__))
 
 
 def signed(setup: StreamSetup) -> Mapping[str, Make]:
@@ -119,10 +98,10 @@ class _Papers:
 
         async def give(fields: Fields, signature: bytes) -> None:
             note = VoucherNote(of(Voucher, fields), signature, (LOCK,))
-            if params_of(fields) == params:
+            if channel_of(fields) == params:
                 end.take(b"\x02" + encode(note))
             else:
-                StreamPayee(StreamTerms(params_of(fields), 0, 0, 700), DEPOSIT).take(b"\x02" + encode(note))
+                StreamPayee(StreamTerms(channel_of(fields), 0, 0, 700), DEPOSIT).take(b"\x02" + encode(note))
 
         async def state() -> object:
             return end.secured, end.state()
@@ -134,13 +113,13 @@ class _Papers:
     async def voucher_filed(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:
             filing = Filing(of(Voucher, fields), signature, (LOCK,), ((0, b""),))
-            return await self._ledger.file(SUPPLIER, params_of(fields), filing)
+            return await self._ledger.file(SUPPLIER, channel_of(fields), filing)
 
         return self._thing(await self._open(closing=True), (VOUCHER,), _voucher_digest, self._keys[0], give)
 
     async def voucher_claimed(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:
-            row = SignedVoucher(params_of(fields), of(Voucher, fields), signature)
+            row = SignedVoucher(channel_of(fields), of(Voucher, fields), signature)
             return await self._ledger.claim(SUPPLIER, row)
 
         return self._thing(await self._open(), (VOUCHER,), _voucher_digest, self._keys[0], give)
@@ -152,11 +131,11 @@ class _Papers:
 
         async def give(fields: Fields, signature: bytes) -> object:
             both = (other, signature) if partner else (signature, other)
-            row = SignedClose(params_of(fields), of(Close, fields), *both)
+            row = SignedClose(channel_of(fields), of(Close, fields), *both)
             return await self._ledger.close_together(STRANGER, [row])
 
         def digest(fields: Fields) -> Digest:
-            return Digest(of(Close, fields).digest(params_of(fields)))
+            return Digest(of(Close, fields).digest(channel_of(fields)))
 
         return self._thing(params, (close,), digest, self._keys[partner], give)
 
@@ -167,19 +146,19 @@ class _Papers:
 
         async def give(fields: Fields, signature: bytes) -> object:
             both = (other, signature) if partner else (signature, other)
-            return await self._ledger.withdraw_together(STRANGER, params_of(fields), of(Withdrawal, fields), *both)
+            return await self._ledger.withdraw_together(STRANGER, channel_of(fields), of(Withdrawal, fields), *both)
 
         def digest(fields: Fields) -> Digest:
-            return Digest(of(Withdrawal, fields).digest(params_of(fields)))
+            return Digest(of(Withdrawal, fields).digest(channel_of(fields)))
 
         return self._thing(params, (withdrawal,), digest, self._keys[partner], give)
 
     async def release(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:
-            return await self._ledger.release(CONSUMER, params_of(fields), True, of(Release, fields), signature)
+            return await self._ledger.release(CONSUMER, channel_of(fields), True, of(Release, fields), signature)
 
         def digest(fields: Fields) -> Digest:
-            return Digest(of(Release, fields).digest(params_of(fields)))
+            return Digest(of(Release, fields).digest(channel_of(fields)))
 
         return self._thing(await self._open(closing=True), (Release(4, 2_100),), digest, self._keys[1], give)
 
@@ -190,11 +169,11 @@ class _Papers:
         async def give(fields: Fields, consent: bytes) -> object:
             voucher = of(Voucher, fields)
             filing = Filing(voucher, self._keys[0].sign(voucher.digest(params)), (LOCK,), ((0, b""),))
-            where = params_of(fields)
+            where = channel_of(fields)
             return await self._ledger.answer(STRANGER, where, True, filing, fields["sequence"], consent)
 
         def digest(fields: Fields) -> Digest:
-            where = params_of(fields)
+            where = channel_of(fields)
             return Answer(of(Voucher, fields).content(where), fields["sequence"]).digest(where)
 
         thing = self._thing(params, (VOUCHER, Answer(b"", 7)), digest, self._keys[1], give)
@@ -203,10 +182,10 @@ class _Papers:
 
     async def opening(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:
-            return await self._ledger.open_signed(SUPPLIER, params_of(fields), of(SignedOpening, fields), signature)
+            return await self._ledger.open_signed(SUPPLIER, channel_of(fields), of(SignedOpening, fields), signature)
 
         def digest(fields: Fields) -> Digest:
-            return Digest(of(SignedOpening, fields).digest(params_of(fields)))
+            return Digest(of(SignedOpening, fields).digest(channel_of(fields)))
 
         await self._ledger.deposit(CONSUMER, Amount(2 * DEPOSIT))
         return self._thing(self._setup.params(), (SignedOpening(DEPOSIT, 100, FOREVER),), digest, CONSUMER, give)
@@ -214,10 +193,10 @@ class _Papers:
     async def addition(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:
             addition = of(SignedAddition, fields)
-            return await self._ledger.add_signed(SUPPLIER, params_of(fields), CONSUMER.address, addition, signature)
+            return await self._ledger.add_signed(SUPPLIER, channel_of(fields), CONSUMER.address, addition, signature)
 
         def digest(fields: Fields) -> Digest:
-            return Digest(of(SignedAddition, fields).digest(params_of(fields)))
+            return Digest(of(SignedAddition, fields).digest(channel_of(fields)))
 
         await self._ledger.deposit(CONSUMER, Amount(2 * DEPOSIT))
         return self._thing(await self._open(), (SignedAddition(DEPOSIT + 50, 100, FOREVER),), digest, CONSUMER, give)
@@ -227,10 +206,10 @@ class _Papers:
 
         async def give(fields: Fields, signature: bytes) -> object:
             authorization = of(Authorization, {**fields, "signature": signature})
-            return await self._ledger.open_authorized(SUPPLIER, params_of(fields), authorization)
+            return await self._ledger.open_authorized(SUPPLIER, channel_of(fields), authorization)
 
         def digest(fields: Fields) -> Digest:
-            params = params_of(fields)
+            params = channel_of(fields)
             nonce = authorization_nonce(params, fields["deposit"], fields["fee"])
             value, times = fields["deposit"] + fields["fee"], (fields["valid_after"], fields["valid_before"])
             return transfer_digest(separator, CONSUMER.address, params.domain.contract, value, *times, nonce)
@@ -245,4 +224,4 @@ class _Papers:
 
 
 def _voucher_digest(fields: Fields) -> Digest:
-    return Digest(of(Voucher, fields).digest(params_of(fields)))
+    return Digest(of(Voucher, fields).digest(channel_of(fields)))

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from penstock.rails import stream
-from penstock.testing.rail import RAIL_PROPERTIES, Property
+from penstock.testing.rail import RAIL_PROPERTIES, Property, RailSetup
 
-from .ground import ground
+from .escrow import EscrowSetup
+from .ground import Ground, ground
 from .stream import StreamSetup
 
-SETUPS = {"stream channel": StreamSetup}
+SETUPS: dict[str, Callable[[Ground], RailSetup]] = {"stream channel": StreamSetup, "escrow": EscrowSetup}
 
 
 @pytest.fixture(autouse=True)
