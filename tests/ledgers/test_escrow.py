@@ -19,7 +19,7 @@ from penstock.core.errors import (
     UsageError,
     WrongLedger,
 )
-from penstock.core.escrow import EscrowDomain, deposit_digest
+from penstock.core.escrow import EscrowDomain, EscrowParams, SignedReading, deposit_digest
 from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import EscrowAuthorization, EscrowLedger, EscrowState, TokenFacts
 from penstock.core.tariff import Tariff
@@ -27,7 +27,7 @@ from penstock.core.units import Amount
 from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
-from penstock.ledgers.escrow import EvmEscrows, params_words
+from penstock.ledgers.escrow import EvmEscrows, params_words, signed_words, tariff_words
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees
 
@@ -48,6 +48,8 @@ from .world import FOREVER, deploy_code, gate_before, increase_time, pay_ether, 
 
 pytestmark = pytest.mark.asyncio
 SENDER = dev_key(38)
+# The code of a contract that calls the address in the first word of its calldata with the rest, and fails as that does.
+PASSES_ON = bytes.fromhex("602036038060205f375f5f915f5f5f355af115601757005b5f5ffd")
 
 
 async def refused(call: Any) -> str:
@@ -317,6 +319,33 @@ async def test_two_readings_that_contradict_each_other_are_shown_within_the_wind
         await escrows.settle(payer, params)
         assert await escrows.escrow(params) == EscrowState("ended", Amount(2_000), Amount(2_000), 0, True)
         assert (await escrows.holdings(payer.address)).balance == DEPOSIT - 2_000
+
+
+async def test_readings_are_found_as_they_were_filed_even_through_another_contract(devnet: Manifest) -> None:
+    payer = dev_key(32)
+    async with escrows_of(devnet) as escrows:
+        payee = await deploy_code(escrows, dev_key(31), lambda _: PASSES_ON)
+        params, other = [await escrow_of(escrows, payer, counter, payee=payee) for counter in range(2)]
+        await escrows.fund(payer, params)
+        await escrows.fund(payer, other)
+        assert await escrows.filed(params) == []
+        first = reading(params, 1, 4_000)
+        second = reading(params, 2, 9_000, at=NOON, turns=(6_000,))
+        third = reading(params, 3, 10_000, last=True, at=NOON, turns=(6_000,))
+
+        async def pass_on(escrow: EscrowParams, signed: SignedReading) -> None:
+            words = (params_words(escrow), tariff_words(TARIFF), *signed_words(signed))
+            data = escrows.domain.contract.rjust(32, b"\0") + escrows._contract.encode("release", *words)
+            await escrows._sender.send(SENDER, payee, data, "release")
+
+        await pass_on(params, first)
+        assert await escrows.filed(params) == [first]
+        await increase_time(escrows, WINDOW)
+        await pass_on(params, second)
+        await pass_on(other, reading(other, 1, 5_000))
+        assert await escrows.filed(params) == [second]  # what has matured is contested no more
+        await escrows.release(SENDER, params, TARIFF, third)
+        assert await escrows.filed(params) == [second, third]
 
 
 async def test_past_the_deadline_the_payer_gets_the_rest_back(devnet: Manifest) -> None:

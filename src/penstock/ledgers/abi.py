@@ -53,6 +53,18 @@ class Interface:
         except EncodingError as error:
             raise OutOfRange(f"{name} cannot take these values: {error}") from error
 
+    def arguments(self, name: str, data: bytes) -> tuple[Any, ...]:
+        """What a call of function `name` was given, from its calldata; what follows that is passed over.
+
+        Raises:
+            WrongLedger: no call of this contract has that.
+        """
+        function = self._functions[name]
+        try:
+            return decode(function.inputs, data[4:], strict=False)
+        except _UNREADABLE as error:
+            raise WrongLedger(f"that is no call of {name}", "check the contract's address") from error
+
     def decode(self, name: str, data: bytes) -> tuple[Any, ...]:
         """What function `name` returned.
 
@@ -63,6 +75,10 @@ class Interface:
             return decode(self._functions[name].outputs, data)
         except _UNREADABLE as error:
             raise WrongLedger(f"{name} is answered by another contract", "check the contract's address") from error
+
+    def topic(self, name: str) -> bytes:
+        """The first topic of the logs of event `name`. 32 bytes."""
+        return next(topic for topic, (known, _) in self._events.items() if known == name)
 
     def event(self, topic: bytes, data: bytes) -> tuple[str, tuple[Any, ...]] | None:
         """The name and the values (those not indexed) of a log; None if it is none of this contract's events."""

@@ -28,6 +28,7 @@ from penstock.core.tariff import Tariff
 from penstock.core.units import MAX_AMOUNT, Amount
 from penstock.ledgers.contract import Contract
 from penstock.ledgers.forms import account_signature, word_of
+from penstock.ledgers.readings import filed_since
 
 ROWS_PER_TRANSACTION = 50  # of the contract's 64: below a million gas
 
@@ -163,6 +164,17 @@ class EvmEscrows(Contract):
         words = (params_words(params), tariff_words(tariff), *signed_words(first), *signed_words(second))
         async with self._in_window(params):
             return await self._send(key, "contest", *words)
+
+    async def filed(self, params: EscrowParams) -> list[SignedReading]:
+        """The readings that were filed within the last window, oldest first: those that can still be contested.
+
+        What a contract of the payee's made up in the chain itself is not found (`readings.filed_since`).
+        """
+        self._check(params)
+        nothing: tuple[object, ...] = ((0, []), (0, 0, 0, [], False), (0, 0))
+        head = self._contract.encode("release", params_words(params), *nothing)[: 4 + 7 * 32]  # selector and parameters
+        since = await self.now() - params.window  # what was filed then has matured
+        return await filed_since(self._node, self._contract, params, head, since + 1)
 
     async def settle(self, key: Key, params: EscrowParams) -> list[Mined]:
         self._check(params)
