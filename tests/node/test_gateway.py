@@ -33,6 +33,7 @@ from penstock.core.session import Patience, Session
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Price, Quantity
 from penstock.node import clock
+from penstock.node.channel_purse import ChannelPurse
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.gateway import Gateway
 from penstock.node.supplier import Goods, Pole
@@ -260,7 +261,8 @@ async def test_a_consumer_buys_at_the_pole_that_it_wishes(open_street: Open) -> 
         def consumer(pole: str) -> Consumer:
             wish = Wish(Price(450_000, 1_000), 1_000_000, 20, pole=pole)
             dial = lambda: connect(HOST, it.server.port, key)  # noqa: E731
-            return Consumer(key, journal, ledger, meter, dial, wish, clock.now, street.told)
+            purse = ChannelPurse(key, journal, ledger, street.told)
+            return Consumer(key, journal, meter, dial, wish, clock.now, street.told, purse)
 
         bought = await consumer("right").buy()
         assert bought.complete

@@ -35,6 +35,7 @@ from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 from penstock.ledgers.devnet.manifest import Manifest
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import clock
+from penstock.node.channel_purse import ChannelPurse
 from penstock.node.channel_till import ChannelTill
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.lookout import Lookout
@@ -296,8 +297,9 @@ class Car:
 
     async def buy(self, quantity: int | None = 50_000, keep: bool = False, budget: int = 1_000_000) -> Session:
         wish = Wish(Price(450_000, 1_000), budget, quantity, keep=keep)
+        purse = ChannelPurse(self.key, self.journal, self._ledger, self.told)
         self.consumer = Consumer(
-            self.key, self.journal, self._ledger, self.meter, self._dial, wish, self._clock, self.told, self.patience
+            self.key, self.journal, self.meter, self._dial, wish, self._clock, self.told, purse, self.patience
         )
         return await self.consumer.buy()
 

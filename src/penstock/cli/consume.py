@@ -12,15 +12,15 @@ import typer
 
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.money import shown
-from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, Patience, Url
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.rails import Paid
 
 if TYPE_CHECKING:
     from penstock.cli.config import Config, ConsumeSection
     from penstock.cli.view import SessionView
     from penstock.core import session
-    from penstock.core.channel import Domain
     from penstock.core.ports import Link, TokenFacts
     from penstock.core.session import Session
     from penstock.node.consumer import Consumer, Wish
@@ -35,6 +35,8 @@ def consume(
     config: ConfigFile = None,
     url: Url = None,
     contract: Contract = None,
+    escrow: Escrow = None,
+    rail: Paid = None,
     chain_id: ChainId = None,
     confirmations: Confirmations = None,
     key: KeyName = None,
@@ -75,7 +77,7 @@ def consume(
     from penstock.cli.node import patient, run, settings
 
     told = log_to("none" if log == "text" and not as_json and _terminal() else log)
-    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
+    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations, escrow)
     section = over(
         read.consume,
         supplier=supplier,
@@ -89,7 +91,7 @@ def consume(
     waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
     document, lines = run(
-        lambda asked: _consume(read, section, told, asked, expect, keep, view, meter_error, waits), told
+        lambda asked: _consume(read, section, rail, told, asked, expect, keep, view, meter_error, waits), told
     )
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
@@ -112,6 +114,7 @@ def _because(document: dict[str, Any]) -> str:
 async def _consume(
     config: Config,
     section: ConsumeSection,
+    rail: str | None,
     told: Log,
     asked: asyncio.Event,
     expect: str | None,
@@ -121,7 +124,8 @@ async def _consume(
     waits: session.Patience,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, home, need
-    from penstock.cli.node import LateLedger, journal_open, open_key
+    from penstock.cli.node import journal_open, open_key
+    from penstock.cli.rails import CHANNEL, late, paid, purse
     from penstock.cli.supply import outcome
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
@@ -141,7 +145,8 @@ async def _consume(
         wanted = parse_address(expect) if expect else None
     except OutOfRange as error:
         raise UsageError(str(error), "give --expect the supplier's address") from None
-    ledger = LateLedger(config.ledger)
+    rail = paid(config.ledger, rail)
+    ledger = late(config.ledger, rail)
     key = open_key(config.key)
     meter = LineMeter(cable, error_ppm=meter_error)
     try:
@@ -153,8 +158,9 @@ async def _consume(
             def dial() -> Awaitable[Link]:
                 return connect(host, port, key, expect=wanted)
 
-            wish = _wish(section, known.domain, known.facts, keep)
-            consumer = Consumer(key, journal, ledger, meter, dial, wish, now, told, waits)
+            wish = _wish(section, known.facts, keep)
+            pays = purse(rail, ledger, section, key, journal, told, known)
+            consumer = Consumer(key, journal, meter, dial, wish, now, told, pays, waits)
             look = _look(known.facts, section.supplier) if view else None
             with look or nullcontext():
                 watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
@@ -166,14 +172,15 @@ async def _consume(
                         await watching
                 if look is not None:
                     look.show(session, 0)
-            channel = book.channel_of(journal, book.account_in(session.row))
+            account = book.account_in(session.row)
+            kept = book.channel_of(journal, account) or book.escrow_of(journal, account)
     finally:
         meter.detach()
         await ledger.disconnect()
-    mined = channel.mined if channel else ()
+    mined = kept.mined if kept else ()
     document = {
         **outcome(session),
-        "channel": book.name_of(channel) if channel else None,
+        "channel" if rail == CHANNEL else rail: "0x" + account.hex(),
         "transactions": [{"what": one.what, "hash": "0x" + one.hash.hex(), "gas": one.gas} for one in mined],
     }
     return document, _lines(session, known.facts)
@@ -185,7 +192,7 @@ def _look(token: TokenFacts, supplier: str) -> SessionView:
     return SessionView(token, supplier)
 
 
-def _wish(section: ConsumeSection, domain: Domain, token: TokenFacts, keep: bool) -> Wish:
+def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
     from penstock.cli.money import sum_of
     from penstock.core.medium import medium
     from penstock.core.units import Price
@@ -197,9 +204,7 @@ def _wish(section: ConsumeSection, domain: Domain, token: TokenFacts, keep: bool
         budget=sum_of(section.budget, token, "--budget"),
         quantity=section.quantity,
         medium=bought.name,
-        deposit=sum_of(section.deposit, token, "--deposit") if section.deposit else None,
         keep=keep,
-        domain=domain,
     )
 
 

@@ -10,17 +10,19 @@ import typer
 
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.monitor import MetricsAt, monitored
-from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, KeyName, Patience, Url
+from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.rails import Taken
 
 if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from penstock.cli.config import Config, SupplySection
+    from penstock.cli.rails import Tills
     from penstock.core import session
     from penstock.core.identity import Key
-    from penstock.core.ports import Ledger, Mined, TokenFacts
+    from penstock.core.ports import Mined, TokenFacts
     from penstock.core.session import Session
     from penstock.node.monitor import Check
     from penstock.node.supplier import Goods
@@ -38,6 +40,8 @@ def supply(
     config: ConfigFile = None,
     url: Url = None,
     contract: Contract = None,
+    escrow: Escrow = None,
+    rail: Taken = None,
     chain_id: ChainId = None,
     confirmations: Confirmations = None,
     key: KeyName = None,
@@ -87,7 +91,7 @@ def supply(
     from penstock.cli.node import patient, run, settings
 
     told = log_to(log)
-    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations)
+    read = settings(config, url, contract, chain_id, key, passphrase_file, confirmations, escrow)
     section = over(
         read.supply,
         listen=listen,
@@ -104,15 +108,22 @@ def supply(
         metrics=metrics,
     )
     waits = patient(patience)
-    document = run(lambda asked: _supply(read, section, told, asked, once, waits), told)
+    document = run(lambda asked: _supply(read, section, rail or [], told, asked, once, waits), told)
     answer(document, [], as_json=True) if as_json else None
 
 
 async def _supply(
-    config: Config, section: SupplySection, told: Log, asked: asyncio.Event, once: bool, waits: session.Patience
+    config: Config,
+    section: SupplySection,
+    rails: list[str],
+    told: Log,
+    asked: asyncio.Event,
+    once: bool,
+    waits: session.Patience,
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
-    from penstock.cli.node import journal_open, ledger_at, open_key
+    from penstock.cli.node import journal_open, open_key
+    from penstock.cli.rails import taken, tills_at
     from penstock.core.units import Quantity
     from penstock.sim.line import LineSupply
 
@@ -121,12 +132,12 @@ async def _supply(
     need(section.price, "supply", "price")
     need(section.tick, "supply", "tick")
     key = open_key(config.key)
-    async with ledger_at(config.ledger) as (ledger, token):
-        goods = _goods(section, token)
+    async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
+        goods = _goods(section, tills.token)
         line = LineSupply(cable, section.power_w, section.speed, package=Quantity(_step(goods)))
         try:
             async with journal_open() as journal:
-                shop = Shop(key, journal, ledger, line, section, goods, told, waits)
+                shop = Shop(key, journal, tills, line, section, goods, told, waits)
                 return await shop.trade(address, asked, once)
         finally:
             line.detach()
@@ -139,7 +150,7 @@ class Shop:
         self,
         key: Key,
         journal: SqliteJournal,
-        ledger: Ledger,
+        tills: Tills,
         line: LineSupply,
         section: SupplySection,
         goods: Goods,
@@ -153,17 +164,17 @@ class Shop:
 
         self.sessions: list[dict[str, Any]] = []
         self.mined: list[Mined] = []
-        self._ledger, self._key, self._journal = ledger, key, journal
+        self._tills, self._key, self._journal = tills, key, journal
         self._tell = Counted(told)
         self._progress = told.form == "json"
-        self._site = Site(key, journal, ledger, now, self._tell)
+        self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell))
         pole = Pole(section.name or "pole", line, line)
         self._supplier = Supplier(self._site, pole, goods, waits, self._ended)
         self._section = section
 
     async def trade(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
         """Sell until asked to end, or one session; then settle what was signed off and report."""
-        before = (await self._ledger.holdings(self._key.address)).tokens
+        before = await self._tills.tokens(self._key.address)
         await self._sell(address, asked, once)
         if self._site.fault is not None:
             raise self._site.fault
@@ -214,7 +225,7 @@ class Shop:
         try:
             async with asyncio.timeout(SETTLING if asked.is_set() else None):
                 self.mined += await self._site.settle()
-                return (await self._ledger.holdings(self._key.address)).tokens
+                return await self._tills.tokens(self._key.address)
         except (LedgerError, TimeoutError) as failed:
             if not asked.is_set():
                 raise
@@ -328,6 +339,7 @@ def outcome(session: Session) -> dict[str, Any]:
     receipt = session.receipt
     return {
         "session": _hex(session.digest),
+        "rail": session.terms.rail,
         "role": str(session.role),
         "reason": str(session.reason) if session.reason else None,
         "complete": session.complete,

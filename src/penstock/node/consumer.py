@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from penstock.core.channel import Domain, seconds
+from penstock.core.channel import seconds
 from penstock.core.codec import encode
 from penstock.core.errors import (
     BadTerms,
@@ -35,13 +35,13 @@ from penstock.core.messages import (
     Resumed,
 )
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
-from penstock.core.ports import Carrier, Journal, Ledger, Link, Meter
+from penstock.core.ports import Carrier, Journal, Link, Meter
 from penstock.core.rail import PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS
-from penstock.node.channel_purse import UNHEARD, ChannelPurse
+from penstock.node.channel_purse import UNHEARD
 from penstock.node.rails import Purse
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
@@ -56,50 +56,41 @@ RESUMED = b"resumed"  # in the place of an acceptance that was lost: the supplie
 class Wish(NamedTuple):
     """What the consumer wants and what it will not exceed. Sums in token units, quantities in the medium's unit.
 
-    `deposit` is what a new channel is opened with (None: what this session can cost at most), `period` its challenge
-    period (seconds), `keep` leaves the channel open for the next session. `domain` is the ledger whose token the sums
-    are in (None: any that the supplier is on). `pole` names one of a gateway's poles ("": any that is free).
+    `keep` leaves the channel open for the next session. `pole` names one of a gateway's poles ("": any that is free).
     """
 
     max_price: Price
     budget: int
     quantity: int | None = None
     medium: str = "electricity"
-    deposit: int | None = None
-    period: int = 3_600
     keep: bool = False
-    domain: Domain | None = None
     pole: str = ""
 
 
 class Consumer:
-    """Buys from one supplier. `dial` makes an authenticated link to it."""
+    """Buys from one supplier. `dial` makes an authenticated link to it, and `purse` is what we pay from."""
 
     def __init__(
         self,
         key: Key,
         journal: Journal,
-        ledger: Callable[[], Awaitable[Ledger]],
         meter: Meter,
         dial: Callable[[], Awaitable[Link]],
         wish: Wish,
         clock: Callable[[], Instant],
         tell: Tell,
+        purse: Purse,
         patience: Patience | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
-        purse: Purse | None = None,
         carrier: Carrier | None = None,
     ) -> None:
-        """`ledger` is called only where a transaction is needed: streaming over an open channel needs none.
-
-        `entropy(n)` gives n bytes that nobody can guess, and never the same twice. `purse` is what we pay from: the
-        channels on `ledger`, where none is given. `carrier` is there where the medium flows over the link itself.
+        """`entropy(n)` gives n bytes that nobody can guess, and never the same twice. `carrier` is there where the
+        medium flows over the link itself.
         """
         self.session: Session | None = None
         self._key = key
         self._journal = journal
-        deposit, period = wish.deposit or 0, wish.period
-        self._purse = purse or ChannelPurse(key, journal, ledger, tell, deposit, period, wish.domain)
+        self._purse = purse
         self._meter = meter
         self._carrier = carrier
         self._dial = dial

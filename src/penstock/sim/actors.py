@@ -14,6 +14,7 @@ from penstock.core.ports import Ledger
 from penstock.core.session import Patience, Role, Session
 from penstock.core.units import Duration, Instant, Price
 from penstock.node import book, ending
+from penstock.node.channel_purse import ChannelPurse
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
@@ -308,15 +309,15 @@ class CarActor(Actor):
             Price(PRICE + 50_000, PER),
             wanted.budget,
             wanted.quantity,
-            deposit=wanted.deposit,
-            period=PERIOD,
             keep=wanted.keep,
         )
+        purse = ChannelPurse(self.key, journal, ledger, self._heard, wanted.deposit or 0, PERIOD)
+        if self.cheat == "steal":
+            purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
+        entropy = self.rng.randbytes
         consumer = Consumer(
-            self.key, journal, ledger, self.meter, dial, wish, self.clock, self._heard, PATIENCE, self.rng.randbytes
+            self.key, journal, self.meter, dial, wish, self.clock, self._heard, purse, PATIENCE, entropy
         )
-        if self.cheat == "steal":  # a thief asks for credit again where it owes
-            consumer._purse._broken = set  # type: ignore[attr-defined]  # its purse is one of channels
         return consumer
 
     def committed(self, keys: list[bytes]) -> None:

@@ -19,6 +19,7 @@ from penstock.core.units import Amount, Price
 from penstock.ledgers.devnet.manifest import dev_key
 from penstock.ledgers.evm import EvmLedger, Opening
 from penstock.node.book import ChannelRow
+from penstock.node.channel_purse import ChannelPurse
 from penstock.node.clock import now
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.tasks import durable
@@ -107,7 +108,7 @@ class Fleet:
     async def _charge(self, name: str, car: Car) -> Session:
         meter = LineMeter(self._directory / f"{name}.line")
         journal = SqliteJournal(self._journal(car))
-        wish = Wish(Price(PRICE, 1_000), max(car.cost, 1_400), car.charge.energy_wh, period=PERIOD)
+        wish = Wish(Price(PRICE, 1_000), max(car.cost, 1_400), car.charge.energy_wh)
 
         async def ledger() -> Ledger:
             return self._ledger
@@ -115,7 +116,8 @@ class Fleet:
         def dial() -> Awaitable[Link]:
             return connect("127.0.0.1", self._ports[name], car.key, expect=dev_key(0).address)
 
-        consumer = Consumer(car.key, journal, ledger, meter, dial, wish, now, silent)
+        purse = ChannelPurse(car.key, journal, ledger, silent, period=PERIOD)
+        consumer = Consumer(car.key, journal, meter, dial, wish, now, silent, purse)
         self._running[name] = consumer
         try:
             return await consumer.buy()
