@@ -63,11 +63,15 @@ class Stage:
             self._step(f"car: found {facts['name']}, its price is within the limit")
         elif event == "opened":
             self._step(f"car: opened channel {facts['channel'][:18]}... on the chain ({facts['gas']:,} gas)")
+        elif event == "funded":
+            self._step(f"car: made the deposit of escrow {facts['escrow'][:18]}... on the chain ({facts['gas']:,} gas)")
         elif event == "accepted" and who == "consumer":
             self._step("car and pole: terms signed by both, streaming")
         elif event == "ended" and who == "supplier":
             self._finish(facts["total"], facts["paid"])
             self._step(f"pole: valve closed, {facts['reason']}, receipt signed by both")
+        elif event == "settled" and "escrows" in facts:
+            self._step("pole: ended the escrow on the chain, as both had signed")
         elif event == "close taken":
             self._step("pole: took the channel's cooperative close, settling it on the chain")
         elif event in ("resumed", "restored", "link lost"):

@@ -31,6 +31,8 @@ LEVELS: dict[str, str] = {
     "opening": "info",
     "opened": "info",
     "adding": "info",
+    "funding": "info",
+    "funded": "info",
     "waiting for confirmations": "info",
     "close taken": "info",
     "close not taken": "warning",

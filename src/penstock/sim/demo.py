@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -17,6 +17,7 @@ from penstock.core.identity import parse_address
 from penstock.core.ports import Holdings, TokenFacts
 from penstock.core.session import Role
 from penstock.ledgers.devnet.manifest import dev_key
+from penstock.ledgers.escrow import EvmEscrows
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book
 from penstock.sim.charges import Charge, power_w
@@ -30,7 +31,12 @@ CREDIT_TICKS = 2
 MAX_PRICE = "0.45"
 PASSPHRASE = "demo"  # noqa: S105 -- the keys are a devnet's, which everybody knows
 STARTING = 60.0  # seconds for a process to come up
+CHANNEL, ESCROW = "stream-channel", "escrow"
 _ROLES = (Role.SUPPLIER, Role.CONSUMER)
+_LEDGERS: dict[str, tuple[str, str, Callable[..., Awaitable[EvmLedger | EvmEscrows]]]] = {
+    CHANNEL: ("CryptoEuroChannel", "--contract", EvmLedger.connect),
+    ESCROW: ("CryptoEuroEscrow", "--escrow", EvmEscrows.connect),
+}
 
 Watch = Callable[[str, str, Event], None]
 """Told of each event of a process: who, what, and the facts."""
@@ -50,8 +56,8 @@ class _Side(NamedTuple):
     before: Holdings
 
 
-async def run_demo(charge: Charge, speed: float, directory: Path, watch: Watch) -> Demo:
-    """Stream `charge` at `speed` times real time; homes, chain and line are kept in `directory`.
+async def run_demo(charge: Charge, speed: float, directory: Path, watch: Watch, rail: str = CHANNEL) -> Demo:
+    """Stream `charge` at `speed` times real time over `rail`; homes, chain and line are kept in `directory`.
 
     Raises:
         PenstockError: a process failed; its last word is in the message.
@@ -66,20 +72,21 @@ async def run_demo(charge: Charge, speed: float, directory: Path, watch: Watch) 
         children.append(child)
         return child
 
-    ledger: EvmLedger | None = None
+    ledger: EvmLedger | EvmEscrows | None = None
     try:
         devnet = await start("devnet", "devnet", "--port", "0", "--accounts", "2", "--json")
         common = _prepare(directory)
         manifest = await asyncio.wait_for(devnet.line(), STARTING)
         watch("devnet", "ready", manifest)
-        contract = manifest["contracts"]["CryptoEuroChannel"]
-        ledger = await EvmLedger.connect(manifest["url"], parse_address(contract))
+        name, flag, connect = _LEDGERS[rail]
+        contract = manifest["contracts"][name]
+        ledger = await connect(manifest["url"], parse_address(contract))
         token = await ledger.token()
         sides = [
             _Side(role, directory / role, await ledger.holdings(dev_key(index).address))
             for index, role in enumerate(_ROLES)
         ]
-        common += ["--url", manifest["url"], "--contract", contract]
+        common += ["--url", manifest["url"], flag, contract, "--rail", rail]
         pole = await start("supplier", "supply", *common, *_pole(charge, speed, directory))
         listening = await asyncio.wait_for(pole.event("listening"), STARTING)
         budget = _budget(charge, token)
@@ -126,7 +133,12 @@ def _budget(charge: Charge, token: TokenFacts) -> str:
 
 
 async def _audit(
-    charge: Charge, sides: list[_Side], after: list[Holdings], bought: Event, sold: Event, ledger: EvmLedger
+    charge: Charge,
+    sides: list[_Side],
+    after: list[Holdings],
+    bought: Event,
+    sold: Event,
+    ledger: EvmLedger | EvmEscrows,
 ) -> list[str]:
     """Everything that must agree and does not."""
     wrong: list[str] = []
@@ -147,10 +159,9 @@ async def _audit(
     for side in sides:
         journal = SqliteJournal.open_readonly(side.home / "journal.db")
         try:
-            (channel,) = book.channels(journal)
-            note = book.last_note(journal, channel)
-            same(f"the {side.role}'s voucher and the bill", note.voucher.amount if note else None, paid)
-            same(f"the {side.role}'s channel on the chain", (await ledger.channel(channel.params)).status, "settled")
+            promised, stands = await _account(journal, ledger)
+            same(f"what the {side.role} holds signed, and the bill", promised, paid)
+            same(f"the {side.role}'s account on the chain", stands, "over")
         finally:
             await journal.close()
     gains = [now.tokens - side.before.tokens for side, now in zip(sides, after, strict=True)]
@@ -162,10 +173,24 @@ async def _audit(
     return wrong
 
 
+async def _account(journal: SqliteJournal, ledger: EvmLedger | EvmEscrows) -> tuple[int | None, str]:
+    """What was promised in the one channel or escrow of a journal (token units), and how it stands on the chain."""
+    if isinstance(ledger, EvmLedger):
+        (channel,) = book.channels(journal)
+        note = book.last_note(journal, channel)
+        status: str = (await ledger.channel(channel.params)).status
+        return note.voucher.amount if note else None, "over" if status == "settled" else status
+    (escrow,) = book.escrows(journal)
+    end = book.end_of(journal, escrow.params.id)
+    status = (await ledger.escrow(escrow.params)).status
+    return end.amount if end else None, "over" if status == "ended" else status
+
+
 def _document(charge: Charge, sides: list[_Side], after: list[Holdings], bought: Event, sold: Event) -> dict[str, Any]:
     receipt, supplier = bought["receipt"], sold["sessions"][0]
     return {
         "session": charge.session_id,
+        "rail": bought["rail"],
         "energy_wh": {"supplier": receipt["supplier_total"], "consumer": receipt["consumer_total"]},
         "tick_value": 1_000,
         "ticks": receipt["ticks"],
