@@ -396,13 +396,13 @@ def contest(
         self._refuse("no claim waits")
     self._check_reading(id, params.meter, first, first_signature)
     self._check_reading(id, params.meter, second, second_signature)
-    if not self._contradict(first, second):
-        self._refuse("no contradiction")
     self._check_tariff(params.tariff, tariff.per, tariff.steps)
     lesser: uint256 = min(
         self._due(params.terms, tariff.per, tariff.steps, first.at, first.total, first.turns),
         self._due(params.terms, tariff.per, tariff.steps, second.at, second.total, second.turns),
     )
+    if not self._contradict(first, second):
+        self._refuse("no contradiction")
     lesser = max(lesser, drawn)
     flags: uint256 = word >> FLAGS
     if lesser >= claimed and flags & CONTESTED != 0:
@@ -788,12 +788,10 @@ def _due(
     sum: uint256 = 0
     reached: uint256 = 0
     for step: uint256 in range(turned, bound=MAX_STEPS):
-        if turns[step] < reached:
-            self._refuse("turns go back")
+        if turns[step] < reached or turns[step] > total:
+            self._refuse("turns out of order")
         sum += (turns[step] - reached) * (steps[step] & UINT96)
         reached = turns[step]
-    if total < reached:
-        self._refuse("turns go beyond the total")
     sum += (total - reached) * (steps[turned] & UINT96)
     return min(sum // per, terms >> DEPOSIT)
 
@@ -815,7 +813,8 @@ def _contradict(first: Reading, second: Reading) -> bool:
 @pure
 def _goes_back(earlier: Reading, later: Reading) -> bool:
     """
-    @dev Whether a reading takes back anything of one with a lower sequence, or follows the last.
+    @dev Whether a reading takes back anything of one with a lower sequence, or follows the last. Also where it says that
+         a step took effect at less than what had been read before that step: it would bill that anew.
     """
     if earlier.last or later.total < earlier.total or later.at < earlier.at:
         return True
@@ -824,7 +823,8 @@ def _goes_back(earlier: Reading, later: Reading) -> bool:
     for turn: uint256 in range(len(earlier.turns), bound=MAX_STEPS):
         if later.turns[turn] != earlier.turns[turn]:
             return True
-    return False
+    # Turns are in order: `_due` has seen to that.
+    return len(later.turns) > len(earlier.turns) and later.turns[len(earlier.turns)] < earlier.total
 
 
 # -- tokens and balances, inside --
