@@ -87,7 +87,8 @@ class KeySection(_Section, frozen=True):
 
 
 class SupplySection(_Section, frozen=True):
-    """`[supply]`: what is sold, for how much, and the line that it flows through. `package` in the medium's unit."""
+    """`[supply]`: what is sold, for how much, and the line that it flows through, or for data where it is forwarded to.
+    `package` in the medium's unit; `credit_ticks` is 2 where it is left out, and 16 for data."""
 
     listen: Endpoint = "127.0.0.1:7411"
     name: Annotated[str, Meta(max_length=80, description="a text of at most 80 characters")] = ""
@@ -95,16 +96,18 @@ class SupplySection(_Section, frozen=True):
     price: PriceText | None = None
     tick: Money | None = None
     package: Count | None = None
-    credit_ticks: Annotated[int, Meta(ge=1, le=65_535, description="a whole number of ticks in 1..65535")] = 2
+    credit_ticks: Annotated[int, Meta(ge=1, le=65_535, description="a whole number of ticks in 1..65535")] | None = None
     mode: Annotated[Literal["pay-after", "pay-before"], Meta(description='"pay-after" or "pay-before"')] = "pay-after"
     line: Text | None = None
     power_w: Annotated[int, Meta(ge=1, le=10**9, description="a whole number of watts")] = 11_000
     speed: Annotated[float, Meta(gt=0, le=10**9, description="a number above 0: 1 is real time")] | None = None
+    forward: Endpoint | None = None
     metrics: Endpoint | None = None
 
 
 class ConsumeSection(_Section, frozen=True):
-    """`[consume]`: from whom, up to which price, sum and quantity (in the medium's unit), and our end of the line."""
+    """`[consume]`: from whom, up to which price, sum and quantity (in the medium's unit), and our end of the line; for
+    data, where applications connect to instead."""
 
     supplier: Endpoint | None = None
     medium: Annotated[str, Meta(description="one of " + ", ".join(MEDIA))] = "electricity"
@@ -113,6 +116,7 @@ class ConsumeSection(_Section, frozen=True):
     deposit: Money | None = None
     quantity: Count | None = None
     line: Text | None = None
+    listen: Endpoint | None = None
 
 
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -274,7 +278,7 @@ def _check(section: _Section, before: str, given: dict[str, object]) -> None:
                 parse_address(value)
             elif key == "medium":
                 medium(value)
-            elif key in ("listen", "supplier", "metrics"):
+            elif key in ("listen", "supplier", "metrics", "forward"):
                 endpoint(value)
         except (OutOfRange, UsageError) as error:
             raise UsageError(f"{before}{key}: {error}", error.advice or _expected(type(section), key)) from None

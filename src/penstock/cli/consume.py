@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import nullcontext, suppress
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.devices import Draw, at_loopback, drawn, need_draw, quantity_of
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.money import shown
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from penstock.core.ports import Link, TokenFacts
     from penstock.core.session import Session
     from penstock.node.consumer import Consumer, Wish
-    from penstock.sim.line import LineMeter
 
 REPORT = 0.25  # seconds between two looks
 _FAILURES = ("meters disagree", "peer cheated", "device failed", "supply stalled", "payment stalled")
@@ -43,7 +42,7 @@ def consume(
     passphrase_file: PassphraseFile = None,
     medium: Annotated[str | None, typer.Option(help="What is bought.", show_default=False)] = None,
     quantity: Annotated[
-        int | None, typer.Option(help="Stop at this quantity, in Wh, L, ...", show_default=False)
+        str | None, typer.Option(help="Stop at this quantity, in Wh, L, bytes (or 1.5GB), ...", show_default=False)
     ] = None,
     max_price: Annotated[
         str | None, typer.Option(help="Most to pay per kWh, m3, ..., in whole tokens.", show_default=False)
@@ -55,6 +54,9 @@ def consume(
     expect: Annotated[str | None, typer.Option(help="Buy from this address and no other.", show_default=False)] = None,
     line: Annotated[
         str | None, typer.Option(help="File of the simulated line that our meter is on.", show_default=False)
+    ] = None,
+    listen: Annotated[
+        str | None, typer.Option(help="Port (or HOST:PORT) where applications reach the data.", show_default=False)
     ] = None,
     meter_error: Annotated[int, typer.Option(help="Let our simulated meter be wrong by so many millionths.")] = 0,
     patience: Patience = 10.0,
@@ -72,6 +74,8 @@ def consume(
     Example:
         penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
             --quantity 20000 --max-price 0.45 --budget 9 --line cable
+        penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key laptop \\
+            --medium data --max-price 0.10 --budget 1 --listen 8081
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -82,11 +86,12 @@ def consume(
         read.consume,
         supplier=supplier,
         medium=medium,
-        quantity=quantity,
+        quantity=quantity_of(quantity) if quantity else None,
         max_price=max_price,
         budget=budget,
         deposit=deposit,
         line=line,
+        listen=at_loopback(listen) if listen else None,
     )
     waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
@@ -132,13 +137,12 @@ async def _consume(
     from penstock.node import book
     from penstock.node.clock import now
     from penstock.node.consumer import Consumer
-    from penstock.sim.line import LineMeter
     from penstock.transports.tls import connect
 
     if section.supplier is None:
         raise UsageError("no supplier is named", "give its HOST:PORT, or write supplier under [consume] in config.toml")
     host, port = endpoint(section.supplier)
-    cable = Path(need(section.line, "consume", "line"))
+    need_draw(section)
     need(section.max_price, "consume", "max_price")
     need(section.budget, "consume", "budget")
     try:
@@ -148,11 +152,10 @@ async def _consume(
     rail = paid(config.ledger, rail)
     ledger = late(config.ledger, rail)
     key = open_key(config.key)
-    meter = LineMeter(cable, error_ppm=meter_error)
     try:
         if not home().journal.exists():
             await ledger()  # where it cannot be reached, no journal is made
-        async with journal_open() as journal:
+        async with drawn(section, meter_error, told) as draw, journal_open() as journal:
             known = await ledger.token(journal)
 
             def dial() -> Awaitable[Link]:
@@ -160,10 +163,10 @@ async def _consume(
 
             wish = _wish(section, known.facts, keep)
             pays = purse(rail, ledger, section, key, journal, told, known)
-            consumer = Consumer(key, journal, meter, dial, wish, now, told, pays, waits)
+            consumer = Consumer(key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier)
             look = _look(known.facts, section.supplier) if view else None
             with look or nullcontext():
-                watching = asyncio.ensure_future(_watch(consumer, meter, told, look))
+                watching = asyncio.ensure_future(_watch(consumer, draw, told, look))
                 try:
                     session = await _buy(consumer, asked)
                 finally:
@@ -175,7 +178,6 @@ async def _consume(
             account = book.account_in(session.row)
             kept = book.channel_of(journal, account) or book.escrow_of(journal, account)
     finally:
-        meter.detach()
         await ledger.disconnect()
     mined = kept.mined if kept else ()
     document = {
@@ -225,19 +227,19 @@ async def _buy(consumer: Consumer, asked: asyncio.Event) -> Session:
             buying.cancel()
 
 
-async def _watch(consumer: Consumer, meter: LineMeter, told: Log, look: Any) -> None:
+async def _watch(consumer: Consumer, draw: Draw, told: Log, look: Any) -> None:
     while True:
         await asyncio.sleep(REPORT)
         session = consumer.session
         if session is None:
             continue
         if look is not None:
-            look.show(session, meter.power())
+            look.show(session, draw.power())
         elif told.form == "json":
             told(
                 "progress",
                 session=session.digest.hex(),
-                power=meter.power(),
+                power=draw.power(),
                 total=session.meter.total,
                 supplier_total=session.claimed,
                 paid=session.paid,

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from penstock.cli.devices import DATA, need_supply, supplied
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
     from penstock.core.ports import Mined, TokenFacts
     from penstock.core.session import Session
     from penstock.node.monitor import Check
-    from penstock.node.supplier import Goods
-    from penstock.sim.line import LineSupply
+    from penstock.node.supplier import Goods, Pole
     from penstock.storage.sqlite import SqliteJournal
     from penstock.transports.tls import Server
 
@@ -69,6 +68,9 @@ def supply(
     speed: Annotated[
         float | None, typer.Option(help="Times faster than real time; left out: at once.", show_default=False)
     ] = None,
+    forward: Annotated[
+        str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)
+    ] = None,
     metrics: MetricsAt = None,
     patience: Patience = 10.0,
     once: Annotated[bool, typer.Option("--once", help="End after one session, once it is settled.")] = False,
@@ -86,6 +88,8 @@ def supply(
     Example:
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole \\
             --listen 127.0.0.1:7411 --price 0.40 --tick 0.001 --line cable --power-w 11000
+        penstock supply --url http://127.0.0.1:8545 --contract 0x... --key relay \\
+            --medium data --price 0.10 --forward 127.0.0.1:8080
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -105,6 +109,7 @@ def supply(
         line=line,
         power_w=power_w,
         speed=speed,
+        forward=forward,
         metrics=metrics,
     )
     waits = patient(patience)
@@ -125,22 +130,18 @@ async def _supply(
     from penstock.cli.node import journal_open, open_key
     from penstock.cli.rails import taken, tills_at
     from penstock.core.units import Quantity
-    from penstock.sim.line import LineSupply
 
     address = endpoint(section.listen)
-    cable = Path(need(section.line, "supply", "line"))
+    need_supply(section)
     need(section.price, "supply", "price")
-    need(section.tick, "supply", "tick")
+    if section.medium != DATA:
+        need(section.tick, "supply", "tick")
     key = open_key(config.key)
     async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
         goods = _goods(section, tills.token)
-        line = LineSupply(cable, section.power_w, section.speed, package=Quantity(_step(goods)))
-        try:
-            async with journal_open() as journal:
-                shop = Shop(key, journal, tills, line, section, goods, told, waits)
-                return await shop.trade(address, asked, once)
-        finally:
-            line.detach()
+        async with supplied(section, Quantity(_step(goods)), told) as pole, journal_open() as journal:
+            shop = Shop(key, journal, tills, pole, section, goods, told, waits)
+            return await shop.trade(address, asked, once)
 
 
 class Shop:
@@ -151,7 +152,7 @@ class Shop:
         key: Key,
         journal: SqliteJournal,
         tills: Tills,
-        line: LineSupply,
+        pole: Pole,
         section: SupplySection,
         goods: Goods,
         told: Log,
@@ -159,7 +160,7 @@ class Shop:
     ) -> None:
         from penstock.node.clock import now
         from penstock.node.site import Site
-        from penstock.node.supplier import Pole, Supplier
+        from penstock.node.supplier import Supplier
         from penstock.node.tell import Counted
 
         self.sessions: list[dict[str, Any]] = []
@@ -168,7 +169,6 @@ class Shop:
         self._tell = Counted(told)
         self._progress = told.form == "json"
         self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell))
-        pole = Pole(section.name or "pole", line, line)
         self._supplier = Supplier(self._site, pole, goods, waits, self._ended)
         self._section = section
 
@@ -298,21 +298,30 @@ def _goods(section: SupplySection, token: TokenFacts) -> Goods:
     from penstock.cli.money import sum_of
     from penstock.core.medium import medium
     from penstock.core.tariff import Tariff
+    from penstock.core.units import Amount
+    from penstock.gateways.forwarder import tolerance
     from penstock.node.supplier import Goods
 
     sold = medium(section.medium)
     price = sum_of(section.price, token, "--price")
-    tick = sum_of(section.tick, token, "--tick")
+    if sold.name == DATA and section.tick is None:
+        tick = Amount(max(1, price // 1_000))  # 1 MB
+    else:
+        tick = sum_of(section.tick, token, "--tick")
+    credit = section.credit_ticks or (16 if sold.name == DATA else 2)
     unit = -(-price // sold.per)
     package = section.package or max(1, -(-tick * sold.per // max(1, price)))
-    return Goods(
+    goods = Goods(
         medium=sold.name,
         tariff=Tariff.flat(price, sold.per),
         tick_value=tick,
         package=package,
-        credit_limit=max(section.credit_ticks * tick, tick + unit),
+        credit_limit=max(credit * tick, tick + unit),
         mode=section.mode,
     )
+    if sold.name != DATA:
+        return goods
+    return goods._replace(tolerance=tolerance(goods.tariff.highest, goods.credit_limit))
 
 
 def _step(goods: Goods) -> int:

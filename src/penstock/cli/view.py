@@ -32,7 +32,7 @@ def panel(title: str, facts: Facts, token: TokenFacts) -> Panel:
     grid.add_column(style="dim", justify="right")
     grid.add_column(min_width=14)
     grid.add_column()
-    grid.add_row("power", f"{facts['power'] / 1000:.1f} kW" if unit == "Wh" else str(facts["power"]), facts["state"])
+    grid.add_row("rate" if unit == "bytes" else "power", _flow(facts["power"], unit), facts["state"])
     for side in ("supplier", "consumer"):
         total = facts[f"{side}_total"]
         bar = ProgressBar(total=target, completed=min(total, target), width=36) if target else Text("")
@@ -45,6 +45,12 @@ def panel(title: str, facts: Facts, token: TokenFacts) -> Panel:
         grid.add_row(f"{side} could lose", shown(exposure, token), Group(bar))
     grid.add_row("credit limit", shown(facts["limit"], token), "")
     return Panel(grid, title=title, title_align="left", border_style="cyan", width=92)
+
+
+def _flow(power: int, unit: str) -> str:
+    """What flows now, as people read it."""
+    scale, name = {"Wh": (1_000, "kW"), "bytes": (1_000_000, "MB/s")}.get(unit, (1, ""))
+    return f"{power / scale:.1f} {name}" if name else str(power)
 
 
 class SessionView:
