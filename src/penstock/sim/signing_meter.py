@@ -80,6 +80,7 @@ class SigningMeter:
         Raises:
             DeviceError: the file cannot be opened or is no such memory, or `inner` does not answer.
         """
+        shown = inner.read()
         self._path = memory
         try:
             self._descriptor = os.open(memory, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -88,7 +89,7 @@ class SigningMeter:
             raise DeviceError(f"cannot open the meter's memory {memory}: {error.strerror}", "name a file") from None
         self._inner = inner
         self._ocmf = OcmfMeter(self._signer.key)
-        self._sign(inner.read())
+        self._sign(shown)
         inner.watch(self._sign)
 
     @property

@@ -44,7 +44,7 @@ def _texts(said: str, layers: int) -> Iterator[str]:
     elif said[:1] in ("{", "["):
         try:
             tree = msgspec.json.decode(said)
-        except (msgspec.DecodeError, RecursionError):
+        except (ValueError, RecursionError):  # a lone surrogate, too
             raise BadReading("what carries the reading is no JSON") from None
         yield from _within(tree, layers)
     else:

@@ -118,7 +118,7 @@ def _words(fields: dict[str, Any], name: str, what: str) -> str:
     value = fields.get(name)
     if value is None:
         return ""
-    if type(value) is not str:
+    if not isinstance(value, str):
         raise BadReading(f"the reading's {what} is malformed: {name} is no text")
     return value
 
@@ -147,12 +147,12 @@ def _checked(entry: object) -> dict[str, str]:
         raise BadReading("the reading's payload is malformed: RD holds what is no object")
     row = {name: _words(entry, name, "payload") for name in ("TM", "TX", "RI", "RU", "EF", "ST") if name in entry}
     value = entry.get("RV")
+    value = value.literal if isinstance(value, Number) else value
     if not isinstance(value, str) or not DECIMAL.fullmatch(value):
-        shown = str(value)[:40] if isinstance(value, Number) else repr(value)[:40]
-        raise BadReading(f"the register shows no number that can be billed: {shown}")
+        raise BadReading(f"the register shows no number that can be billed: {repr(value)[:40]}")
     if "TM" in row and not _TIME.fullmatch(row["TM"]):
         raise BadReading(f"the reading's time is malformed: {row['TM'][:40]!r}")
-    return {**row, "RV": str(value)}
+    return {**row, "RV": value}
 
 
 def _readings(said: list[Said]) -> tuple[str, str, tuple[OcmfReading, ...]]:

@@ -13,7 +13,7 @@ from cryptography.hazmat.primitives.hashes import SHA256, SHA512, HashAlgorithm
 
 from penstock.core.errors import BadReading
 from penstock.gateways.ocmf.key import OcmfKey
-from penstock.gateways.ocmf.strict import read_object
+from penstock.gateways.ocmf.strict import Number, read_object
 
 MAX_TEXT = 65_536  # bytes; a record of a begin and an end takes some 800, one with a tariff text of 250 1,200
 
@@ -95,7 +95,7 @@ def check(found: Sections, key: OcmfKey) -> None:
 
 
 def _algorithm(name: object) -> tuple[str, HashAlgorithm]:
-    words = name.split("-") if type(name) is str else []
+    words = name.split("-") if isinstance(name, str) else []
     if len(words) == 3 and words[0] == "ECDSA" and words[1] in _CURVES and words[2] in _HASHES:
         return _CURVES[words[1]], _HASHES[words[2]]
     raise BadReading(f"the reading is signed by an algorithm that is not checked here: {_shown(name)}")
@@ -140,4 +140,4 @@ def _check_der(signature: bytes) -> None:
 
 
 def _shown(value: object) -> str:
-    return repr(value)[:40]
+    return value.literal[:40] if isinstance(value, Number) else repr(value)[:40]

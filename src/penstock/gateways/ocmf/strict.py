@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import json
 import re
-from typing import Any
+from typing import Any, NamedTuple
 
 from penstock.core.errors import BadReading
 
 
-class Number(str):
+class Number(NamedTuple):
     """A number as it is written: how many digits it has is part of what was signed (OCMF, table 7, RV)."""
 
-    __slots__ = ()
+    literal: str
 
 
 def read_object(text: str, what: str) -> dict[str, Any]:
