@@ -29,17 +29,17 @@ CONSUMER_KEY, SUPPLIER_KEY, METER = Key(b"\x0c" * 32), Key(b"\x0d" * 32), Key(b"
 class EscrowFunds:
     """One deposit, of which nothing is claimed."""
 
-    def __init__(self, ground: Ground, params: EscrowParams, offer: Offer) -> None:
+    def __init__(self, setup: EscrowSetup, params: EscrowParams, offer: Offer) -> None:
         self.params, self.offer, self.deposit = params, offer, params.deposit
         self.rail_terms = encode(EscrowTerms(params))
-        self._ledger = ground.escrows
+        self._setup, self._ledger = setup, setup.ground.escrows
         self._filed: SignedReading | None = None  # what is on the chain for everybody to see
 
     def payer(self, books: Books) -> EscrowPayer:
-        return EscrowPayer(self.params, self.offer, CONSUMER_KEY, *self.rows(books))
+        return self._setup.payer(self.params, self.offer, CONSUMER_KEY, *self.rows(books))
 
     def payee(self, books: Books) -> EscrowPayee:
-        return EscrowPayee(self.params, self.offer, METER, *self.rows(books))
+        return self._setup.payee(self.params, self.offer, METER, *self.rows(books))
 
     def rows(self, books: Books) -> tuple[SignedReading | None, EndNote | None]:
         """The newest reading and the payer's end, as a journal has them."""
@@ -94,6 +94,7 @@ class EscrowSetup:
     capabilities = escrow.CAPABILITIES
     supplier, consumer = SUPPLIER, CONSUMER
     deadline = LIFE + WINDOW
+    payer, payee, funds = EscrowPayer, EscrowPayee, EscrowFunds
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -115,7 +116,7 @@ class EscrowSetup:
     async def fund(self, offer: Offer, deposit: int) -> EscrowFunds:
         params = await self.params(offer.tariff, deposit)
         await self.ground.escrows.fund(CONSUMER, params)
-        return EscrowFunds(self.ground, params, offer)
+        return self.funds(self, params, offer)
 
     async def params(self, tariff: Tariff, deposit: int) -> EscrowParams:
         """An escrow whose deposit is not made yet."""
@@ -140,12 +141,12 @@ class EscrowSetup:
 
     @property
     def coded(self) -> Sequence[Coded]:
-        addresses = [Key(bytes((n,)) * 32).address for n in range(1, 7)]
-        domain = EscrowDomain(1, *addresses[:2])
-        params = EscrowParams(domain, *addresses[:5], b"\x08" * 32, 2**96 - 1, 2**63 - 1, 0, 2**64 - 1)
+        one, two, three, four, five = (Key(bytes((n,)) * 32).address for n in range(1, 6))
+        domain = EscrowDomain(1, four, five)
+        params = EscrowParams(domain, one, two, three, four, five, b"\x08" * 32, 2**96 - 1, 2**63 - 1, 0, 2**64 - 1)
         reading = SignedReading(MeterReading(2, Instant(5), Quantity(9), (Quantity(3),), True), b"\x22" * 65)
         values: list[tuple[str, Any, Callable[[bytes], object]]] = [
-            ("offer's part", EscrowOffer(domain, *addresses[:3], 60, 70), escrow.decode_offer),
+            ("offer's part", EscrowOffer(domain, one, two, three, 60, 70), escrow.decode_offer),
             ("terms' part", EscrowTerms(params), escrow.decode_terms),
             ("reading's row", reading, escrow.decode_reading),
             ("end's row", EndNote(5, b"\x22" * 65), escrow.decode_end),

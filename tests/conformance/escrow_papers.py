@@ -22,7 +22,7 @@ from penstock.core.offer import Offer
 from penstock.core.ports import EscrowAuthorization, SignedEnd
 from penstock.core.tariff import Bill, Step, Tariff
 from penstock.core.units import Amount, Instant, Quantity
-from penstock.rails.escrow import EndNote, EscrowPayee, EscrowPayer
+from penstock.rails.escrow import EndNote
 from penstock.testing.rail import Signed
 
 from .fields import Fields, escrow_of, flat, of
@@ -121,10 +121,11 @@ class _Papers:
     async def reading_taken(self) -> Signed:
         params = await self._funded()
         offer = _offer()
-        end = EscrowPayer(params, offer, self._keys[0])
+        made = self._setup.payer
+        end = made(params, offer, self._keys[0])
 
         async def give(fields: Fields, signature: bytes) -> None:
-            taker = end if escrow_of(fields) == params else EscrowPayer(escrow_of(fields), offer, self._keys[0])
+            taker = end if escrow_of(fields) == params else made(escrow_of(fields), offer, self._keys[0])
             evidence = encode(SignedReading(of(MeterReading, fields), signature))
             taker.metered(evidence, Bill(TARIFF, READING.turns), READING.total, READING.at, False)
 
@@ -156,11 +157,12 @@ class _Papers:
     async def end_taken(self) -> Signed:
         params = await self._funded()
         offer = _offer()
-        end = EscrowPayee(params, offer, self._meter)
+        made = self._setup.payee
+        end = made(params, offer, self._meter)
 
         async def give(fields: Fields, signature: bytes) -> None:
             where = escrow_of(fields)
-            taker = end if where == params else EscrowPayee(where, offer, self._meter)
+            taker = end if where == params else made(where, offer, self._meter)
             taker.take(encode(EndNote(fields["amount"], signature)), least=fields["amount"])
 
         async def state() -> object:

@@ -39,19 +39,20 @@ CONSUMER_KEY, SUPPLIER_KEY = Key(b"\x0c" * 32), Key(b"\x0d" * 32)
 class StreamFunds:
     """One channel, open and unused."""
 
-    def __init__(self, ground: Ground, params: ChannelParams, deposit: int, tick_value: int) -> None:
+    def __init__(self, setup: StreamSetup, params: ChannelParams, deposit: int, tick_value: int) -> None:
         self.params, self.deposit = params, deposit
         self.terms = StreamTerms(params, 0, 0, tick_value)
         self.rail_terms = encode(self.terms)
-        self._ledger = ground.channels
+        self._setup, self._ledger = setup, setup.ground.channels
 
     def payer(self, books: Books) -> StreamPayer:
         row = books.get(PAID_ROWS + self.params.id)
-        return StreamPayer(self.terms, self.deposit, CONSUMER_KEY, SECRET, stream.decode_paid(row) if row else None)
+        paid = stream.decode_paid(row) if row else None
+        return self._setup.payer(self.terms, self.deposit, CONSUMER_KEY, SECRET, paid)
 
     def payee(self, books: Books) -> StreamPayee:
         row, ticks = books.get(EARNED_ROWS + self.params.id), books.get(TICK_ROWS + self.params.id)
-        return StreamPayee(self.terms, self.deposit, stream.decode_earned(row) if row else None, ticks)
+        return self._setup.payee(self.terms, self.deposit, stream.decode_earned(row) if row else None, ticks)
 
     async def shares(self) -> Shares:
         consumer, supplier, contract = [
@@ -99,6 +100,7 @@ class StreamSetup:
     capabilities = stream.CAPABILITIES
     supplier, consumer = SUPPLIER, CONSUMER
     deadline = PERIOD + 1
+    payer, payee, funds = StreamPayer, StreamPayee, StreamFunds
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -119,7 +121,7 @@ class StreamSetup:
     async def fund(self, offer: Offer, deposit: int) -> StreamFunds:
         params = self.params()
         await self.ground.channels.open(CONSUMER, params, Amount(deposit))
-        return StreamFunds(self.ground, params, deposit, offer.tick_value)
+        return self.funds(self, params, deposit, offer.tick_value)
 
     def params(self) -> ChannelParams:
         """A channel that is not open yet."""
@@ -144,7 +146,8 @@ class StreamSetup:
         lock = Lock(b"\x11" * 32, 700, 9)
         note = VoucherNote(Voucher.over(3, 50, (lock,)), b"\x22" * 65, (lock,))
         domain = Domain(1, SUPPLIER.address, CONSUMER.address)
-        params = ChannelParams(domain, *[bytes((n,)) * 20 for n in (1, 2, 3, 4)], 60, True, 2**64 - 1)  # type: ignore[arg-type]  # addresses
+        one, two, three, four = (Key(bytes((n,)) * 32).address for n in range(1, 5))
+        params = ChannelParams(domain, one, two, three, four, 60, True, 2**64 - 1)
         values: list[tuple[str, Any, Callable[[bytes], object]]] = [
             ("offer's part", StreamOffer(domain, SUPPLIER.address, CONSUMER.address, 60), stream.decode_offer),
             ("terms' part", StreamTerms(params, 2, 40, 700), stream.decode_terms),

@@ -23,7 +23,7 @@ from penstock.core.codec import encode
 from penstock.core.identity import Digest, Key
 from penstock.core.ports import Authorization, Filing, SignedClose, SignedVoucher
 from penstock.core.units import Amount
-from penstock.rails.stream import StreamPayee, StreamTerms, VoucherNote
+from penstock.rails.stream import StreamTerms, VoucherNote
 from penstock.testing.rail import Signed
 
 from .fields import Fields, channel_of, flat, of
@@ -94,14 +94,15 @@ class _Papers:
 
     async def voucher_taken(self) -> Signed:
         params = await self._open()
-        end = StreamPayee(StreamTerms(params, 0, 0, 700), DEPOSIT)
+        made = self._setup.payee
+        end = made(StreamTerms(params, 0, 0, 700), DEPOSIT)
 
         async def give(fields: Fields, signature: bytes) -> None:
             note = VoucherNote(of(Voucher, fields), signature, (LOCK,))
             if channel_of(fields) == params:
                 end.take(b"\x02" + encode(note))
             else:
-                StreamPayee(StreamTerms(channel_of(fields), 0, 0, 700), DEPOSIT).take(b"\x02" + encode(note))
+                made(StreamTerms(channel_of(fields), 0, 0, 700), DEPOSIT).take(b"\x02" + encode(note))
 
         async def state() -> object:
             return end.secured, end.state()

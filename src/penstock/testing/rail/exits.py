@@ -114,9 +114,12 @@ async def _crash_everywhere(setup: RailSetup, whole: Play, role: Role, plain: _R
         keys = setup.supplier, setup.consumer
         pair = Pair(whole.pair.terms, whole.funds, keys, setup.capabilities)
         pair.crash_at = (pair.side(role), count)
-        pair.play()
-        result = _result(pair)
-        assert plain in (None, result), f"a crash of the {role} at effect {count} makes {result} of {plain}"
+        try:
+            pair.play()
+            result = _result(pair)
+            assert plain in (None, result), f"{result} instead of {plain}"
+        except AssertionError as error:
+            raise AssertionError(f"after a crash of the {role} before its effect {count}: {error}") from error
         if pair.crash_at is not None:
             assert count > 10, f"the {role} has {count} effects"
             return
@@ -126,15 +129,16 @@ async def _crash_everywhere(setup: RailSetup, whole: Play, role: Role, plain: _R
 def _result(pair: Pair) -> _Result:
     """How both journals say that it ended."""
     supplier, consumer = pair.supplier.row, pair.consumer.row
-    assert supplier.state is consumer.state is State.ENDED
+    assert supplier.state is consumer.state is State.ENDED, "a journal does not know that the session has ended"
     assert supplier.receipt is not None, "the session ended without a receipt"
     assert supplier.receipt == consumer.receipt, "the receipts differ"
-    assert supplier.consumer_signature == consumer.consumer_signature
+    assert supplier.consumer_signature == consumer.consumer_signature, "the receipts are signed otherwise"
     assert supplier.supplier_signature == consumer.supplier_signature != b"", "the receipts are signed otherwise"
     receipt = supplier.receipt
     assert pair.supplier.secured() == receipt.paid, f"{pair.supplier.secured()} is secured, {receipt.paid} was paid"
-    assert receipt.supplier_total == receipt.consumer_total == pair.supplier.flowed == QUANTITY
+    totals = receipt.supplier_total, receipt.consumer_total, pair.supplier.flowed
+    assert totals == (QUANTITY,) * 3, f"supplier and consumer metered, and there flowed, {totals}, not {QUANTITY}"
     due = Bill(pair.terms.offer.tariff, supplier.turns).due(QUANTITY)
     assert receipt.paid + receipt.unpaid == due, f"{receipt.paid} was paid, {due} was due"
-    assert receipt.reason == Reason.TARGET_REACHED
+    assert receipt.reason == Reason.TARGET_REACHED, f"the session ended because {receipt.reason}"
     return _Result(receipt.supplier_total, receipt.paid, receipt.unpaid, receipt.reason)

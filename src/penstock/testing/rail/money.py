@@ -35,7 +35,7 @@ async def conservation(setup: RailSetup) -> None:
                 pair.stop(pair.supplier, Reason.GRID)
             pair.play()
             receipt = pair.supplier.row.receipt
-            assert receipt is not None
+            assert receipt is not None, "an honest session ends without a receipt"
             assert receipt == pair.consumer.row.receipt, "the receipts differ"
             assert receipt.unpaid == 0, f"an honest session leaves {receipt.unpaid} unpaid"
             gained = await settle(setup, play, Role.SUPPLIER, pair.supplier.journal)
@@ -69,7 +69,7 @@ async def a_claim_never_falls(setup: RailSetup) -> None:
                     low[role] = worth
 
         pair.watch = watch
-        while pair.supplier.secured() < 3 * pair.terms.offer.tick_value:
+        while pair.supplier.secured() < 8 * pair.terms.offer.tick_value:
             pair.step()
             older = older or (dict(pair.supplier.journal) if pair.supplier.secured() else {})
         _in_any_order(pair, play)

@@ -232,19 +232,19 @@ class Pair:
                 assert side.row.turns == said.turns, "a turn of the bill is announced before it is durable"
             case Send(Square() as said):
                 assert side.row.receipt == said.receipt, "a receipt leaves before it is durable"
-                assert side.row.state is State.SQUARING
+                assert side.row.state is State.SQUARING, "a receipt leaves before it is durable"
             case Send(Receipted()):
-                assert side.row.state is State.ENDED
-                assert side.row.receipt is not None
+                assert side.row.state is State.ENDED, "the receipt is signed before the end is durable"
+                assert side.row.receipt is not None, "no receipt is durable that could be signed"
                 assert side.secured() == side.row.receipt.paid, "the receipt is signed before its payment is durable"
             case Send(Final() | Stop()):
-                assert side.row.state is not State.STREAMING
+                assert side.row.state is not State.STREAMING, "the end is announced before it is durable"
             case Allow(total):
                 worth = side.session.bill.due(total - side.base)
                 room = side.secured() + self.bound(Role.SUPPLIER)
                 assert total == side.register or worth <= room, "supply is allowed on what is not durable"
             case Ended():
-                assert side.row.state is State.ENDED
+                assert side.row.state is State.ENDED, "a session ends before that is durable"
 
     # ---- what is measured from outside
 

@@ -142,7 +142,7 @@ def _as_kept(pair: Pair) -> None:
     payee, live = pair.ends.payee(pair.supplier.journal), pair.supplier.session.payee
     assert live is not None
     assert payee.secured <= live.secured, "the payee's rows are worth more than it holds"
-    assert payer.capacity == payee.capacity == pair.ends.deposit
+    assert payer.capacity == payee.capacity == pair.ends.deposit, "the ends differ on what the session can pay"
 
 
 async def _same_digest(setup: RailSetup, name: str, thing: Signed) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import NamedTuple
 
-from penstock.core.errors import LedgerError, RemoteError
+from penstock.core.errors import LedgerError, PenstockError, RemoteError
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Mode, Offer, Terms
 from penstock.core.rail import Capabilities
@@ -82,7 +82,10 @@ async def settle(setup: RailSetup, play: Play, role: Role, books: Books) -> Shar
     Whoever has the tokens at each step, they are as many as at the beginning.
     """
     funds, before = play.funds, play.before
-    await funds.leave(role, books)
+    try:
+        await funds.leave(role, books)
+    except PenstockError as error:
+        raise AssertionError(f"the {role} cannot leave with what its journal has: {error}") from error
     _same_sum(before, await funds.shares())
     await setup.wait(setup.deadline)
     for one in (role, Role.CONSUMER if role is Role.SUPPLIER else Role.SUPPLIER):
