@@ -105,31 +105,11 @@ def withdraw(
     Example:
         penstock channel withdraw --key pole --url http://127.0.0.1:8545 --contract 0x...
     """
-    from penstock.cli.money import shown, sum_of
-    from penstock.cli.node import ledger_at, open_key, run, settings
-    from penstock.core.errors import OutOfFunds
+    from penstock.cli.node import LateLedger, settings
+    from penstock.cli.withdrawal import take_home
 
     read = settings(config, url, contract, chain_id, key, passphrase_file)
-
-    async def work(_asked: asyncio.Event) -> tuple[dict[str, Any], list[str]]:
-        signer = open_key(read.key)
-        async with ledger_at(read.ledger) as (ledger, token):
-            held = (await ledger.holdings(signer.address)).balance
-            wanted = sum_of(amount, token, "AMOUNT") if amount is not None else held
-            if wanted > held or held == 0:
-                raise OutOfFunds(f"the contract holds {shown(held, token)} for this key", "channels bring more")
-            mined = await ledger.withdraw(signer, wanted)
-            left = await ledger.holdings(signer.address)
-        document = {
-            "withdrawn": wanted,
-            "wallet": left.wallet,
-            "balance": left.balance,
-            "transactions": mined_rows(mined),
-        }
-        return document, [f"withdrew {shown(wanted, token)}; the wallet has {shown(left.wallet, token)} now"]
-
-    document, lines = run(work)
-    answer(document, lines, as_json=as_json)
+    take_home(read, LateLedger(read.ledger), amount, as_json=as_json)
 
 
 def _act(

@@ -26,7 +26,7 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import channel, consume, demo, devnet, journal, key, meter, replay, simulate, supply, watch
+from penstock.cli import channel, consume, demo, devnet, escrow, journal, key, meter, replay, simulate, supply, watch
 from penstock.cli.output import open_missing, printable, say
 from penstock.core.errors import LocalError, PenstockError, UsageError
 
@@ -38,6 +38,7 @@ app = typer.Typer(
 )
 app.add_typer(key.app, name="key")
 app.add_typer(channel.app, name="channel")
+app.add_typer(escrow.app, name="escrow")
 app.add_typer(journal.app, name="journal")
 app.add_typer(meter.app, name="meter")
 app.command()(devnet.devnet)
