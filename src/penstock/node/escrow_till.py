@@ -63,6 +63,7 @@ class EscrowTill:
         self._meter = meter or key
         self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
         self.offer = encode(self._offer)
+        self._ahead = 0  # seconds that the ledger's clock is ahead of ours
         self._stops: dict[bytes, Callable[[Reason], None]] = {}  # of the sessions that stream, by escrow
         self._in_use: set[bytes] = set()
         self._watched: dict[bytes, EscrowParams] = {}  # not settled for good
@@ -90,7 +91,7 @@ class EscrowTill:
         """Check that the escrow would pay, and reserve it (`Till`)."""
         check_offer(terms.offer)
         asked = decode_terms(terms.rail_terms)
-        check_terms(self._offer, terms.offer, asked, seconds(self._clock()))
+        check_terms(self._offer, terms.offer, asked, await self._time())
         params = asked.params
         if params.id in self._in_use or book.escrow_of(self._journal, params.id) is not None:
             raise BadTerms("the escrow has paid a session already", "fund another for this one")
@@ -200,7 +201,7 @@ class EscrowTill:
                 due = signed.reading.due(row.tariff, params.deposit)
                 self._tell("filed", escrow=to_hex(params.id), worth=due, gas=sum(one.gas for one in mined))
                 state = await self._ledger.escrow(params)
-            if state.status == "ending" and state.matures_at <= await self._ledger.now():
+            if state.status == "ending" and state.matures_at <= await self._time():
                 mined = mined + await self._ledger.settle(self._key, params)
         except TransactionFailed as error:  # it must not keep the others waiting
             self._tell("not closed", escrow=to_hex(params.id), error=error.line())
@@ -230,11 +231,18 @@ class EscrowTill:
             self._tell("settled for good", escrow=to_hex(row.params.id), secured=state.drawn)
         return state
 
+    async def _time(self) -> int:
+        """The ledger's time (s). Where it is ahead of our clock, so are its deadlines."""
+        now = await self._ledger.now()
+        self.seen = self._clock()
+        self._ahead = max(0, now - seconds(self.seen))
+        return now
+
     async def _follow(self) -> None:
         """See what became of what was sent, what has matured, and which session comes to its escrow's deadline."""
         while True:
             await asyncio.sleep(PAUSE)
-            now = seconds(self._clock())
+            now = seconds(self._clock()) + self._ahead
             for escrow, stop in list(self._stops.items()):
                 if now > self._watched[escrow].deadline - MARGIN:
                     stop(Reason.CHANNEL_CLOSING)
@@ -246,8 +254,7 @@ class EscrowTill:
 
     async def _turn(self) -> None:
         if not self._watched:
-            await self._ledger.now()
-            self.seen = self._clock()
+            await self._time()
         for escrow in list(self._watched):
             if escrow in self._in_use or escrow in self._ready:
                 continue
@@ -255,7 +262,7 @@ class EscrowTill:
             if row is None or row.settled:
                 continue
             state = await self._look(row)
-            matured = state.status == "ending" and state.matures_at <= await self._ledger.now()
+            matured = state.status == "ending" and state.matures_at <= await self._time()
             ours = book.end_of(self._journal, escrow) or book.reading_of(self._journal, escrow)
             if matured or (state.status == "open" and ours):  # what was sent may be out of the chain again
                 self._ready[escrow] = None
