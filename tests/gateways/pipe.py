@@ -54,7 +54,8 @@ class Pipe:
         self.others: list[bytes] = []  # frames that are no device's, as each end got them
         self.server: Server
         self.port = 0
-        self.links: list[TlsLink] = []
+        self.here: list[TlsLink] = []  # the consumer's ends of the links
+        self.there: list[TlsLink] = []  # the supplier's
 
     async def open(self) -> None:
         self.server = await serve(HOST, 0, SUPPLIER, self._on_link)
@@ -64,15 +65,14 @@ class Pipe:
         """A fresh link, with both ends on it."""
         link = await connect(HOST, self.server.port, CONSUMER)
         link.attach(lambda frame: self._on_frame(self.meter, frame), lambda error: self.lost(self.meter, error))
-        self.links.append(link)
-        before = len(self.links)
-        await until(lambda: len(self.links) > before)
+        self.here.append(link)
+        await until(lambda: len(self.there) == len(self.here))
         self.meter.join(link)
         return link
 
     def _on_link(self, link: TlsLink) -> None:
         link.attach(lambda frame: self._on_frame(self.supply, frame), lambda error: self.lost(self.supply, error))
-        self.links.append(link)
+        self.there.append(link)
         self.supply.join(link)
 
     def _on_frame(self, device: DataSupply | DataMeter, frame: bytes) -> None:
@@ -97,7 +97,7 @@ class Pipe:
         return await asyncio.open_connection(HOST, self.port)
 
     async def close(self) -> None:
-        for link in self.links:
+        for link in self.here:
             link.close()
         await self.meter.detach()
         await self.supply.detach()

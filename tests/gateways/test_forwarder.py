@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
+import struct
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -80,9 +82,9 @@ async def _send(writer: asyncio.StreamWriter, data: bytes) -> None:
 async def test_both_totals_are_the_same_at_every_reading_that_travels_with_the_data(tmp_path: Path) -> None:
     agreed: list[bool] = []
     async with pipe(tmp_path) as it:
-        link = it.links[0]
+        link = it.there[0]
         it.supply.watch(lambda reading: link.send(b"[%d]" % reading.total))
-        other = it.links[1]
+        other = it.here[0]
         take = it.meter.on_frame
 
         def on_frame(frame: bytes) -> None:
@@ -227,8 +229,8 @@ async def test_what_a_session_says_is_not_kept_waiting_by_data(tmp_path: Path) -
         waits = []
         for number in range(20):
             began, before = time.perf_counter(), len(it.others)
-            it.links[0].send(b"[%d]" % number)
-            it.links[1].send(b"[%d]" % number)
+            it.here[0].send(b"[%d]" % number)
+            it.there[0].send(b"[%d]" % number)
             await until(lambda before=before: len(it.others) == before + 2)  # type: ignore[misc]  # bound above
             waits.append(time.perf_counter() - began)
         assert sorted(waits)[10] < 0.5, "behind some hundreds of kB"
@@ -263,6 +265,7 @@ async def test_a_target_that_cannot_be_reached_is_told_as_the_reason(tmp_path: P
 async def test_a_reset_reaches_the_other_side_as_a_reset(tmp_path: Path) -> None:
     async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
+        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         writer.transport.abort()
 
     async with pipe(tmp_path, resets) as it:
@@ -293,7 +296,7 @@ async def test_a_lost_link_ends_the_connections_and_new_ones_are_taken_over_the_
     async with pipe(tmp_path, pours) as it:
         reader, writer = await it.application()
         await asyncio.wait_for(reader.readexactly(2 * MB), SOON)
-        it.links[0].abort()
+        it.here[0].abort()
         it.meter.part()
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(_eat(reader), SOON)
@@ -347,34 +350,41 @@ class Raw:
 
 async def thief(it: Pipe) -> Raw:
     """In the consumer's place, on a link of its own."""
-    before = len(it.links)
+    before = len(it.there)
     peer = Raw(await connect(HOST, it.server.port, CONSUMER))
-    await until(lambda: len(it.links) > before)
+    await until(lambda: len(it.there) > before)
     return peer
 
 
-BREACHES: dict[str, Callable[[Raw], None]] = {
-    "bytes for a stream that was never opened": lambda it: it.say(DATA, 1, b"x"),
-    "an end of a stream that was never opened": lambda it: it.say(END, 1),
-    "a close of a stream that was never opened": lambda it: it.say(CLOSE, 9),
-    "a taken for nothing": lambda it: (it.say(OPEN, 1), it.say(TAKEN, 1, (1).to_bytes(4, "big")))[0],
-    "a stream opened twice": lambda it: (it.say(OPEN, 2), it.say(OPEN, 1))[0],
-    "no bytes": lambda it: (it.say(OPEN, 1), it.say(DATA, 1))[0],
-    "bytes after the end": lambda it: (it.say(OPEN, 1), it.say(END, 1), it.say(DATA, 1, b"x"))[0],
-    "an open with a payload": lambda it: it.say(OPEN, 1, b"other.example:80"),
-    "a kind that is none": lambda it: it.say(6, 1),
-    "kind zero": lambda it: it.say(0, 1),
-    "too short": lambda it: it.link.send(b"\2\0\0"),
-    "a long reason": lambda it: (it.say(OPEN, 1), it.say(CLOSE, 1, b"x" * 201))[0],
-    "a taken of the wrong length": lambda it: (it.say(OPEN, 1), it.say(TAKEN, 1, b"\0\0\1"))[0],
+def _frame(kind: int, number: int, payload: bytes = b"") -> bytes:
+    return HEAD.pack(kind, number) + payload
+
+
+BREACHES = {
+    "bytes for a stream that was never opened": (_frame(DATA, 1, b"x"),),
+    "an end of a stream that was never opened": (_frame(END, 1),),
+    "a close of a stream that was never opened": (_frame(CLOSE, 9),),
+    "a taken for nothing": (_frame(OPEN, 1), COUNT.pack(TAKEN, 1, 1)),
+    "a taken of zero": (_frame(OPEN, 1), COUNT.pack(TAKEN, 1, 0)),
+    "a stream opened twice": (_frame(OPEN, 2), _frame(OPEN, 1)),
+    "no bytes": (_frame(OPEN, 1), _frame(DATA, 1)),
+    "bytes after the end": (_frame(OPEN, 1), _frame(END, 1), _frame(DATA, 1, b"x")),
+    "two ends": (_frame(OPEN, 1), _frame(END, 1), _frame(END, 1)),
+    "an open with a target of its own": (_frame(OPEN, 1, b"other.example:80"),),
+    "a kind that is none": (_frame(6, 1),),
+    "kind zero": (_frame(0, 1),),
+    "too short": (b"\2\0\0",),
+    "a reason that is too long": (_frame(OPEN, 1), _frame(CLOSE, 1, b"x" * 201)),
+    "a taken of the wrong length": (_frame(OPEN, 1), _frame(TAKEN, 1, b"\0\0\1")),
 }
 
 
-@pytest.mark.parametrize("breach", BREACHES.values(), ids=BREACHES.keys())
-async def test_whoever_breaks_the_rules_is_cut_off(tmp_path: Path, breach: Callable[[Raw], None]) -> None:
+@pytest.mark.parametrize("frames", BREACHES.values(), ids=BREACHES.keys())
+async def test_whoever_breaks_the_rules_is_cut_off(tmp_path: Path, frames: tuple[bytes, ...]) -> None:
     async with pipe(tmp_path) as it:
         peer = await thief(it)
-        breach(peer)
+        for frame in frames:
+            peer.link.send(frame)
         assert await peer.cut_off()
         assert any(isinstance(end, BadFrame) for end in it.ends)
         assert it.supply.total == 0
@@ -416,7 +426,7 @@ async def test_a_consumer_that_never_takes_gets_no_more_than_its_window(tmp_path
 
 async def test_a_supplier_opens_nothing_at_the_consumer(tmp_path: Path) -> None:
     async with pipe(tmp_path) as it:
-        it.links[1].send(HEAD.pack(OPEN, 1))
+        it.there[0].send(HEAD.pack(OPEN, 1))
         await until(lambda: bool(it.ends))
         assert any(isinstance(end, BadFrame | PeerRefused) and "opens no streams" in str(end) for end in it.ends)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from tests.gateways.records import key, record, text
 
-from penstock.core.errors import BadReading, DeviceError
+from penstock.core.errors import BadReading, BadTerms, DeviceError
 from penstock.core.meter import Reading, Seal, SessionMeter
 from penstock.core.ports import Meter
 from penstock.core.units import Instant, Quantity
@@ -90,6 +90,14 @@ def test_what_the_meter_did_not_sign_does_not_pass_and_changes_nothing(
         seal.check(said.encode(), wh(total), at(seconds))
     seal.check(begin, wh(0), at(0))
     seal.check(record("T2", "1.5", 60, "C").encode(), wh(500), at(60))
+
+
+def test_a_seal_is_made_for_the_meter_that_an_offer_names() -> None:
+    seal = OcmfSeal.named(str(key()))
+    seal.check(record("T1", 1, 0, "B").encode(), wh(0), at(0))
+    for other in ("", "edl:1", key().der.hex(), str(key()).upper(), "ocmf:" + key().der.hex().upper(), "ocmf:00"):
+        with pytest.raises(BadTerms, match="the offer names"):
+            OcmfSeal.named(other)
 
 
 def test_the_first_record_is_the_begin_of_the_count() -> None:

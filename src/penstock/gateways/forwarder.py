@@ -510,7 +510,11 @@ class DataMeter(Forwarder):
             stream.number = self._last
             self._streams[stream.number] = stream
             self._send(OPEN, stream.number)
-            stream.resume()
+            self.came(stream)
+            if stream.ended:
+                self.ended(stream)
+            if not stream.coming:
+                stream.resume()
 
     def _room(self) -> int:
         return WINDOW

@@ -65,7 +65,6 @@ class Stream(asyncio.Protocol):
         "number",
         "owed",
         "owner",
-        "paused",
         "ready",
         "said",
         "transport",
@@ -85,7 +84,6 @@ class Stream(asyncio.Protocol):
         self.said = 0  # END or CLOSE, once we said it
         self.heard = 0  # END or CLOSE, once the peer said it
         self.blocked = False  # nobody takes what goes out
-        self.paused = False  # we do not read
         self.ready = False  # stands in the owner's queue
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -130,15 +128,15 @@ class Stream(asyncio.Protocol):
 
     def pause(self) -> None:
         """Read no more: TCP holds up whoever sends."""
-        if not self.paused and self.transport is not None and not self.transport.is_closing():
-            self.paused = True
-            self.transport.pause_reading()
+        transport = self.transport  # which is asked: uvloop begins to read after `connection_made`, even if that paused
+        if transport is not None and not transport.is_closing() and transport.is_reading():
+            transport.pause_reading()
 
     def resume(self) -> None:
         """Read on."""
-        if self.paused and self.transport is not None and not self.transport.is_closing():
-            self.paused = False
-            self.transport.resume_reading()
+        transport = self.transport
+        if transport is not None and not (transport.is_closing() or self.ended or transport.is_reading()):
+            transport.resume_reading()
 
     def write(self, data: memoryview | bytes) -> None:
         """Pass bytes on, where somebody is left to take them."""

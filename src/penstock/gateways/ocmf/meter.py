@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from penstock.core.errors import BadReading, DeviceError
+from penstock.core.errors import BadReading, BadTerms, DeviceError, OutOfRange
 from penstock.core.meter import Reading
 from penstock.core.units import Instant, Quantity
 from penstock.gateways.ocmf.key import OcmfKey
@@ -61,6 +61,21 @@ class OcmfSeal:
     def __init__(self, key: OcmfKey) -> None:
         self._readings = OcmfReadings(key, every=False)
         self._base: Quantity | None = None
+
+    @classmethod
+    def named(cls, meter: str) -> OcmfSeal:
+        """The seal of the meter that an offer names (`core.offer.Offer.meter`).
+
+        Raises:
+            BadTerms: it is not named by a key of OCMF, in the form of `str(OcmfKey)`.
+        """
+        try:
+            key = OcmfKey.parse(meter)
+        except OutOfRange as error:
+            raise BadTerms(f"the offer names no meter that can be checked: {error}") from None
+        if str(key) != meter:
+            raise BadTerms("the offer names its meter in another form than ocmf: and the digits of its key")
+        return cls(key)
 
     def check(self, record: bytes, total: Quantity, at: Instant) -> None:
         """Pass where the meter signed `total` (Wh since the first record) at `at`; the first record is for total 0.
