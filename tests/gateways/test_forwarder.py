@@ -231,7 +231,7 @@ async def test_what_a_session_says_is_not_kept_waiting_by_data(tmp_path: Path) -
             began, before = time.perf_counter(), len(it.others)
             it.here[0].send(b"[%d]" % number)
             it.there[0].send(b"[%d]" % number)
-            await until(lambda before=before: len(it.others) == before + 2)  # type: ignore[misc]  # bound above
+            await until(lambda before=before: len(it.others) == before + 2)
             waits.append(time.perf_counter() - began)
         assert sorted(waits)[10] < 0.5, "behind some hundreds of kB"
         for task in eating:
