@@ -212,9 +212,10 @@ async def test_an_escrow_that_no_session_used_pays_the_next_one(street: Open, mo
             await car.buy()
         assert book.escrows(car.journal) == []  # it refused before anything was funded
         it.supplier._closing = False
-        with monkeypatch.context() as patched, pytest.raises(PeerRefused, match="not now"):
+        with monkeypatch.context() as patched:
             patched.setattr(Supplier, "admit", _refuse)
-            await car.buy()
+            with pytest.raises(PeerRefused, match="not now"):
+                await car.buy()
         (row,) = book.escrows(car.journal)
         session = await car.buy()
         assert session.complete

@@ -53,7 +53,12 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
 
 
 class PayerEnd(Protocol):
-    """The implementor's duty: `paid` never falls, never exceeds what was asked, and nothing is promised twice."""
+    """The implementor's duty: `paid` never falls, never exceeds what was asked, and nothing is promised twice.
+
+    `by_meter` says that the payee is secured by its meter's readings, so that its supply need not wait for us.
+    """
+
+    by_meter: bool
 
     @property
     def paid(self) -> Amount:

@@ -525,7 +525,8 @@ class Session:
         effects: list[Effect] = [self._persist()] if self.bill.turn(total, message.at) else []
         credit = 0 if self._before else offer.credit_limit
         reach = self.bill.affords(self._payer.paid + credit, total)
-        if total > own + offer.tolerance.at(own) or own > reach + offer.tolerance.at(own):
+        ahead = own > reach + offer.tolerance.at(own) and not self._payer.by_meter  # what is signed alone is paid there
+        if total > own + offer.tolerance.at(own) or ahead:
             self.fault = f"the supplier's meter says {total}, ours {own}"
             return [*effects, *self._stop(Reason.METERS_DISAGREE, now)]
         if total > self.claimed:

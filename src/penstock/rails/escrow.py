@@ -127,6 +127,8 @@ def check_offer(offer: Offer) -> None:
 class EscrowPayer:
     """The payer's end for one session."""
 
+    by_meter = True
+
     __slots__ = ("_key", "_params", "_signed", "_signer", "_tariff", "_tick", "paid")
 
     def __init__(

@@ -134,6 +134,8 @@ def check_terms(offer: StreamOffer, terms: StreamTerms, deposit: int, tick_value
 class StreamPayer:
     """The payer's end for one session over one direction of a channel."""
 
+    by_meter = False
+
     __slots__ = ("_at_once", "_chain", "_deposit", "_key", "_params", "_revealed", "_row", "_secret", "_start", "_tick")
 
     def __init__(
