@@ -8,9 +8,11 @@ from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from penstock.core.errors import (
     BadSignature,
+    LedgerError,
     LedgerUnreachable,
     OutOfFunds,
     OutOfGas,
@@ -24,6 +26,7 @@ from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import EscrowAuthorization, EscrowLedger, EscrowState, TokenFacts
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
+from penstock.ledgers import readings
 from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
@@ -44,7 +47,7 @@ from .escrows import (
     reading,
     signed_end,
 )
-from .world import FOREVER, deploy_code, gate_before, increase_time, pay_ether, until
+from .world import FOREVER, deploy_code, gate_before, increase_time, node_that, pay_ether, until
 
 pytestmark = pytest.mark.asyncio
 SENDER = dev_key(38)
@@ -346,6 +349,40 @@ async def test_readings_are_found_as_they_were_filed_even_through_another_contra
         assert await escrows.filed(params) == [second]  # what has matured is contested no more
         await escrows.release(SENDER, params, TARIFF, third)
         assert await escrows.filed(params) == [second, third]
+
+
+async def test_a_node_that_searches_few_blocks_at_once_is_asked_in_parts(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    payer, asked = dev_key(33), []
+
+    async with gate_before(devnet) as (gate, _):
+
+        async def narrow(request: web.Request) -> web.Response:
+            question = await request.json()
+            if question["method"] == "eth_getLogs":
+                first, last = (int(question["params"][0][name], 16) for name in ("fromBlock", "toBlock"))
+                asked.append(last - first + 1)
+                if asked[-1] > 3:
+                    error = {"code": -32005, "message": "block range is too large"}
+                    return web.json_response({"jsonrpc": "2.0", "id": question["id"], "error": error})
+            return await gate.answer(request)
+
+        async with node_that(narrow) as url, escrows_of(devnet, url=url) as escrows:
+            params = await escrow_of(escrows, payer)
+            await escrows.fund(payer, params)
+            signed = [reading(params, sequence, 1_000 * sequence) for sequence in range(1, 4)]
+            for one in signed:
+                await escrows.release(PAYEE, params, TARIFF, one)
+                for _ in range(4):
+                    await escrows._node.ask("evm_mine")
+            with pytest.raises(LedgerError, match="block range is too large"):
+                await escrows.filed(params)
+            asked.clear()
+            monkeypatch.setattr(readings, "LOG_BLOCKS", 3)
+            assert await escrows.filed(params) == signed
+            assert max(asked) > 3
+            assert sum(width for width in asked if width <= 3) == asked[0]
 
 
 async def test_past_the_deadline_the_payer_gets_the_rest_back(devnet: Manifest) -> None:

@@ -30,7 +30,7 @@ from penstock.ledgers.contract import Contract
 from penstock.ledgers.forms import account_signature, word_of
 from penstock.ledgers.readings import filed_since
 
-ROWS_PER_TRANSACTION = 50  # of the contract's 64: below a million gas
+ROWS_PER_TRANSACTION = 50  # of the contract's 64: one to two million gas
 
 # Gas above the estimate for each end: what both sides can add to it before the block, so that nobody's row lets all
 # fail. Each may have withdrawn its balance, which then takes a new slot: 17,100 each. What is not used costs nothing.

@@ -11,9 +11,9 @@ from penstock.core.errors import BadSignature, WrongLedger
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading
 from penstock.core.identity import recover, to_hex
 from penstock.ledgers.abi import Interface
-from penstock.ledgers.jsonrpc import Node
+from penstock.ledgers.jsonrpc import Node, NodeRefused
 
-LOG_BLOCKS = 2_000  # asked for at once; the least that public nodes allow
+LOG_BLOCKS = 2_000  # which every public node searches at once; more are asked for in parts where it refuses
 
 
 async def filed_since(
@@ -27,11 +27,10 @@ async def filed_since(
     """
     newest = await node.quantity("eth_blockNumber")
     found: list[SignedReading] = []
-    for first in range(await _first_block(node, newest, since), newest + 1, LOG_BLOCKS):
-        for tx_hash in await _releases(node, interface, params, first, min(first + LOG_BLOCKS - 1, newest)):
-            transaction = await node.record("eth_getTransactionByHash", tx_hash) or {}
-            data = node.bytes_of("eth_getTransactionByHash", transaction.get("input"))
-            found += (signed for signed in _signed_in(interface, params, head, data) if signed not in found)
+    for tx_hash in await _releases(node, interface, params, await _first_block(node, newest, since), newest):
+        transaction = await node.record("eth_getTransactionByHash", tx_hash) or {}
+        data = node.bytes_of("eth_getTransactionByHash", transaction.get("input"))
+        found += (signed for signed in _signed_in(interface, params, head, data) if signed not in found)
     return found
 
 
@@ -56,7 +55,16 @@ async def _releases(node: Node, interface: Interface, params: EscrowParams, firs
         "fromBlock": hex(first),
         "toBlock": hex(last),
     }
-    logs: Any = await node.ask("eth_getLogs", wanted)
+    if first > last:
+        return []
+    try:
+        logs: Any = await node.ask("eth_getLogs", wanted)
+    except NodeRefused:
+        if last - first < LOG_BLOCKS:
+            raise
+        middle = (first + last) // 2
+        lower = await _releases(node, interface, params, first, middle)
+        return lower + await _releases(node, interface, params, middle + 1, last)
     hashes = [log.get("transactionHash") for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
     return list(dict.fromkeys(to_hex(node.bytes_of("eth_getLogs", found)) for found in hashes))
 
