@@ -11,15 +11,36 @@ from typing import Any, Self
 from tests.core import pair
 
 from penstock.core.errors import LedgerError
-from penstock.core.identity import ZERO_ADDRESS, keccak
+from penstock.core.escrow import EscrowDomain, EscrowParams, MeterReading, SignedReading, tariff_hash
+from penstock.core.identity import ZERO_ADDRESS, Key, keccak
+from penstock.core.tariff import Step, Tariff
+from penstock.core.units import Instant, Quantity
 from penstock.ledgers.abi import Interface, revert_reason
 from penstock.ledgers.artifacts import load
+from penstock.ledgers.escrow import EvmEscrows, params_words, signed_words, tariff_words
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees, first
 from penstock.ledgers.jsonrpc import Node
 from penstock.ledgers.sender import Sender
 
 WORD = 32
+_METER = Key(keccak(b"a meter"))
+TARIFF = Tariff(10, (Step(Instant(0), 4), Step(Instant(1_000), 10)))
+ESCROW = EscrowParams(
+    EscrowDomain(31337, pair.DOMAIN.contract, pair.DOMAIN.token),
+    pair.CONSUMER.address,
+    pair.SUPPLIER.address,
+    pair.CONSUMER.address,
+    pair.SUPPLIER.address,
+    _METER.address,
+    tariff_hash(TARIFF),
+    deposit=10_000,
+    deadline=2_000_000_000,
+    window=600,
+    counter=1,
+)
+_READING = MeterReading(2, Instant(1_500), Quantity(9_000), (Quantity(6_000),), last=True)
+FILED = SignedReading(_READING, _METER.sign(_READING.digest(ESCROW)))
 
 
 class Canned:
@@ -145,10 +166,14 @@ def ledger(data: bytes) -> object:
     if not bodies or type(which) is not int:
         return "no case"
     _node()[1].answers = bodies
-    it = _ledger()
+    it, escrows = _ledger(), _escrows()
     it._sender._market.stir()  # it would use the last case's quotation
-    found = _finish(_QUESTIONS[which % len(_QUESTIONS)](it))
-    return which % len(_QUESTIONS), str(type(found))
+    which %= len(_QUESTIONS) + len(_ASKED_OF_ESCROWS)
+    if which < len(_QUESTIONS):
+        return which, str(type(_finish(_QUESTIONS[which](it))))
+    found = _finish(_ASKED_OF_ESCROWS[which - len(_QUESTIONS)](escrows))
+    assert not isinstance(found, list) or found in ([], [FILED]), "a reading that no meter signed"
+    return which, str(type(found))
 
 
 @cache
@@ -167,6 +192,19 @@ _QUESTIONS: tuple[Callable[[EvmLedger], Coroutine[Any, Any, object]], ...] = (
     lambda it: it._balance(pair.CONSUMER.address),
     lambda it: it._token.balance(pair.CONSUMER.address),
     lambda it: _deadline(it),
+)
+
+
+@cache
+def _escrows() -> EvmEscrows:
+    node, _ = _node()
+    return EvmEscrows(node, Sender(node, 31337), ESCROW.domain, 3)
+
+
+_ASKED_OF_ESCROWS: tuple[Callable[[EvmEscrows], Coroutine[Any, Any, object]], ...] = (
+    lambda it: it.escrow(ESCROW),
+    lambda it: it.final(ESCROW),
+    lambda it: it.filed(ESCROW),
 )
 
 
@@ -192,4 +230,18 @@ def ledger_seeds() -> list[bytes]:
         [7, six],
         [8, block, "0x1", "0x5"],
     ]
+    filing = {"input": "0x" + _filing().hex()}
+    log, parent = {"transactionHash": "0x" + "ab" * 32}, {"timestamp": "0x0"}
+    open_, ended = ("0x" + f"{flags << 232 | 7 << 96 | 9:064x}" for flags in (1, 9))
+    cases += [
+        [9, open_, "0x9", open_],
+        [10, ended, "0x9", ended],
+        [11, block, "0x1", parent, parent, [log, log], filing],
+    ]
     return [json.dumps(case).encode() for case in cases]
+
+
+def _filing() -> bytes:
+    """The calldata of a release, in that of a contract that passes it on."""
+    words = (params_words(ESCROW), tariff_words(TARIFF), *signed_words(FILED))
+    return b"\1" * 36 + _escrows()._contract.encode("release", *words)
