@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -24,8 +24,15 @@ CONSUMER, SUPPLIER, STRANGER = dev_key(0), dev_key(1), dev_key(2)
 class Ground:
     """The chain, its two ledgers, and what its contracts have asked of the signature check."""
 
-    def __init__(self, node: Node, channels: EvmLedger, escrows: EvmEscrows, recovered: list[bytes]) -> None:
-        self.channels, self.escrows = channels, escrows
+    def __init__(
+        self,
+        node: Node,
+        channels: EvmLedger,
+        escrows: EvmEscrows,
+        recovered: list[bytes],
+        stop: Callable[[], Awaitable[None]],
+    ) -> None:
+        self.channels, self.escrows, self.stop = channels, escrows, stop
         self._node, self._recovered = node, recovered
 
     async def now(self) -> Instant:
@@ -62,14 +69,22 @@ async def ground() -> AsyncIterator[Ground]:
 
     channels = await EvmLedger.connect(url, contract("CryptoEuroChannel"), founded.chain.chain_id)
     escrows = await EvmEscrows.connect(url, contract("CryptoEuroEscrow"), founded.chain.chain_id)
+    up = True
+
+    async def stop() -> None:
+        nonlocal up
+        if up:
+            up = False
+            await server.stop()
+
     with _listening() as recovered:
         try:
-            yield Ground(node, channels, escrows, recovered)
+            yield Ground(node, channels, escrows, recovered, stop)
         finally:
             for each in (channels, escrows):
                 await each.disconnect()
             await node.close()
-            await server.stop()
+            await stop()
 
 
 class _listening:  # noqa: N801 - a context manager
