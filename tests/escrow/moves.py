@@ -22,6 +22,7 @@ kinds = st.sampled_from((0, 0, 1, 1, 1, 2, 3))
 terms = st.integers(0, 41)
 more, later = st.integers(0, 8), st.sampled_from((0, 1_000, 2_000, 4_000))
 lie = st.sampled_from((0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7))
+signers = st.sampled_from((0, 0, 0, 1, 2, 3))  # both, the payer alone, the payee alone, both
 noise = st.integers(0, 2**20)
 
 
@@ -68,7 +69,7 @@ class Moves(Stage):
         self._reading(self._escrow(pick)[0], 0, more, later, lie)
 
     @precondition(lambda self: self._papers)
-    @rule(pick=pick, lie=st.integers(2, 7), more=more, later=later, found=st.integers(0, 3), noise=noise)
+    @rule(pick=pick, lie=st.sampled_from((2, 2, 3, 3, 3, 4, 5, 5, 6, 7)), more=more, later=later, found=st.integers(0, 3), noise=noise)
     def contest(self, pick: int, lie: int, more: int, later: int, found: int, noise: int) -> None:
         papers, _ = self._escrow(pick, waits=True)
         pair = self._liars(papers) if found else None
@@ -84,14 +85,14 @@ class Moves(Stage):
     # Ends
 
     @precondition(lambda self: self._papers)
-    @rule(pick=pick, share=money, signers=st.integers(0, 3), noise=noise)
+    @rule(pick=pick, share=money, signers=signers, noise=noise)
     def end(self, pick: int, share: int, signers: int, noise: int) -> None:
         papers, escrow = self._escrow(pick, waits=share % 3 == 0)
         row = self._ends(papers, min(share, escrow.params.deposit + share % 2), signers)
         self._send(Call(papers.at, self._anybody(noise), "end", (row,)), noise)
 
     @precondition(lambda self: self._papers)
-    @rule(pick=pick, shares=st.lists(money, min_size=1, max_size=3), signers=st.integers(0, 3), noise=noise)
+    @rule(pick=pick, shares=st.lists(money, min_size=1, max_size=3), signers=signers, noise=noise)
     def end_many(self, pick: int, shares: list[int], signers: int, noise: int) -> None:
         first, _ = self._escrow(pick)
         rows = []
