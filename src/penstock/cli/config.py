@@ -102,6 +102,7 @@ class SupplySection(_Section, frozen=True):
     power_w: Annotated[int, Meta(ge=1, le=10**9, description="a whole number of watts")] = 11_000
     speed: Annotated[float, Meta(gt=0, le=10**9, description="a number above 0: 1 is real time")] | None = None
     forward: Endpoint | None = None
+    sign: Text | None = None
     metrics: Endpoint | None = None
 
 
@@ -128,7 +129,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     consume: ConsumeSection = ConsumeSection()
 
 
-_PATHS = (("key", "passphrase_file"), ("supply", "line"), ("consume", "line"))
+_PATHS = (("key", "passphrase_file"), ("supply", "line"), ("supply", "sign"), ("consume", "line"))
 
 
 class Home(NamedTuple):

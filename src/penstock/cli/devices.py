@@ -101,7 +101,16 @@ async def supplied(section: SupplySection, step: Quantity, tell: Tell) -> AsyncI
 
         line = LineSupply(Path(need(section.line, "supply", "line")), section.power_w, section.speed, package=step)
         try:
-            yield Pole(name, line, line)
+            if section.sign is None:
+                yield Pole(name, line, line)
+            else:
+                from penstock.sim.signing_meter import SigningMeter
+
+                meter = SigningMeter(line, Path(section.sign))
+                try:
+                    yield Pole(name, meter, line, signs=str(meter.key))
+                finally:
+                    meter.close()
         finally:
             line.detach()
 

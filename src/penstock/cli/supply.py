@@ -68,6 +68,10 @@ def supply(
     speed: Annotated[
         float | None, typer.Option(help="Times faster than real time; left out: at once.", show_default=False)
     ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(help="Let the line's meter sign its readings (OCMF); FILE keeps its key.", show_default=False),
+    ] = None,
     forward: Annotated[
         str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)
     ] = None,
@@ -110,6 +114,7 @@ def supply(
         power_w=power_w,
         speed=speed,
         forward=forward,
+        sign=sign,
         metrics=metrics,
     )
     waits = patient(patience)

@@ -38,10 +38,16 @@ class Tolerance(msgspec.Struct, frozen=True, array_like=True):
 class Seal(Protocol):
     """Checks what the supplier's meter signed of each reading that is announced, in the order of the readings."""
 
+    def begin(self, record: bytes, total: Quantity) -> None:
+        """This record is of the session's beginning (`total` 0), or of when we took it up, at that total.
+
+        Raises:
+            BadReading: the meter of the terms did not sign that.
+        """
+        ...
+
     def check(self, record: bytes, total: Quantity, at: Instant) -> None:
         """The supplier says that its meter counted `total` since the session began, at `at`, and shows this record.
-
-        The first call is for the beginning itself, at total 0.
 
         Raises:
             BadReading: the meter of the terms did not sign that.

@@ -79,7 +79,7 @@ class SessionRow(msgspec.Struct, frozen=True):
 
     `base` is our own meter's reading at its beginning, `last` the supplier's when its valve was shut for good: what the
     register counts after that is no part of the session. `unpaid` is what a supplier could have asked for in the end
-    and did not get.
+    and did not get. `began` is the record of the beginning by a supplier's meter that signs, as its consumer keeps it.
     """
 
     role: Role
@@ -96,6 +96,7 @@ class SessionRow(msgspec.Struct, frozen=True):
     worst: Amount = Amount(0)
     last: Reading | None = None
     unpaid: Amount = Amount(0)
+    began: bytes = b""
 
 
 class Session:

@@ -34,11 +34,12 @@ from penstock.core.messages import (
     Resume,
     Resumed,
 )
+from penstock.core.meter import Seal
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
 from penstock.core.ports import Carrier, Journal, Link, Meter
 from penstock.core.rail import PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
-from penstock.core.units import MAX_QUANTITY, Instant, Price
+from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS
 from penstock.node.channel_purse import UNHEARD
@@ -65,6 +66,19 @@ class Wish(NamedTuple):
     medium: str = "electricity"
     keep: bool = False
     pole: str = ""
+
+
+def seal_of(offer: Offer) -> Seal | None:
+    """What checks the records of the meter that an offer names; None where it names none.
+
+    Raises:
+        BadTerms: it names one in no form that we know. UsageError: what checks it is not installed.
+    """
+    if not offer.meter:
+        return None
+    from penstock.gateways.ocmf import OcmfSeal
+
+    return OcmfSeal.named(offer.meter)
 
 
 class Consumer:
@@ -168,6 +182,8 @@ class Consumer:
         try:
             accepted = await talk.ask(Propose(terms, signature, opening.data), Accepted)
             check_signed(accept_digest(digest), accepted.signature, offer.supplier, "the acceptance")
+            if (seal := seal_of(offer)) is not None:
+                seal.begin(accepted.record, Quantity(0))
         except LinkLost:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
@@ -179,9 +195,9 @@ class Consumer:
                 raise
             await self._begin(talk)  # over another channel
             return
-        row = msgspec.structs.replace(row, accepted=accepted.signature)
+        row = msgspec.structs.replace(row, accepted=accepted.signature, began=accepted.record)
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
-        shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
+        shell = self._take(self._session(row, payer))
         self._tell("accepted", **purse.facts(terms))
         shell.begin(talk.link)
         talk.hand_over(shell)
@@ -196,6 +212,7 @@ class Consumer:
             raise BadTerms("the offer is signed by another key than the one on this link")
         if pole and offer.name != pole:
             raise BadTerms(f"the supplier offers {offer.name!r}, not {pole!r}")
+        seal_of(offer)
         self._tell("offered", name=offer.name, price=offer.tariff.steps[0].amount, per=offer.tariff.per)
         self._check(offer)
         return offer
@@ -306,7 +323,7 @@ class Consumer:
                 f"finish it first: --rail {row.terms.rail}",
             )
         payer = self._purse.payer(row.terms, secret, again=True)
-        shell = self._take(Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price))
+        shell = self._take(self._session(row, payer))
         self._tell("restored")
         return shell, payer
 
@@ -317,12 +334,22 @@ class Consumer:
         session = shell.session
         answer = await talk.ask(Resume(session.digest), Resumed, Receipted)
         if not session.row.accepted:
-            session.row = msgspec.structs.replace(session.row, accepted=RESUMED)
+            began = self._began(session, answer) if isinstance(answer, Resumed) else b""
+            session.row = msgspec.structs.replace(session.row, accepted=RESUMED, began=began)
             await durable(self._journal, ((SESSION_ROWS + session.digest, encode(session.row)),))
         shell.attach(talk.link)
         shell.on_message(answer)
         talk.hand_over(shell)
         self._tell("resumed", paid=session.paid)
+
+    @staticmethod
+    def _began(session: Session, answer: Resumed) -> bytes:
+        """The first record that we hear of, where the acceptance was lost: what came before is the supplier's word, and
+        our own meter's."""
+        if session.seal is None:
+            return b""
+        session.seal.begin(answer.record, answer.total)
+        return answer.record if answer.total == 0 else b""
 
     def _abandon(self, shell: SessionShell, error: PeerRefused) -> None:
         """The supplier knows nothing of the session any more, or has ended it: what was paid is paid."""
@@ -364,6 +391,17 @@ class Consumer:
             talk.leave()
             raise
         return talk
+
+    def _session(self, row: SessionRow, payer: PayerEnd) -> Session:
+        """The session of a row; where its meter signs, every reading is checked against the record of the beginning.
+
+        Raises:
+            BadTerms: the meter's form is none that can be checked here. BadReading: it did not sign the beginning.
+        """
+        seal = seal_of(row.terms.offer)
+        if seal is not None and row.began:
+            seal.begin(row.began, Quantity(0))
+        return Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price, seal)
 
     def _take(self, session: Session) -> SessionShell:
         self.session = session

@@ -33,12 +33,16 @@ GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 
 
 class Pole(NamedTuple):
-    """Where the medium leaves: a name, a meter, a valve, and a carrier where the medium flows over the link itself."""
+    """Where the medium leaves: a name, a meter, a valve, and a carrier where the medium flows over the link itself.
+
+    `signs` names the key of a meter that signs its readings itself, as `core.offer.Offer.meter` does.
+    """
 
     name: str
     meter: Meter
     valve: Valve
     carrier: Carrier | None = None
+    signs: str = ""
 
 
 class Goods(NamedTuple):
@@ -51,7 +55,6 @@ class Goods(NamedTuple):
     credit_limit: int
     mode: Mode = "pay-after"
     tolerance: Tolerance = Tolerance(5, 20_000)
-    meter: str = ""
 
 
 class Supplier:
@@ -175,7 +178,7 @@ class Supplier:
             mode=goods.mode,
             tolerance=goods.tolerance,
             rails=self.site.rails,
-            meter=goods.meter,
+            meter=self.pole.signs,
             expires=expires,
         )
 

@@ -77,6 +77,18 @@ class OcmfSeal:
             raise BadTerms("the offer names its meter in another form than ocmf: and the digits of its key")
         return cls(key)
 
+    def begin(self, record: bytes, total: Quantity) -> None:
+        """Count from the register of this record, `total` of which is the session's already.
+
+        Raises:
+            BadReading: as `check`.
+        """
+        signed = self._readings.check(record)
+        if signed.last.total < total:
+            raise BadReading(f"the meter signed {signed.last.total} Wh, less than the {total} Wh announced")
+        self._base = Quantity(signed.last.total - total)
+        self._readings.accept(signed)
+
     def check(self, record: bytes, total: Quantity, at: Instant) -> None:
         """Pass where the meter signed `total` (Wh since the first record) at `at`; the first record is for total 0.
 
