@@ -31,7 +31,7 @@ def failed(done: subprocess.CompletedProcess[str], code: int) -> str:
 
 
 def test_the_genuine_record_is_shown_with_what_it_says(tmp_path: Path) -> None:
-    (tmp_path / "keba.ocmf").write_text(KEBA + "\n")
+    (tmp_path / "keba.ocmf").write_text("\ufeff" + KEBA + "\r\n")
     (tmp_path / "key").write_text(KEBA_KEY + "\n")
     done = check(str(tmp_path / "keba.ocmf"), key=str(tmp_path / "key"))
     assert (done.returncode, done.stderr) == (0, "")
@@ -92,3 +92,10 @@ def test_files_that_cannot_be_read_are_a_wrong_use(tmp_path: Path) -> None:
     assert "no UTF-8" in failed(check(str(tmp_path / "bytes")), 2)
     (tmp_path / "bytes").write_bytes(b"x" * (16 * 2**20 + 1))
     assert "split it" in failed(check(str(tmp_path / "bytes")), 2)
+
+
+def test_without_the_extra_it_is_said_what_to_install() -> None:
+    program = "import sys; sys.modules['pyocmf'] = None; from penstock.cli.main import run; run()"
+    arguments = [sys.executable, "-c", program, "meter", "check", "-", "--key", KEBA_KEY]
+    done = subprocess.run(arguments, input=KEBA, capture_output=True, text=True, timeout=60)
+    assert "pip install 'penstock[ocmf]'" in failed(done, 2)

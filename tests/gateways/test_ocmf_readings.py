@@ -120,6 +120,11 @@ def test_a_clock_that_falls_is_refused(readings: OcmfReadings) -> None:
     refused(readings, record("T12", 2, 59, "C"), "clock fell")
 
 
+def test_a_record_that_starts_before_the_newest_reading_is_refused(readings: OcmfReadings) -> None:
+    refused(readings, text(payload("T12", row("1.4", 60, "C"), row(2, 120, "C"))), "register fell")
+    refused(readings, text(payload("T12", row("1.5", 59, "C"), row(2, 120, "C"))), "clock fell")
+
+
 def test_a_change_of_the_unit_is_refused(readings: OcmfReadings) -> None:
     refused(readings, text(payload("T12", row(2_000, 120, "C", RU="Wh"))), "unit changed from kWh to Wh")
 

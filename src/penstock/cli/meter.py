@@ -81,7 +81,7 @@ def _key(text: str) -> OcmfKey:
     try:
         if len(text) < 256 and path.is_file():
             with path.open("rb") as file:
-                text = file.read(MAX_KEY_FILE).decode(errors="replace")
+                text = file.read(MAX_KEY_FILE).decode("utf-8-sig", errors="replace")
         return OcmfKey.parse(text)
     except OSError as error:
         raise UsageError(f"cannot read {path}: {error.strerror}", "name a file that holds the key") from None
@@ -97,7 +97,7 @@ def _lines(name: str) -> list[tuple[int, str]]:
         else:
             with Path(name).open("rb") as file:
                 data = file.read(MAX_FILE + 1)
-        text = data.decode()
+        text = data.decode("utf-8-sig")
     except OSError as error:
         raise UsageError(f"cannot read {name}: {error.strerror}", "name a file of readings, or - for stdin") from None
     except ValueError:
