@@ -30,6 +30,7 @@ KEYS: dict[str, dict[str, tuple[str, ...]]] = {
         "sessions": ("count", "cpu", "kb_each", "p99_ms"),
         "sessions_plain": ("count", "cpu", "kb_each", "p99_ms"),
     },
+    "forwarder": {"forwarded_mb_per_s": ("stream", "escrow", "unpaid")},
     "coldstart": {"cli_help_cpu_s": (), "consume_cpu_s": ()},
 }
 """By module, in the order in which they run: the keys that its `run()` returns, and the keys within each."""
@@ -62,6 +63,11 @@ def _flatness(r: Results) -> float:
     return float(min(rates) / max(rates))
 
 
+def _paid(r: Results, rail: str) -> float:
+    rates = r["forwarded_mb_per_s"]
+    return float(rates[rail] / rates["unpaid"])
+
+
 TARGETS = (
     Target("durable ticks/s, window 256", "streams", lambda r: r["durable_ticks_per_s"]["w256"], ">=", 100_000),
     Target(
@@ -91,6 +97,8 @@ TARGETS = (
     Target("cores for all sessions", "sessions", lambda r: r["sessions"]["cpu"], "<", 1.0),
     Target("kB a session", "sessions", lambda r: r["sessions"]["kb_each"], "<=", 40),
     Target("acknowledgement p99 of all sessions, ms", "sessions", lambda r: r["sessions"]["p99_ms"], "<", 100),
+    Target("1 GB forwarded, paid by stream vs unpaid", "forwarder", lambda r: _paid(r, "stream"), ">=", 0.50),
+    Target("1 GB forwarded, paid by escrow vs unpaid", "forwarder", lambda r: _paid(r, "escrow"), ">=", 0.50),
     Target("restart with 100,000 channels, s", "restart", lambda r: r["restart_s_100k_channels"], "<", 3.0),
     Target("penstock --help, CPU s", "coldstart", lambda r: r["cli_help_cpu_s"], "<", 0.3),
     Target("penstock consume to its first tick, CPU s", "coldstart", lambda r: r["consume_cpu_s"], "<", 1.0),
