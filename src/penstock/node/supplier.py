@@ -307,7 +307,7 @@ class Supplier:
             visit.use(self)
 
     def _take(self, session: Session) -> SessionShell:
-        _, meter, valve, carrier = self.pole
+        _, meter, valve, carrier, _ = self.pole
         shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
         self._free.pop(self.pole.name, None)
