@@ -280,6 +280,8 @@ def test_a_register_beyond_what_a_total_holds_is_refused() -> None:
         ({"RI": "01-00:00.08.06"}, "no register"),  # time
         ({"RI": "1-0:1.8.0*198"}, "no register"),  # a copy of an earlier value
         ({"RI": "nonsense"}, "no register"),
+        ({"RI": "1-b:1.8.0\u2028"}, "no register"),
+        ({"RI": " 1-b:1.8.0"}, "no register"),
         ({"RI": 1}, "RI is no text"),
         ({"TM": "2026-11-22T10:00:00,000+0100"}, "time is malformed"),
         ({"TM": "2026-11-22T10:00:00,000 S"}, "time is malformed"),

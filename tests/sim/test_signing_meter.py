@@ -73,6 +73,44 @@ async def test_pages_and_key_go_on_over_a_restart(tmp_path: Path) -> None:
     assert (tmp_path / "meter").stat().st_mode & 0o077 == 0
 
 
+class Hand:
+    """A meter that shows what it is told to, and tells it when it is told to."""
+
+    def __init__(self) -> None:
+        self.shown = Reading(wh(5), START)
+        self.watchers: list[Callable[[Reading], None]] = []
+
+    def read(self) -> Reading:
+        return self.shown
+
+    def watch(self, on_reading: Callable[[Reading], None]) -> None:
+        self.watchers.append(on_reading)
+
+
+def test_reading_it_tells_nobody_and_signs_each_reading_once(tmp_path: Path) -> None:
+    """Who reads a meter must not be called back by it."""
+    hand, heard = Hand(), list[Reading]()
+    meter = SigningMeter(hand, tmp_path / "meter")
+    meter.watch(heard.append)
+    hand.shown = Reading(wh(6), START)
+    signed = meter.read()
+    assert meter.read() == signed
+    assert (signed.total, verify(signed.record, meter.key).page) == (6, 2)
+    assert not heard
+    for tell in hand.watchers:
+        tell(hand.shown)
+    assert heard == [signed]
+
+
+def test_a_meter_that_falls_is_not_signed(tmp_path: Path) -> None:
+    hand = Hand()
+    meter = SigningMeter(hand, tmp_path / "meter")
+    hand.shown = Reading(wh(4), START)
+    with pytest.raises(DeviceError, match="register fell"):
+        meter.read()
+    meter.close()
+
+
 @pytest.mark.parametrize("content", [b"x", bytes(40), b"\xff" * 40, bytes(41)])
 def test_a_file_that_is_no_meters_memory_is_refused(tmp_path: Path, content: bytes) -> None:
     (tmp_path / "meter").write_bytes(content)

@@ -14,10 +14,10 @@ from cryptography.hazmat.primitives.asymmetric.ec import ECDSA, SECP256R1, deriv
 from cryptography.hazmat.primitives.hashes import SHA256
 from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
-from penstock.core.errors import DeviceError
+from penstock.core.errors import BadReading, DeviceError
 from penstock.core.meter import Reading
 from penstock.core.ports import Meter
-from penstock.gateways.ocmf import OcmfKey, OcmfMeter
+from penstock.gateways.ocmf import OcmfKey, OcmfReadings
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MEMORY = struct.Struct(">Q32s")  # the next page, the secret of the key
@@ -72,7 +72,7 @@ class SigningMeter:
     Its key and its page are in the file `memory`, which is made where there is none, so that pages go on over restarts.
     """
 
-    __slots__ = ("_descriptor", "_inner", "_ocmf", "_path", "_signer")
+    __slots__ = ("_descriptor", "_inner", "_path", "_readings", "_signer", "_watchers")
 
     def __init__(self, inner: Meter, memory: Path) -> None:
         """Sign what `inner` reads, beginning with what it shows now.
@@ -80,17 +80,17 @@ class SigningMeter:
         Raises:
             DeviceError: the file cannot be opened or is no such memory, or `inner` does not answer.
         """
+        self._inner, self._path = inner, memory
         shown = inner.read()
-        self._path = memory
         try:
             self._descriptor = os.open(memory, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
             self._signer = _remembered(self._descriptor, memory)
         except OSError as error:
             raise DeviceError(f"cannot open the meter's memory {memory}: {error.strerror}", "name a file") from None
-        self._inner = inner
-        self._ocmf = OcmfMeter(self._signer.key)
-        self._sign(shown)
-        inner.watch(self._sign)
+        self._readings = OcmfReadings(self._signer.key)
+        self._watchers: list[Callable[[Reading], None]] = []
+        self._signed(shown)
+        inner.watch(self._tell)
 
     @property
     def key(self) -> OcmfKey:
@@ -98,29 +98,41 @@ class SigningMeter:
         return self._signer.key
 
     def read(self) -> Reading:
-        """The newest reading with its record; one that is newer than the last record is signed."""
-        newest, shown = self._ocmf.read(), self._inner.read()
-        if (shown.total, shown.at) != (newest.total, newest.at):
-            self._sign(shown)
-        return self._ocmf.read()
+        """The newest reading with its record; one that is newer than the last record is signed.
+
+        Raises:
+            DeviceError: the other meter does not answer or fell, or the file cannot be written.
+        """
+        return self._signed(self._inner.read())
 
     def watch(self, on_reading: Callable[[Reading], None]) -> None:
-        """Call `on_reading` with each record that is signed."""
-        self._ocmf.watch(on_reading)
+        """Call `on_reading` with each reading that the other meter tells, and its record."""
+        self._watchers.append(on_reading)
 
     def close(self) -> None:
         """Let go of the file."""
         os.close(self._descriptor)
 
-    def _sign(self, reading: Reading) -> None:
-        text = self._signer.fiscal(reading)
+    def _tell(self, reading: Reading) -> None:
+        signed = self._signed(reading)
+        for on_reading in self._watchers:
+            on_reading(signed)
+
+    def _signed(self, shown: Reading) -> Reading:
+        """The reading with its record: the one that it has already, or a new one on the next page."""
+        newest = self._readings.newest
+        if newest is not None and (newest.reading.total, newest.reading.at) == (shown.total, shown.at):
+            return newest.reading
+        text = self._signer.fiscal(shown)
         try:  # before anybody hears of it: no page is ever used twice
             os.pwrite(self._descriptor, self._signer.page.to_bytes(8, "big"), 0)
+            return self._readings.take(text).reading
         except OSError as error:
             raise DeviceError(
                 f"cannot write the meter's memory {self._path}: {error.strerror}", "free its disk"
             ) from None
-        self._ocmf.feed(text)
+        except BadReading as error:
+            raise DeviceError(f"the meter cannot sign what it reads: {error}", "replace it") from None
 
 
 def _remembered(descriptor: int, path: Path) -> OcmfSigner:

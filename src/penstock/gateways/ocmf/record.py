@@ -35,6 +35,7 @@ MAX_READINGS = 1_000  # of one record: a quarter of an hour in seconds
 
 _PAGE = re.compile(r"([TF])(0|[1-9][0-9]{0,17})")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}T[0-9]{2}:[0-9]{2}:[0-9]{2},[0-9]{3}[+-][0-9]{4} [UISR]")
+_OBIS = re.compile(r"[0-9A-Fa-f]{1,2}-[0-9A-Fa-f]{1,2}:[0-9A-Fa-f]{1,2}(\.[0-9A-Fa-f]{1,2}){2}([.*][0-9A-Fa-f]{1,3})?")
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _MILLISECOND = timedelta(milliseconds=1)
 _MOST = Decimal(MAX_QUANTITY)
@@ -191,7 +192,7 @@ def _check_well(one: Said) -> None:
 def _register(said: list[Said]) -> str:
     """The register to bill by: of those of imported energy the first that runs on, or else the first that begins anew
     with each transaction."""
-    names = [one.RI for one in said if one.RI is not None and one.RI.is_law_relevant]
+    names = [one.RI for one in said if _OBIS.fullmatch(str(one.RI)) and one.RI and one.RI.is_law_relevant]
     imports = [name for name in names if (info := get_obis_info(name.code)) and info.category is OBISCategory.IMPORT]
     if not imports:
         raise BadReading("the reading has no register of imported energy, such as 1-b:1.8.0")
