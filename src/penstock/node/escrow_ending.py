@@ -46,7 +46,7 @@ async def settle(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRo
         mined += await _claim(journal, ledger, key, row, state)
         state = await ledger.escrow(params)
     now = await ledger.now()
-    if state.status in ("open", "ending") and _payable(params, state, now):
+    if state.status in ("open", "ending") and payable(params, state, now):
         mined += await ledger.settle(key, params)
     if not mined:
         await _keep(journal, ledger, row, [])
@@ -117,7 +117,7 @@ async def _claim(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRo
     return await ledger.release(key, params, row.tariff, signed)
 
 
-def _payable(params: EscrowParams, state: EscrowState, now: int) -> bool:
+def payable(params: EscrowParams, state: EscrowState, now: int) -> bool:
     """Whether the contract would pay something out now."""
     if state.claimed > state.drawn:
         return state.matures_at <= now

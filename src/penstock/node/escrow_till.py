@@ -10,8 +10,8 @@ import msgspec
 from penstock.core.channel import seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadTerms, LedgerError, TransactionFailed
-from penstock.core.escrow import EscrowParams, SignedReading, end_digest
+from penstock.core.errors import BadTerms, LedgerError, TransactionFailed, UsageError
+from penstock.core.escrow import EscrowParams, end_digest
 from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Reason
 from penstock.core.offer import Terms
@@ -21,17 +21,16 @@ from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
 from penstock.node import book
 from penstock.node.book import EscrowRow
+from penstock.node.escrow_ending import payable, settle
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 from penstock.rails.escrow import (
     NAME,
-    READING_ROWS,
     EscrowOffer,
     EscrowPayee,
     check_offer,
     check_terms,
     decode_terms,
-    next_reading,
 )
 
 MARGIN = 900  # seconds before its deadline at which a session ends: its reading has to be mined
@@ -40,7 +39,7 @@ BATCH = 50  # ends in one transaction
 
 
 class EscrowTill:
-    """The escrows that pay a site, each one session. `meter` signs readings for the contract."""
+    """The escrows that pay a site, each one session."""
 
     name = NAME
 
@@ -51,22 +50,21 @@ class EscrowTill:
         ledger: EscrowLedger,
         clock: Callable[[], Instant],
         tell: Tell,
-        meter: Key | None = None,
         max_window: int = 600,
         min_life: int = 4 * 3_600,
     ) -> None:
         """We wait at most `max_window` seconds for what a reading releases, and want `min_life` seconds to stream and
-        file in. `meter` is our own key, where none is given: a gateway that attests to what its meter says."""
+        file in. Our own key signs the readings: that of a gateway, which attests to what its meter says."""
         self.seen = clock()
         self._key, self._journal, self._ledger = key, journal, ledger
         self._clock, self._tell = clock, tell
-        self._meter = meter or key
-        self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
+        self._offer = EscrowOffer(ledger.domain, key.address, key.address, key.address, max_window, min_life)
         self.offer = encode(self._offer)
         self._ahead = 0  # seconds that the ledger's clock is ahead of ours
         self._stops: dict[bytes, Callable[[Reason], None]] = {}  # of the sessions that stream, by escrow
         self._in_use: set[bytes] = set()
         self._watched: dict[bytes, EscrowParams] = {}  # not settled for good
+        self._lost: set[bytes] = set()  # those that were not claimed by their deadline
         self._ready: dict[bytes, None] = {}  # those for which something can be sent now
         for row in book.escrows(journal):
             if row.role is Role.SUPPLIER and not row.settled:
@@ -105,7 +103,7 @@ class EscrowTill:
                     f"the escrow has {params.deposit} token units, too little for a first package",
                     f"fund one with at least {terms.offer.least_credit}",
                 )
-            payee = EscrowPayee(params, terms.offer, self._meter)
+            payee = EscrowPayee(params, terms.offer, self._key)
             rows = payee.take(evidence)
         except BaseException:
             self._in_use.discard(params.id)
@@ -120,7 +118,7 @@ class EscrowTill:
         self._in_use.add(params.id)
         self._ready.pop(params.id, None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayee(params, row.terms.offer, self._meter, reading, end)
+        return EscrowPayee(params, row.terms.offer, self._key, reading, end)
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
         """A session streams (`Till`): it is stopped where its escrow comes to its deadline."""
@@ -172,7 +170,7 @@ class EscrowTill:
                 alone.append(row)
         mined = await self._end(ends) if ends else []
         for row in alone:
-            mined += await self._claim(row)
+            mined += await self._alone(row)
         for row in rows:
             await self._look(row)
         return mined
@@ -190,35 +188,18 @@ class EscrowTill:
         self._tell("settled", escrows=len(ends))
         return mined
 
-    async def _claim(self, row: EscrowRow) -> list[Mined]:
+    async def _alone(self, row: EscrowRow) -> list[Mined]:
         """File the meter's last reading, or be paid what has matured."""
-        params = row.params
         try:
-            signed, state = await self._last(row), await self._ledger.escrow(params)
-            mined: list[Mined] = []
-            if signed is not None and state.status == "open" and not state.contested:
-                mined = await self._ledger.release(self._key, params, row.tariff, signed)
-                due = signed.reading.due(row.tariff, params.deposit)
-                self._tell("filed", escrow=to_hex(params.id), worth=due, gas=sum(one.gas for one in mined))
-                state = await self._ledger.escrow(params)
-            if state.status == "ending" and state.matures_at <= await self._time():
-                mined = mined + await self._ledger.settle(self._key, params)
+            mined, state = await settle(self._journal, self._ledger, self._key, row)
+        except UsageError:
+            return []  # there is nothing to be paid, or not yet
         except TransactionFailed as error:  # it must not keep the others waiting
-            self._tell("not closed", escrow=to_hex(params.id), error=error.line())
+            self._tell("not closed", escrow=to_hex(row.params.id), error=error.line())
             return []
-        await durable(self._journal, msgspec.structs.replace(row, mined=(*row.mined, *mined)).rows())
+        if state.status == "ending":
+            self._tell("filed", escrow=to_hex(row.params.id), worth=state.claimed, gas=sum(one.gas for one in mined))
         return mined
-
-    async def _last(self, row: EscrowRow) -> SignedReading | None:
-        """The meter's signature under the end of a supply that its payer did not sign; None where nothing flowed."""
-        params = row.params
-        signed = book.reading_of(self._journal, params.id)
-        if signed is None or signed.reading.last:
-            return signed
-        reading = signed.reading
-        last = next_reading(params, self._meter, signed, reading.total, reading.at, reading.turns, True)
-        await durable(self._journal, ((READING_ROWS + params.id, encode(last)),))
-        return last
 
     async def _look(self, row: EscrowRow) -> EscrowState:
         """The escrow on its ledger; it is watched no more once it has ended for good."""
@@ -261,8 +242,12 @@ class EscrowTill:
             row = book.escrow_of(self._journal, escrow)
             if row is None or row.settled:
                 continue
-            state = await self._look(row)
-            matured = state.status == "ending" and state.matures_at <= await self._time()
+            state, now = await self._look(row), await self._time()
             ours = book.end_of(self._journal, escrow) or book.reading_of(self._journal, escrow)
-            if matured or (state.status == "open" and ours):  # what was sent may be out of the chain again
+            fileable = state.status == "open" and now < row.params.deadline and not state.contested
+            matured = state.status in ("open", "ending") and state.claimed and payable(row.params, state, now)
+            if matured or (ours and fileable):  # the latter may have been sent, and be out of the chain again
                 self._ready[escrow] = None
+            elif ours and state.status == "open" and not state.claimed and escrow not in self._lost:
+                self._lost.add(escrow)
+                self._tell("LOST: no answer came in time", escrow=to_hex(escrow))

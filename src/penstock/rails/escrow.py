@@ -259,15 +259,18 @@ def next_reading(
 ) -> SignedReading:
     """The meter's signature over what it reads now; the same as before where that is what it signed already.
 
+    The sequence is at least the reading's time: whoever signs from an old copy of its journal goes on above all that it
+    signed since, and does not contradict it.
+
     Raises:
         IllegalEvent: it signed its last reading, or one that this would contradict.
     """
-    sequence = 1
+    sequence = max(1, at)
     if before is not None:
         old = before.reading
         if (old.total, old.at, old.turns, old.last) == (total, at, turns, last):
             return before
-        sequence = old.sequence + 1
+        sequence = max(sequence, old.sequence + 1)
     reading = MeterReading(sequence, at, total, turns, last)
     if before is not None and reading.contradicts(before.reading):
         raise IllegalEvent("a meter that signs this contradicts what it signed before")
