@@ -23,9 +23,9 @@ ROLES = {"pole": 0, "car": 1}
 class Process:
     """One `penstock` process; the JSON events of its stderr can be waited for."""
 
-    def __init__(self, home: Path, *arguments: str) -> None:
+    def __init__(self, home: Path, *arguments: str, module: str = "penstock") -> None:
         self.popen = subprocess.Popen(
-            [sys.executable, "-m", "penstock", *arguments],
+            [sys.executable, "-m", module, *arguments],
             env={**os.environ, "PENSTOCK_HOME": str(home)},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
@@ -118,8 +118,8 @@ class World:
             "--key", name, "--passphrase-file", str(self.passphrase),
         ]  # fmt: skip
 
-    def start(self, name: str, *arguments: str) -> Process:
-        process = Process(self.home(name), *arguments)
+    def start(self, name: str, *arguments: str, module: str = "penstock") -> Process:
+        process = Process(self.home(name), *arguments, module=module)
         self.processes.append(process)
         return process
 
