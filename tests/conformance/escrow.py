@@ -33,7 +33,6 @@ class EscrowFunds:
         self.params, self.offer, self.deposit = params, offer, params.deposit
         self.rail_terms = encode(EscrowTerms(params))
         self._setup, self._ledger = setup, setup.ground.escrows
-        self._filed: SignedReading | None = None  # what is on the chain for everybody to see
 
     def payer(self, books: Books) -> EscrowPayer:
         return self._setup.payer(self.params, self.offer, CONSUMER_KEY, *self.rows(books))
@@ -62,12 +61,15 @@ class EscrowFunds:
             own = SUPPLIER_KEY.sign(end_digest(self.params, end.amount))
             await self._ledger.end(SUPPLIER, [SignedEnd(self.params, Amount(end.amount), end.signature, own)])
         elif signed is not None and (signed.reading.last or signed.reading.due(self.offer.tariff, self.deposit)):
-            await self._release(signed)
+            await self._ledger.release(SUPPLIER, self.params, self.offer.tariff, signed)
 
     async def answer(self, role: Role, books: Books) -> None:
-        own, filed = self.rows(books)[0], self._filed
-        if role is Role.CONSUMER and own and filed and own.reading.contradicts(filed.reading):
-            await self._ledger.contest(CONSUMER, self.params, self.offer.tariff, own, filed)
+        own = self.rows(books)[0]
+        if role is not Role.CONSUMER or own is None:
+            return
+        for filed in await self._ledger.filed(self.params):
+            if own.reading.contradicts(filed.reading):
+                await self._ledger.contest(CONSUMER, self.params, self.offer.tariff, own, filed)
 
     async def cheat(self, supplier: Books, consumer: Books) -> Role:
         """The meter's key signs once more what it signed, with more in it."""
@@ -76,16 +78,13 @@ class EscrowFunds:
             await self.leave(Role.SUPPLIER, supplier)
         else:
             more = msgspec.structs.replace(seen.reading, total=Quantity(seen.reading.total + 7))
-            await self._release(SignedReading(more, METER.sign(more.digest(self.params))))
+            signed = SignedReading(more, METER.sign(more.digest(self.params)))
+            await self._ledger.release(SUPPLIER, self.params, self.offer.tariff, signed)
         return Role.CONSUMER
 
     async def collect(self, role: Role) -> None:
         if (await self._ledger.escrow(self.params)).status != "ended":
             await self._ledger.settle(SUPPLIER if role is Role.SUPPLIER else CONSUMER, self.params)
-
-    async def _release(self, signed: SignedReading) -> None:
-        await self._ledger.release(SUPPLIER, self.params, self.offer.tariff, signed)
-        self._filed = signed
 
 
 class EscrowSetup:

@@ -12,6 +12,7 @@ from penstock.core.units import Instant, Quantity
 from penstock.gateways.forwarder import DataMeter, DataSupply
 from penstock.node.clock import now
 from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
+from penstock.sim.gauge import Gauge, Heard, Truth
 from penstock.sim.life import Life
 from penstock.sim.line import LineMeter, LineSupply
 from penstock.sim.signing_meter import SigningMeter
@@ -65,6 +66,24 @@ class SigningFlow(LineFlow):
         if self.signing is not None:
             self.signing.close()
             self.signing = None
+
+
+class GaugeFlow(LineFlow):
+    """The same, seen through a gauge that tells the truth of it, to a car that has heard all."""
+
+    heard: Heard | None = None
+
+    async def open(self) -> Device:
+        device = await super().open()
+        self.heard = Heard(self.line.parent)
+        gauge = Gauge(self.supply, Truth(), self.heard, lambda: 0, lambda: None)
+        return device._replace(meter=gauge, valve=gauge)
+
+    async def end(self) -> None:
+        await super().end()
+        if self.heard is not None:
+            self.heard.close()
+            self.heard = None
 
 
 class CableFlow:

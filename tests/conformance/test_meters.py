@@ -11,7 +11,7 @@ import pytest
 from penstock.sim.virtual import VirtualLoop
 from penstock.testing.meter import METER_CHECKS, Check
 
-from .flows import CableFlow, DataFlow, LineFlow, SigningFlow
+from .flows import CableFlow, DataFlow, GaugeFlow, LineFlow, SigningFlow
 
 Play = Callable[[Path, Check], None]
 
@@ -36,6 +36,10 @@ def at_a_speed(directory: Path, check: Check) -> None:
 
 def signing(directory: Path, check: Check) -> None:
     _line(SigningFlow(directory), check)
+
+
+def gauge(directory: Path, check: Check) -> None:
+    _line(GaugeFlow(directory), check)
 
 
 def cable(directory: Path, check: Check) -> None:
@@ -64,6 +68,7 @@ DEVICES: dict[str, Play] = {
     "LineSupply, LineMeter at full speed": full_speed,
     "LineSupply, LineMeter at a speed": at_a_speed,
     "SigningMeter, OcmfMeter": signing,
+    "Gauge": gauge,
     "Socket, CarMeter": cable,
     "DataSupply, DataMeter": data,
 }

@@ -20,6 +20,7 @@ from penstock.core.identity import Address
 from penstock.core.ports import Link
 
 MAX_FRAME = 64 * 1024
+BULK, BULK_FRAME = 600, 16 * 1024  # frames, and bytes each: far above what a link keeps waiting
 PATIENCE = 10.0  # seconds until something that must happen counts as missing
 
 
@@ -193,6 +194,45 @@ async def a_link_may_be_closed_while_it_delivers(pair: PairFactory) -> None:
     assert seen == [b"one"], f"delivery went on: {seen}"
 
 
+async def bulk_waits_while_the_link_is_full(pair: PairFactory) -> None:
+    """Who fills a link hears when there is room again; all of it arrives in its order, and what is said in between."""
+    left, right, _, _ = await pair()
+    arrived: list[bytes] = []
+    done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    waiting = [bytes((number % 251, number // 251)) * (BULK_FRAME // 2) for number in range(BULK)]
+    sent = [*waiting, b"said"]
+
+    def on_frame(frame: bytes) -> None:
+        right.wanted(len(frame))
+        arrived.append(frame)
+        if len(arrived) == len(sent) and not done.done():
+            done.set_result(None)
+
+    def on_lost(error: PenstockError) -> None:
+        if not done.done():
+            done.set_exception(error)
+
+    def pump() -> None:
+        while waiting and not left.full:
+            left.send(waiting.pop(0))
+            if not waiting:
+                left.send(b"said")
+
+    right.attach(on_frame, on_lost)
+    left.attach(on_frame, on_lost)
+    left.carry(pump)
+    right.carry(lambda: None)
+    pump()
+    try:
+        async with asyncio.timeout(PATIENCE):
+            await done
+    except TimeoutError:
+        raise AssertionError(f"{len(waiting)} of {BULK} frames of bulk wait for ever") from None
+    assert arrived == sent, "bulk changed, or changed places"
+    left.close()
+    right.close()
+
+
 async def a_fault_stays_on_its_link(pair: PairFactory) -> None:
     """A handler that fails with an error that is none of ours ends its own link; another link goes on."""
     left, right, _, _ = await pair()
@@ -228,6 +268,7 @@ LINK_CHECKS: tuple[Check, ...] = (
     a_close_without_reason_is_a_lost_link,
     an_error_of_the_receiver_ends_the_link,
     a_link_may_be_closed_while_it_delivers,
+    bulk_waits_while_the_link_is_full,
     a_fault_stays_on_its_link,
 )
 
