@@ -15,9 +15,12 @@ import pytest
 
 from penstock.core.errors import BadFrame, DeviceError, PeerRefused, UsageError
 from penstock.core.units import Price, Quantity
-from penstock.gateways.count import Count
-from penstock.gateways.forwarder import STREAMS, WAITING, DataMeter, tolerance
-from penstock.gateways.streams import CLOSE, COUNT, DATA, END, HEAD, MAX_DATA, OPEN, OWED, TAKEN, WINDOW
+from penstock.gateways.forwarder import DataMeter, tolerance
+from penstock.gateways.forwarder.count import Count
+from penstock.gateways.forwarder.end import STREAMS
+from penstock.gateways.forwarder.meter import WAITING
+from penstock.gateways.forwarder.streams import CLOSE, COUNT, DATA, END, HEAD, MAX_DATA, OPEN, OWED, TAKEN, WINDOW
+from penstock.gateways.forwarder.supply import CONNECTS
 from penstock.node.clock import now
 from penstock.transports.tls import TlsLink, connect
 
@@ -494,3 +497,47 @@ async def test_totals_go_on_over_a_restart(tmp_path: Path) -> None:
             writer.close()
             await quiet(it)
             assert it.supply.read().total == it.meter.read().total == 1_000 * round_
+
+
+async def test_what_a_server_sent_before_it_broke_arrives_first(tmp_path: Path) -> None:
+    async def answers_and_leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readexactly(1)
+        writer.write(bytes(2 * MB))
+        await writer.drain()  # and is closed: what comes then is answered with a reset
+
+    async with pipe(tmp_path, answers_and_leaves, allowed=MB) as it:
+        reader, writer = await it.application()
+        writer.write(b"?")
+        await until(lambda: it.supply.total == MB)
+        writer.write(b"more")
+        await asyncio.sleep(0.05)
+        it.supply.allow(Quantity(10 * MB))
+        assert len(await asyncio.wait_for(reader.readexactly(2 * MB), SOON)) == 2 * MB
+        writer.close()
+        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await quiet(it)
+
+
+async def test_whoever_opens_and_closes_without_end_is_held_to_a_pace(tmp_path: Path) -> None:
+    made = 0
+
+    async def counts(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal made
+        made += 1
+        await reader.read()
+
+    async with pipe(tmp_path, counts) as it:
+        peer = await thief(it)
+        number = 0
+        async with asyncio.timeout(SOON):
+            began = time.perf_counter()
+            while number < 6 * STREAMS:
+                answered = sum(frame[0] == CLOSE for frame in peer.frames)
+                while number - answered < STREAMS and number < 6 * STREAMS:
+                    number += 1
+                    peer.say(OPEN, number)
+                    peer.say(CLOSE, number)
+                await asyncio.sleep(0.001)
+        assert not peer.ended.done(), "nobody broke a rule"
+        assert time.perf_counter() - began >= 3 * STREAMS / CONNECTS
+        assert made <= 6 * STREAMS

@@ -1,34 +1,19 @@
-"""Data as a medium: TCP connections that are forwarded over a session's own link, metered and paid for.
-
-An application connects to the consumer's end (`DataMeter`); the supplier's end (`DataSupply`) connects to the one
-address that the supplier forwards to, and is meter and valve of the session. A unit is a byte of payload, in either
-direction.
-
-Both ends run the code of `Forwarder`. The supplier's counts what it lets pass: bytes towards the consumer when it hands
-them to the link, bytes from the consumer when it passes them on, which it tells at once (TAKEN). The consumer's counts
-what it hears of that: DATA and TAKEN. Frames and the session's messages share one ordered link, so that both totals are
-the same at every reading that the supplier announces, with no tolerance.
-
-What was under way when a link broke is counted at the supplier's end alone. It may not count less: a consumer that
-breaks links would be served for nothing. That is at most what the credit limit is worth, since no more is ever let pass
-without payment, and it is what the tolerance of an offer of data is for (`tolerance`).
-"""
+"""What both ends of a forwarder have in common: the meter's side, the carrier's side, and how bytes move."""
 
 from __future__ import annotations
 
 import asyncio
-import os
 from collections import deque
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from penstock.core.errors import BadFrame, DeviceError, UsageError
+from penstock.core.errors import BadFrame, DeviceError
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.ports import Link
 from penstock.core.units import Instant, Price, Quantity
-from penstock.gateways.count import Count
-from penstock.gateways.streams import (
+from penstock.gateways.forwarder.count import Count
+from penstock.gateways.forwarder.streams import (
     CLOSE,
     COUNT,
     DATA,
@@ -43,8 +28,6 @@ from penstock.gateways.streams import (
 )
 
 STREAMS = 64  # at once on a link: with their windows, the most that a peer can make us hold is 64 MiB a direction
-WAITING = 256  # applications that wait for a stream to be over, or for the link
-CONNECT = 10.0  # seconds to reach what is forwarded to
 LINGER = 2.0  # seconds for applications to take what was passed on, when we let go
 LOSSES = 1_000  # ppm: what repeatedly broken links may add up to
 
@@ -56,7 +39,7 @@ def tolerance(price: Price, credit_limit: int) -> Tolerance:
     return Tolerance(price.affords(credit_limit), LOSSES)
 
 
-class Forwarder:
+class End:
     """What both ends have in common: a meter, and the streams of one link (`Meter`, `Carrier`)."""
 
     def __init__(self, count: Path, clock: Callable[[], Instant], tell: Tell) -> None:
@@ -213,12 +196,14 @@ class Forwarder:
     def ended(self, stream: Stream) -> None:
         """Nothing more comes in."""
         if self._streams.get(stream.number) is stream and not stream.coming:
-            self._say_end(stream)
+            self._say_last(stream)
 
     def gone(self, stream: Stream, why: str) -> None:
         """The connection is no more, in order or not."""
         if self._link is None or self._streams.get(stream.number) is not stream:
             return
+        if stream.ended and stream.coming:
+            return  # all of it had come: it goes first
         if stream.said != CLOSE:
             self._say_close(stream, why)
         self._settle(stream)
@@ -256,7 +241,7 @@ class Forwarder:
             if not stream.coming:
                 stream.resume()
                 if stream.ended:
-                    self._say_end(stream)
+                    self._say_last(stream)
 
     def _send(self, kind: int, number: int, payload: bytes = b"") -> None:
         if self._link is not None:
@@ -268,11 +253,14 @@ class Forwarder:
             self._link.send(COUNT.pack(TAKEN, stream.number, stream.owed))
             stream.owed = 0
 
-    def _say_end(self, stream: Stream) -> None:
-        if not stream.said:
+    def _say_last(self, stream: Stream) -> None:
+        """All that came in is sent."""
+        if stream.transport is None and stream.said != CLOSE:  # broken since, and nothing can go out any more
+            self._say_close(stream)
+        elif not stream.said:
             stream.said = END
             self._send(END, stream.number)
-            self._settle(stream)
+        self._settle(stream)
 
     def _say_close(self, stream: Stream, why: str = "") -> None:
         stream.said = CLOSE
@@ -318,229 +306,7 @@ class Forwarder:
         """There is room for another stream."""
 
 
-class DataSupply(Forwarder):
-    """The supplier's end: `Meter`, `Valve` and `Carrier`. It connects to `target` for each stream, and nowhere else."""
-
-    def __init__(
-        self, target: tuple[str, int], count: Path, step: Quantity, clock: Callable[[], Instant], tell: Tell
-    ) -> None:
-        """Forward to `target`. Watchers hear of every `step` bytes, and where what is allowed is used up.
-
-        Raises:
-            DeviceError: as `Forwarder`.
-        """
-        super().__init__(count, clock, tell)
-        self._target = target
-        self._step = step
-        self._told = self.total
-        self._allowed = 0
-        self._connects: dict[Stream, asyncio.Task[None]] = {}
-
-    # ---- the valve
-
-    def allow(self, total: Quantity) -> None:
-        """Let bytes pass until the meter shows `total`.
-
-        Raises:
-            DeviceError: the total cannot be kept.
-        """
-        if self._fault is not None:
-            raise self._fault
-        self._allowed = total
-        self._pump()
-
-    def close(self) -> None:
-        """Let nothing pass. Connections stay, and are read no further."""
-        self._allowed = 0
-
-    def part(self) -> None:
-        super().part()
-        for task in self._connects.values():
-            task.cancel()
-        self._connects.clear()
-
-    def on_frame(self, frame: bytes) -> None:
-        if self._link is not None:  # what is under way to us when we part was let pass by nobody
-            super().on_frame(frame)
-
-    async def detach(self) -> None:
-        """Cut everything, and let go of the meter."""
-        self.part()
-        self._watchers.clear()
-        await _lingering(self._streams.values())
-        self._keep()
-        self._count.close()
-
-    def made(self, stream: Stream) -> None:
-        """What we forward to has answered."""
-        if self._link is None or stream.heard == CLOSE or self._streams.get(stream.number) is not stream:
-            stream.cut()
-        else:
-            self.came(stream)
-            if stream.heard == END and not stream.going:
-                stream.finish()
-
-    def _opened(self, number: int) -> None:
-        if number <= self._last:
-            raise BadFrame(f"stream {number} was opened before")
-        if len(self._streams) >= STREAMS:
-            raise BadFrame(f"more than {STREAMS} streams at once")
-        self._last = number
-        stream = self._streams[number] = Stream(self, number)
-        self._connects[stream] = asyncio.get_running_loop().create_task(self._connect(stream))
-
-    async def _connect(self, stream: Stream) -> None:
-        why = ""
-        try:
-            async with asyncio.timeout(CONNECT):
-                await asyncio.get_running_loop().create_connection(lambda: stream, *self._target)
-        except TimeoutError:
-            why = f"no answer within {CONNECT:g} s"
-        except (OSError, UnicodeError) as error:
-            number = error.errno if isinstance(error, OSError) else None
-            why = os.strerror(number).lower() if number and number > 0 else "no such host"
-        self._connects.pop(stream, None)
-        if why:
-            self._tell("not forwarded", to=f"{self._target[0]}:{self._target[1]}", why=why)
-            why = f"the supplier cannot reach what it forwards to: {why}"
-        if (why or stream.heard == CLOSE) and stream.said != CLOSE:
-            self._say_close(stream, why)
-            self._settle(stream)
-
-    def _connecting(self, stream: Stream) -> bool:
-        return stream in self._connects
-
-    def _room(self) -> int:
-        return self._allowed - self.total
-
-    def _arrived(self, stream: Stream, data: memoryview) -> None:
-        if stream.said != CLOSE:
-            stream.going.append(data)
-            self.came(stream)
-
-    def _pass_on(self, stream: Stream) -> None:
-        data, room = stream.going.popleft(), self._room()
-        if len(data) > room:
-            stream.going.appendleft(data[room:])
-            data = data[:room]
-        stream.write(data)
-        self.total += len(data)
-        stream.granted += len(data)
-        self._send(TAKEN, stream.number, len(data).to_bytes(4, "big"))
-        if stream.heard == END and not stream.going:
-            stream.finish()
-            self._settle(stream)
-
-    def _sent(self, size: int) -> None:
-        self.total += size
-
-    def _note(self) -> bool:
-        """The total is kept before any of the bytes have left: the link sends at the end of this turn of the loop."""
-        self._keep()
-        moved = self.total - self._told
-        if moved < self._step and (not moved or self.total < self._allowed):
-            return False
-        self._told = self.total
-        if self._fault is not None:
-            self._allowed = 0
-            return False
-        reading = self.read()
-        for watcher in list(self._watchers):
-            watcher(reading)
-        return True
-
-
-class DataMeter(Forwarder):
-    """The consumer's end: `Meter` and `Carrier`, and where applications connect to."""
-
-    def __init__(self, count: Path, clock: Callable[[], Instant], tell: Tell) -> None:
-        super().__init__(count, clock, tell)
-        self._waiting: deque[Stream] = deque()
-        self._server: asyncio.Server | None = None
-        self._keeping = False
-
-    async def listen(self, host: str, port: int) -> int:
-        """Take applications at `host`:`port` (0 takes a free one), which is returned.
-
-        Raises:
-            UsageError: that address cannot be listened on.
-        """
-        loop = asyncio.get_running_loop()
-        try:
-            self._server = await loop.create_server(lambda: Stream(self), host, port)
-        except (OSError, UnicodeError) as error:
-            raise UsageError(f"cannot listen on {host}:{port} ({error})", "choose another --listen") from None
-        found: int = self._server.sockets[0].getsockname()[1]
-        return found
-
-    async def detach(self) -> None:
-        """Take no more applications, cut those that are here, and let go of the meter."""
-        if self._server is not None:
-            self._server.close()
-        self.part()
-        for stream in self._waiting:
-            stream.cut()
-        await _lingering([*self._waiting, *self._streams.values()])
-        self._waiting.clear()
-        self._keep()
-        self._count.close()
-
-    def join(self, link: Link) -> None:
-        super().join(link)
-        self._freed()
-
-    def made(self, stream: Stream) -> None:
-        """An application has connected."""
-        if len(self._waiting) >= WAITING:
-            stream.cut()
-            return
-        stream.pause()
-        self._waiting.append(stream)
-        self._freed()
-
-    def gone(self, stream: Stream, why: str) -> None:
-        if not stream.number and stream in self._waiting:
-            self._waiting.remove(stream)
-        super().gone(stream, why)
-
-    def _freed(self) -> None:
-        while self._waiting and self._link is not None and len(self._streams) < STREAMS:
-            stream = self._waiting.popleft()
-            self._last += 1
-            stream.number = self._last
-            self._streams[stream.number] = stream
-            self._send(OPEN, stream.number)
-            self.came(stream)
-            if stream.ended:
-                self.ended(stream)
-            if not stream.coming:
-                stream.resume()
-
-    def _room(self) -> int:
-        return WINDOW
-
-    def _arrived(self, stream: Stream, data: memoryview) -> None:
-        self._metered(len(data))
-        stream.write(data)
-        stream.owed += len(data)
-        if not stream.blocked:
-            self._tell_taken(stream)
-
-    def _passed_there(self, size: int) -> None:
-        self._metered(size)
-
-    def _metered(self, size: int) -> None:
-        self.total += size
-        if not self._keeping:
-            self._keeping = True
-            asyncio.get_running_loop().call_soon(self._keep)
-
-    def _keep(self) -> None:
-        self._keeping = False
-        super()._keep()
-
-
-async def _lingering(streams: Any) -> None:
+async def lingering(streams: Any) -> None:
     """Let what was written arrive, for a while."""
     left = [stream for stream in streams if stream.transport is not None]
     for _ in range(int(LINGER / 0.05)):
