@@ -16,11 +16,11 @@ import pytest
 from penstock.core.errors import BadFrame, DeviceError, PeerRefused, UsageError
 from penstock.core.units import Price, Quantity
 from penstock.gateways.forwarder import DataMeter, tolerance
+from penstock.gateways.forwarder.connection import CLOSE, COUNT, DATA, END, HEAD, MAX_DATA, OPEN, OWED, TAKEN, WINDOW
 from penstock.gateways.forwarder.count import Count
-from penstock.gateways.forwarder.end import STREAMS
+from penstock.gateways.forwarder.end import CONNECTIONS
 from penstock.gateways.forwarder.meter import WAITING
-from penstock.gateways.forwarder.streams import CLOSE, COUNT, DATA, END, HEAD, MAX_DATA, OPEN, OWED, TAKEN, WINDOW
-from penstock.gateways.forwarder.supply import CONNECTS
+from penstock.gateways.forwarder.supply import PACE
 from penstock.node.clock import now
 from penstock.transports.tls import TlsLink, connect
 
@@ -120,7 +120,7 @@ async def test_a_half_closed_connection_stays_open_the_other_way(tmp_path: Path)
         writer.write_eof()
         assert await asyncio.wait_for(reader.read(-1), SOON) == b"you said hello"
         writer.close()
-        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await until(lambda: not it.supply._connections and not it.meter._connections, "a connection stays")
 
 
 async def test_streams_are_forgotten_whoever_ends_first(tmp_path: Path) -> None:
@@ -133,7 +133,7 @@ async def test_streams_are_forgotten_whoever_ends_first(tmp_path: Path) -> None:
             else:
                 await reader.read(10)
                 writer.transport.abort()
-        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await until(lambda: not it.supply._connections and not it.meter._connections, "a connection stays")
         await quiet(it)
         assert not it.ends
 
@@ -259,7 +259,7 @@ async def test_a_target_that_cannot_be_reached_is_told_as_the_reason(tmp_path: P
         assert tried == {"to": f"{HOST}:1", "why": "connection refused"}
         assert heard == {"why": "the supplier cannot reach what it forwards to: connection refused"}
         assert it.supply.total == 0
-        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await until(lambda: not it.supply._connections and not it.meter._connections, "a connection stays")
         writer.close()
     finally:
         await it.close()
@@ -276,15 +276,15 @@ async def test_a_reset_reaches_the_other_side_as_a_reset(tmp_path: Path) -> None
         writer.write(b"x" * 100_000)
         with pytest.raises(ConnectionResetError):
             await asyncio.wait_for(reader.read(), SOON)
-        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await until(lambda: not it.supply._connections and not it.meter._connections, "a connection stays")
         writer.close()
 
 
 async def test_applications_beyond_the_bound_wait_for_their_turn(tmp_path: Path) -> None:
     async with pipe(tmp_path) as it:
-        clients = [await it.application() for _ in range(STREAMS + 1)]
-        await until(lambda: len(it.meter._streams) == STREAMS)
-        for reader, writer in clients[:STREAMS]:
+        clients = [await it.application() for _ in range(CONNECTIONS + 1)]
+        await until(lambda: len(it.meter._connections) == CONNECTIONS)
+        for reader, writer in clients[:CONNECTIONS]:
             writer.write(b"?")
             assert await asyncio.wait_for(reader.readexactly(1), SOON) == b"?"
         reader, writer = clients[-1]
@@ -364,12 +364,12 @@ def _frame(kind: int, number: int, payload: bytes = b"") -> bytes:
 
 
 BREACHES = {
-    "bytes for a stream that was never opened": (_frame(DATA, 1, b"x"),),
-    "an end of a stream that was never opened": (_frame(END, 1),),
-    "a close of a stream that was never opened": (_frame(CLOSE, 9),),
+    "bytes for a connection that was never opened": (_frame(DATA, 1, b"x"),),
+    "an end of a connection that was never opened": (_frame(END, 1),),
+    "a close of a connection that was never opened": (_frame(CLOSE, 9),),
     "a taken for nothing": (_frame(OPEN, 1), COUNT.pack(TAKEN, 1, 1)),
     "a taken of zero": (_frame(OPEN, 1), COUNT.pack(TAKEN, 1, 0)),
-    "a stream opened twice": (_frame(OPEN, 2), _frame(OPEN, 1)),
+    "a connection opened twice": (_frame(OPEN, 2), _frame(OPEN, 1)),
     "no bytes": (_frame(OPEN, 1), _frame(DATA, 1)),
     "bytes after the end": (_frame(OPEN, 1), _frame(END, 1), _frame(DATA, 1, b"x")),
     "two ends": (_frame(OPEN, 1), _frame(END, 1), _frame(END, 1)),
@@ -410,10 +410,10 @@ async def test_a_window_is_all_that_a_peer_may_send_unasked(tmp_path: Path) -> N
 async def test_a_flood_of_streams_is_cut_off(tmp_path: Path) -> None:
     async with pipe(tmp_path) as it:
         peer = await thief(it)
-        for number in range(1, STREAMS + 2):
+        for number in range(1, CONNECTIONS + 2):
             peer.say(OPEN, number)
             peer.say(CLOSE, number)  # not over before we have answered
-        assert f"more than {STREAMS} streams" in await peer.cut_off()
+        assert f"more than {CONNECTIONS} connections" in await peer.cut_off()
 
 
 async def test_a_consumer_that_never_takes_gets_no_more_than_its_window(tmp_path: Path) -> None:
@@ -431,7 +431,7 @@ async def test_a_supplier_opens_nothing_at_the_consumer(tmp_path: Path) -> None:
     async with pipe(tmp_path) as it:
         it.there[0].send(HEAD.pack(OPEN, 1))
         await until(lambda: bool(it.ends))
-        assert any(isinstance(end, BadFrame | PeerRefused) and "opens no streams" in str(end) for end in it.ends)
+        assert any(isinstance(end, BadFrame | PeerRefused) and "opens no connections" in str(end) for end in it.ends)
 
 
 async def test_more_applications_than_may_wait_are_turned_away(tmp_path: Path) -> None:
@@ -514,7 +514,7 @@ async def test_what_a_server_sent_before_it_broke_arrives_first(tmp_path: Path) 
         it.supply.allow(Quantity(10 * MB))
         assert len(await asyncio.wait_for(reader.readexactly(2 * MB), SOON)) == 2 * MB
         writer.close()
-        await until(lambda: not it.supply._streams and not it.meter._streams, "a stream stays")
+        await until(lambda: not it.supply._connections and not it.meter._connections, "a connection stays")
         await quiet(it)
 
 
@@ -531,13 +531,13 @@ async def test_whoever_opens_and_closes_without_end_is_held_to_a_pace(tmp_path: 
         number = 0
         async with asyncio.timeout(SOON):
             began = time.perf_counter()
-            while number < 6 * STREAMS:
+            while number < 6 * CONNECTIONS:
                 answered = sum(frame[0] == CLOSE for frame in peer.frames)
-                while number - answered < STREAMS and number < 6 * STREAMS:
+                while number - answered < CONNECTIONS and number < 6 * CONNECTIONS:
                     number += 1
                     peer.say(OPEN, number)
                     peer.say(CLOSE, number)
                 await asyncio.sleep(0.001)
         assert not peer.ended.done(), "nobody broke a rule"
-        assert time.perf_counter() - began >= 3 * STREAMS / CONNECTS
-        assert made <= 6 * STREAMS
+        assert time.perf_counter() - began >= 3 * CONNECTIONS / PACE
+        assert made <= 6 * CONNECTIONS

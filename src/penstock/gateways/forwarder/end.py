@@ -12,8 +12,7 @@ from penstock.core.errors import BadFrame, DeviceError
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.ports import Link
 from penstock.core.units import Instant, Price, Quantity
-from penstock.gateways.forwarder.count import Count
-from penstock.gateways.forwarder.streams import (
+from penstock.gateways.forwarder.connection import (
     CLOSE,
     COUNT,
     DATA,
@@ -24,10 +23,11 @@ from penstock.gateways.forwarder.streams import (
     OWED,
     TAKEN,
     WINDOW,
-    Stream,
+    Connection,
 )
+from penstock.gateways.forwarder.count import Count
 
-STREAMS = 64  # at once on a link: with their windows, the most that a peer can make us hold is 64 MiB a direction
+CONNECTIONS = 64  # at once on a link: with their windows, the most that a peer can make us hold is 64 MiB a direction
 LINGER = 2.0  # seconds for applications to take what was passed on, when we let go
 LOSSES = 1_000  # ppm: what repeatedly broken links may add up to
 
@@ -40,7 +40,7 @@ def tolerance(price: Price, credit_limit: int) -> Tolerance:
 
 
 class End:
-    """What both ends have in common: a meter, and the streams of one link (`Meter`, `Carrier`)."""
+    """What both ends have in common: a meter, and the connections of one link (`Meter`, `Carrier`)."""
 
     def __init__(self, count: Path, clock: Callable[[], Instant], tell: Tell) -> None:
         """Go on with the total in the file `count`, which is made where there is none.
@@ -56,9 +56,9 @@ class End:
         self._fault: DeviceError | None = None
         self._watchers: list[Callable[[Reading], None]] = []
         self._link: Link | None = None
-        self._streams: dict[int, Stream] = {}
+        self._connections: dict[int, Connection] = {}
         self._last = 0  # the highest number on this link
-        self._ready: deque[Stream] = deque()
+        self._ready: deque[Connection] = deque()
         self._pumping = False
 
     # ---- the meter
@@ -91,186 +91,186 @@ class End:
     def join(self, link: Link) -> None:
         """Forward over this link from now on."""
         self.part()
-        self._streams.clear()
+        self._connections.clear()
         self._last = 0
         self._link = link
         link.carry(self._pump)
 
     def part(self) -> None:
-        """Cut all connections. Streams are kept until the next link: what is under way of them is metered."""
+        """Cut all connections. They are known until the next link: what is under way of them is metered."""
         if self._link is None:
             return
         self._link = None
         self._ready.clear()
-        for stream in self._streams.values():
-            stream.ready = False
-            stream.cut()
+        for connection in self._connections.values():
+            connection.ready = False
+            connection.cut()
 
     def on_frame(self, frame: bytes) -> None:
         """A frame of the other end.
 
         Raises:
-            BadFrame: it breaks the rules of `streams`.
+            BadFrame: it breaks the rules of `connection`.
         """
         size = len(frame) - HEAD.size
         if size < 0:
             raise BadFrame(f"a data frame of {len(frame)} bytes")
         kind, number = HEAD.unpack_from(frame)
-        stream = self._streams.get(number)
+        connection = self._connections.get(number)
         if kind == DATA:
-            self._data(self._sending(stream, number), frame, size)
+            self._data(self._sending(connection, number), frame, size)
         elif kind == TAKEN and size == 4:
-            self._taken(self._known(stream, number), COUNT.unpack(frame)[2])
+            self._taken(self._known(connection, number), COUNT.unpack(frame)[2])
         elif self._link is None:
             return
         elif kind == OPEN and not size:
             self._opened(number)
         elif kind == END and not size:
-            self._end(self._sending(stream, number))
+            self._end(self._sending(connection, number))
         elif kind == CLOSE and size <= MAX_REASON:
-            self._close(stream, number, frame[HEAD.size :])
+            self._close(connection, number, frame[HEAD.size :])
         else:
             raise BadFrame(f"a data frame of kind {kind} and {size} bytes breaks the rules")
 
-    def _known(self, stream: Stream | None, number: int) -> Stream:
-        if stream is None:
-            raise BadFrame(f"there is no stream {number}")
-        return stream
+    def _known(self, connection: Connection | None, number: int) -> Connection:
+        if connection is None:
+            raise BadFrame(f"there is no connection {number}")
+        return connection
 
-    def _sending(self, stream: Stream | None, number: int) -> Stream:
-        if stream is None or stream.heard:
-            raise BadFrame(f"stream {number} is over, or was never opened")
-        return stream
+    def _sending(self, connection: Connection | None, number: int) -> Connection:
+        if connection is None or connection.heard:
+            raise BadFrame(f"connection {number} is over, or was never opened")
+        return connection
 
-    def _data(self, stream: Stream, frame: bytes, size: int) -> None:
-        if not 0 < size <= stream.granted:
-            raise BadFrame(f"{size} bytes of stream {stream.number}, whose window is {stream.granted}")
-        stream.granted -= size
+    def _data(self, connection: Connection, frame: bytes, size: int) -> None:
+        if not 0 < size <= connection.granted:
+            raise BadFrame(f"{size} bytes of connection {connection.number}, whose window is {connection.granted}")
+        connection.granted -= size
         if self._link is not None:
             self._link.wanted(size)
-        self._arrived(stream, memoryview(frame)[HEAD.size :])
+        self._arrived(connection, memoryview(frame)[HEAD.size :])
 
-    def _taken(self, stream: Stream, size: int) -> None:
-        if not 0 < size <= WINDOW - stream.window:
+    def _taken(self, connection: Connection, size: int) -> None:
+        if not 0 < size <= WINDOW - connection.window:
             raise BadFrame(
-                f"{size} bytes of stream {stream.number} taken, where {WINDOW - stream.window} are under way"
+                f"{size} bytes of connection {connection.number} taken, where {WINDOW - connection.window} are under way"
             )
-        stream.window += size
+        connection.window += size
         self._passed_there(size)
-        self.came(stream)
-        self._settle(stream)
+        self.came(connection)
+        self._settle(connection)
 
-    def _end(self, stream: Stream) -> None:
-        stream.heard = END
-        if not stream.going:
-            stream.finish()
-        self._tell_taken(stream)
-        self._settle(stream)
+    def _end(self, connection: Connection) -> None:
+        connection.heard = END
+        if not connection.going:
+            connection.finish()
+        self._tell_taken(connection)
+        self._settle(connection)
 
-    def _close(self, stream: Stream | None, number: int, reason: bytes) -> None:
-        if stream is None:
+    def _close(self, connection: Connection | None, number: int, reason: bytes) -> None:
+        if connection is None:
             if number > self._last:
-                raise BadFrame(f"stream {number} was never opened")
+                raise BadFrame(f"connection {number} was never opened")
             self._send(CLOSE, number)  # it was over when the other end broke: that waits for an answer
             return
-        if reason and stream.heard != CLOSE:
+        if reason and connection.heard != CLOSE:
             why = "".join(char if char.isprintable() else "?" for char in reason.decode(errors="replace"))
             self._tell("connection closed", why=why)
-        stream.heard = CLOSE
-        if stream.said != CLOSE and not self._connecting(stream):
-            self._say_close(stream)
-        self._settle(stream)
+        connection.heard = CLOSE
+        if connection.said != CLOSE and not self._connecting(connection):
+            self._say_close(connection)
+        self._settle(connection)
 
-    # ---- what the streams call (`streams.Owner`)
+    # ---- what the connections call (`connection.Owner`)
 
-    def came(self, stream: Stream) -> None:
+    def came(self, connection: Connection) -> None:
         """Bytes have come, or there is room again."""
-        if self._link is not None and self._streams.get(stream.number) is stream:
-            if not stream.blocked:
-                self._tell_taken(stream)
-            if not stream.ready and stream.can_move:
-                stream.ready = True
-                self._ready.append(stream)
+        if self._link is not None and self._connections.get(connection.number) is connection:
+            if not connection.blocked:
+                self._tell_taken(connection)
+            if not connection.ready and connection.can_move:
+                connection.ready = True
+                self._ready.append(connection)
                 self._pump()
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, connection: Connection) -> None:
         """Nothing more comes in."""
-        if self._streams.get(stream.number) is stream and not stream.coming:
-            self._say_last(stream)
+        if self._connections.get(connection.number) is connection and not connection.coming:
+            self._say_last(connection)
 
-    def gone(self, stream: Stream, why: str) -> None:
+    def gone(self, connection: Connection, why: str) -> None:
         """The connection is no more, in order or not."""
-        if self._link is None or self._streams.get(stream.number) is not stream:
+        if self._link is None or self._connections.get(connection.number) is not connection:
             return
-        if stream.ended and stream.coming:
+        if connection.ended and connection.coming:
             return  # all of it had come: it goes first
-        if stream.said != CLOSE:
-            self._say_close(stream, why)
-        self._settle(stream)
+        if connection.said != CLOSE:
+            self._say_close(connection, why)
+        self._settle(connection)
 
     # ---- moving bytes
 
     def _pump(self) -> None:
-        """Move what can be moved, a frame of each stream in turn, until the link is full or the valve is reached."""
+        """Move what can be moved, a frame of each connection in turn, until the link is full or the valve is reached."""
         if self._pumping:
             return
         self._pumping = True
         try:
             while True:
                 while self._ready and self._link is not None and not self._link.full and self._room() > 0:
-                    stream = self._ready.popleft()
-                    self._move(self._link, stream)
-                    stream.ready = stream.can_move and self._link is not None
-                    if stream.ready:
-                        self._ready.append(stream)
+                    connection = self._ready.popleft()
+                    self._move(self._link, connection)
+                    connection.ready = connection.can_move and self._link is not None
+                    if connection.ready:
+                        self._ready.append(connection)
                 if not self._note():
                     return
         finally:
             self._pumping = False
 
-    def _move(self, link: Link, stream: Stream) -> None:
+    def _move(self, link: Link, connection: Connection) -> None:
         """Pass on a part of what the peer sent, and send it a part of what came in."""
-        if stream.going and not stream.blocked and stream.transport is not None:
-            self._pass_on(stream)
-        most = min(stream.window, self._room())
-        if stream.coming and most > 0:
-            part = stream.part_of(most)
-            link.send(b"".join((HEAD.pack(DATA, stream.number), part)))
-            stream.window -= len(part)
+        if connection.going and not connection.blocked and connection.transport is not None:
+            self._pass_on(connection)
+        most = min(connection.window, self._room())
+        if connection.coming and most > 0:
+            part = connection.part_of(most)
+            link.send(b"".join((HEAD.pack(DATA, connection.number), part)))
+            connection.window -= len(part)
             self._sent(len(part))
-            if not stream.coming:
-                stream.resume()
-                if stream.ended:
-                    self._say_last(stream)
+            if not connection.coming:
+                connection.resume()
+                if connection.ended:
+                    self._say_last(connection)
 
     def _send(self, kind: int, number: int, payload: bytes = b"") -> None:
         if self._link is not None:
             self._link.send(HEAD.pack(kind, number) + payload)
 
-    def _tell_taken(self, stream: Stream) -> None:
-        if stream.owed >= (1 if stream.heard else OWED) and stream.said != CLOSE and self._link is not None:
-            stream.granted += stream.owed
-            self._link.send(COUNT.pack(TAKEN, stream.number, stream.owed))
-            stream.owed = 0
+    def _tell_taken(self, connection: Connection) -> None:
+        if connection.owed >= (1 if connection.heard else OWED) and connection.said != CLOSE and self._link is not None:
+            connection.granted += connection.owed
+            self._link.send(COUNT.pack(TAKEN, connection.number, connection.owed))
+            connection.owed = 0
 
-    def _say_last(self, stream: Stream) -> None:
+    def _say_last(self, connection: Connection) -> None:
         """All that came in is sent."""
-        if stream.transport is None and stream.said != CLOSE:  # broken since, and nothing can go out any more
-            self._say_close(stream)
-        elif not stream.said:
-            stream.said = END
-            self._send(END, stream.number)
-        self._settle(stream)
+        if connection.transport is None and connection.said != CLOSE:  # broken since, and nothing can go out any more
+            self._say_close(connection)
+        elif not connection.said:
+            connection.said = END
+            self._send(END, connection.number)
+        self._settle(connection)
 
-    def _say_close(self, stream: Stream, why: str = "") -> None:
-        stream.said = CLOSE
-        stream.cut()
-        self._send(CLOSE, stream.number, why.encode()[:MAX_REASON])
+    def _say_close(self, connection: Connection, why: str = "") -> None:
+        connection.said = CLOSE
+        connection.cut()
+        self._send(CLOSE, connection.number, why.encode()[:MAX_REASON])
 
-    def _settle(self, stream: Stream) -> None:
-        """Forget the stream if it is over."""
-        if stream.over and self._link is not None and self._streams.pop(stream.number, None) is not None:
-            stream.shut()
+    def _settle(self, connection: Connection) -> None:
+        """Forget the connection if it is over."""
+        if connection.over and self._link is not None and self._connections.pop(connection.number, None) is not None:
+            connection.shut()
             self._freed()
 
     # ---- where the ends differ
@@ -279,11 +279,11 @@ class End:
         """How many bytes may pass now."""
         raise NotImplementedError
 
-    def _arrived(self, stream: Stream, data: memoryview) -> None:
+    def _arrived(self, connection: Connection, data: memoryview) -> None:
         """The peer sent this."""
         raise NotImplementedError
 
-    def _pass_on(self, stream: Stream) -> None:
+    def _pass_on(self, connection: Connection) -> None:
         """Bytes that the peer sent before may go out now."""
 
     def _sent(self, size: int) -> None:
@@ -297,23 +297,23 @@ class End:
         return False
 
     def _opened(self, number: int) -> None:
-        raise BadFrame("a supplier opens no streams")
+        raise BadFrame("a supplier opens no connections")
 
-    def _connecting(self, stream: Stream) -> bool:
+    def _connecting(self, connection: Connection) -> bool:
         return False
 
     def _freed(self) -> None:
-        """There is room for another stream."""
+        """There is room for another connection."""
 
 
-async def lingering(streams: Any) -> None:
+async def lingering(connections: Any) -> None:
     """Let what was written arrive, for a while."""
-    left = [stream for stream in streams if stream.transport is not None]
+    left = [connection for connection in connections if connection.transport is not None]
     for _ in range(int(LINGER / 0.05)):
-        left = [stream for stream in left if stream.transport is not None]
+        left = [connection for connection in left if connection.transport is not None]
         if not left:
             return
         await asyncio.sleep(0.05)
-    for stream in left:
-        if stream.transport is not None:
-            stream.transport.abort()
+    for connection in left:
+        if connection.transport is not None:
+            connection.transport.abort()

@@ -10,10 +10,10 @@ from pathlib import Path
 from penstock.core.errors import UsageError
 from penstock.core.ports import Link
 from penstock.core.units import Instant
-from penstock.gateways.forwarder.end import STREAMS, End, Tell, lingering
-from penstock.gateways.forwarder.streams import OPEN, WINDOW, Stream
+from penstock.gateways.forwarder.connection import OPEN, WINDOW, Connection
+from penstock.gateways.forwarder.end import CONNECTIONS, End, Tell, lingering
 
-WAITING = 256  # applications that wait for a stream to be over, or for the link
+WAITING = 256  # applications that wait for a connection to be over, or for the link
 
 
 class DataMeter(End):
@@ -21,7 +21,7 @@ class DataMeter(End):
 
     def __init__(self, count: Path, clock: Callable[[], Instant], tell: Tell) -> None:
         super().__init__(count, clock, tell)
-        self._waiting: deque[Stream] = deque()
+        self._waiting: deque[Connection] = deque()
         self._server: asyncio.Server | None = None
         self._keeping = False
 
@@ -33,7 +33,7 @@ class DataMeter(End):
         """
         loop = asyncio.get_running_loop()
         try:
-            self._server = await loop.create_server(lambda: Stream(self), host, port)
+            self._server = await loop.create_server(lambda: Connection(self), host, port)
         except (OSError, UnicodeError) as error:
             raise UsageError(f"cannot listen on {host}:{port} ({error})", "choose another --listen") from None
         found: int = self._server.sockets[0].getsockname()[1]
@@ -44,9 +44,9 @@ class DataMeter(End):
         if self._server is not None:
             self._server.close()
         self.part()
-        for stream in self._waiting:
-            stream.cut()
-        await lingering([*self._waiting, *self._streams.values()])
+        for connection in self._waiting:
+            connection.cut()
+        await lingering([*self._waiting, *self._connections.values()])
         self._waiting.clear()
         self._keep()
         self._count.close()
@@ -55,42 +55,42 @@ class DataMeter(End):
         super().join(link)
         self._freed()
 
-    def made(self, stream: Stream) -> None:
+    def made(self, connection: Connection) -> None:
         """An application has connected."""
         if len(self._waiting) >= WAITING:
-            stream.cut()
+            connection.cut()
             return
-        stream.pause()
-        self._waiting.append(stream)
+        connection.pause()
+        self._waiting.append(connection)
         self._freed()
 
-    def gone(self, stream: Stream, why: str) -> None:
-        if not stream.number and stream in self._waiting:
-            self._waiting.remove(stream)
-        super().gone(stream, why)
+    def gone(self, connection: Connection, why: str) -> None:
+        if not connection.number and connection in self._waiting:
+            self._waiting.remove(connection)
+        super().gone(connection, why)
 
     def _freed(self) -> None:
-        while self._waiting and self._link is not None and len(self._streams) < STREAMS:
-            stream = self._waiting.popleft()
+        while self._waiting and self._link is not None and len(self._connections) < CONNECTIONS:
+            connection = self._waiting.popleft()
             self._last += 1
-            stream.number = self._last
-            self._streams[stream.number] = stream
-            self._send(OPEN, stream.number)
-            self.came(stream)
-            if stream.ended:
-                self.ended(stream)
-            if not stream.coming:
-                stream.resume()
+            connection.number = self._last
+            self._connections[connection.number] = connection
+            self._send(OPEN, connection.number)
+            self.came(connection)
+            if connection.ended:
+                self.ended(connection)
+            if not connection.coming:
+                connection.resume()
 
     def _room(self) -> int:
         return WINDOW
 
-    def _arrived(self, stream: Stream, data: memoryview) -> None:
+    def _arrived(self, connection: Connection, data: memoryview) -> None:
         self._metered(len(data))
-        stream.write(data)
-        stream.owed += len(data)
-        if not stream.blocked:
-            self._tell_taken(stream)
+        connection.write(data)
+        connection.owed += len(data)
+        if not connection.blocked:
+            self._tell_taken(connection)
 
     def _passed_there(self, size: int) -> None:
         self._metered(size)

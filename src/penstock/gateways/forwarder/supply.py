@@ -9,16 +9,16 @@ from pathlib import Path
 
 from penstock.core.errors import BadFrame
 from penstock.core.units import Instant, Quantity
-from penstock.gateways.forwarder.end import STREAMS, End, Tell, lingering
-from penstock.gateways.forwarder.streams import CLOSE, END, TAKEN, Stream
+from penstock.gateways.forwarder.connection import CLOSE, END, TAKEN, Connection
+from penstock.gateways.forwarder.end import CONNECTIONS, End, Tell, lingering
 
 CONNECT = 10.0  # seconds to reach what is forwarded to
-CONNECTS = 500  # a second, over time: what we forward to must not suffer from a peer that opens and closes
+PACE = 500  # connections made a second: what we forward to must not suffer from a peer that opens and closes
 COMPLAINTS = 1.0  # seconds between two events on a target that cannot be reached
 
 
 class DataSupply(End):
-    """The supplier's end: `Meter`, `Valve` and `Carrier`. It connects to `target` for each stream, and nowhere else."""
+    """The supplier's end: `Meter`, `Valve` and `Carrier`. It connects to `target`, and nowhere else."""
 
     def __init__(
         self, target: tuple[str, int], count: Path, step: Quantity, clock: Callable[[], Instant], tell: Tell
@@ -33,8 +33,8 @@ class DataSupply(End):
         self._step = step
         self._told = self.total
         self._allowed = 0
-        self._connects: dict[Stream, asyncio.Task[None]] = {}
-        self._next_connect = 0.0  # loop time, at the even pace of `CONNECTS`
+        self._connects: dict[Connection, asyncio.Task[None]] = {}
+        self._next_connect = 0.0  # loop time, at the even pace of `PACE`
         self._complained = -COMPLAINTS
 
     # ---- the valve
@@ -68,52 +68,56 @@ class DataSupply(End):
         """Cut everything, and let go of the meter."""
         self.part()
         self._watchers.clear()
-        await lingering(self._streams.values())
+        await lingering(self._connections.values())
         self._keep()
         self._count.close()
 
-    def made(self, stream: Stream) -> None:
+    def made(self, connection: Connection) -> None:
         """What we forward to has answered."""
-        if self._link is None or stream.heard == CLOSE or self._streams.get(stream.number) is not stream:
-            stream.cut()
+        if (
+            self._link is None
+            or connection.heard == CLOSE
+            or self._connections.get(connection.number) is not connection
+        ):
+            connection.cut()
         else:
-            self.came(stream)
-            if stream.heard == END and not stream.going:
-                stream.finish()
+            self.came(connection)
+            if connection.heard == END and not connection.going:
+                connection.finish()
 
     def _opened(self, number: int) -> None:
         if number <= self._last:
-            raise BadFrame(f"stream {number} was opened before")
-        if len(self._streams) >= STREAMS:
-            raise BadFrame(f"more than {STREAMS} streams at once")
+            raise BadFrame(f"connection {number} was opened before")
+        if len(self._connections) >= CONNECTIONS:
+            raise BadFrame(f"more than {CONNECTIONS} connections at once")
         self._last = number
-        stream = self._streams[number] = Stream(self, number)
-        self._connects[stream] = asyncio.get_running_loop().create_task(self._connect(stream))
+        connection = self._connections[number] = Connection(self, number)
+        self._connects[connection] = asyncio.get_running_loop().create_task(self._connect(connection))
 
-    async def _connect(self, stream: Stream) -> None:
+    async def _connect(self, connection: Connection) -> None:
         why = ""
         await asyncio.sleep(self._pace())
         try:
             async with asyncio.timeout(CONNECT):
-                await asyncio.get_running_loop().create_connection(lambda: stream, *self._target)
+                await asyncio.get_running_loop().create_connection(lambda: connection, *self._target)
         except TimeoutError:
             why = f"no answer within {CONNECT:g} s"
         except (OSError, UnicodeError) as error:
             number = error.errno if isinstance(error, OSError) else None
             why = os.strerror(number).lower() if number and number > 0 else "no such host"
-        self._connects.pop(stream, None)
+        self._connects.pop(connection, None)
         if why:
             self._complain(why)
             why = f"the supplier cannot reach what it forwards to: {why}"
-        if (why or stream.heard == CLOSE) and stream.said != CLOSE:
-            self._say_close(stream, why)
-            self._settle(stream)
+        if (why or connection.heard == CLOSE) and connection.said != CLOSE:
+            self._say_close(connection, why)
+            self._settle(connection)
 
     def _pace(self) -> float:
-        """Seconds until the next connection may be made: opening streams costs a peer nothing."""
+        """Seconds until the next connection may be made: asking for one costs a peer nothing."""
         now = asyncio.get_running_loop().time()
-        self._next_connect = max(now, self._next_connect) + 1 / CONNECTS
-        return max(0.0, self._next_connect - now - STREAMS / CONNECTS)
+        self._next_connect = max(now, self._next_connect) + 1 / PACE
+        return max(0.0, self._next_connect - now - CONNECTIONS / PACE)
 
     def _complain(self, why: str) -> None:
         now = asyncio.get_running_loop().time()
@@ -121,29 +125,29 @@ class DataSupply(End):
             self._complained = now
             self._tell("not forwarded", to=f"{self._target[0]}:{self._target[1]}", why=why)
 
-    def _connecting(self, stream: Stream) -> bool:
-        return stream in self._connects
+    def _connecting(self, connection: Connection) -> bool:
+        return connection in self._connects
 
     def _room(self) -> int:
         return self._allowed - self.total
 
-    def _arrived(self, stream: Stream, data: memoryview) -> None:
-        if stream.said != CLOSE:
-            stream.going.append(data)
-            self.came(stream)
+    def _arrived(self, connection: Connection, data: memoryview) -> None:
+        if connection.said != CLOSE:
+            connection.going.append(data)
+            self.came(connection)
 
-    def _pass_on(self, stream: Stream) -> None:
-        data, room = stream.going.popleft(), self._room()
+    def _pass_on(self, connection: Connection) -> None:
+        data, room = connection.going.popleft(), self._room()
         if len(data) > room:
-            stream.going.appendleft(data[room:])
+            connection.going.appendleft(data[room:])
             data = data[:room]
-        stream.write(data)
+        connection.write(data)
         self.total += len(data)
-        stream.granted += len(data)
-        self._send(TAKEN, stream.number, len(data).to_bytes(4, "big"))
-        if stream.heard == END and not stream.going:
-            stream.finish()
-            self._settle(stream)
+        connection.granted += len(data)
+        self._send(TAKEN, connection.number, len(data).to_bytes(4, "big"))
+        if connection.heard == END and not connection.going:
+            connection.finish()
+            self._settle(connection)
 
     def _sent(self, size: int) -> None:
         self.total += size

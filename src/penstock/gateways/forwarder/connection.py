@@ -1,6 +1,6 @@
 """One forwarded TCP connection, and the form of the frames that carry it over a session's link.
 
-    uint8 kind | uint32 number of the stream | payload                                        (big-endian)
+    uint8 kind | uint32 number of the connection | payload                                        (big-endian)
 
     kind   payload              from        says
     OPEN   -                    consumer    an application has connected. Numbers rise, and are used once on a link
@@ -9,12 +9,12 @@
     END    -                    both        nothing more comes from here; the other direction goes on
     CLOSE  up to 200 bytes      both        the connection is broken, or could not be made: why
 
-No kind is "[", with which the session's own messages begin. At most `WINDOW` bytes of a stream may be under way in one
-direction without a TAKEN, so that an application that does not read holds up its own connection alone.
+No kind is "[", with which the session's own messages begin. At most `WINDOW` bytes of a connection may be under way in
+one direction without a TAKEN, so that an application that does not read holds up its own connection alone.
 
-A stream is over when both sides have said END and all that they sent is TAKEN, or when both have said CLOSE: whoever
-hears one answers it, even for a stream that was over before. Until then its frames count, whatever became of the
-connection, since what the supplier metered of it the consumer must meter, too.
+A connection is over when both sides have said END and all that they sent is TAKEN, or when both have said CLOSE:
+whoever hears one answers it, even for a connection that was over before. Until then its frames count, whatever became
+of its TCP, since what the supplier metered of it the consumer must meter, too.
 """
 
 from __future__ import annotations
@@ -37,22 +37,22 @@ _RESET = struct.pack("ii", 1, 0)  # SO_LINGER: whoever is cut off must not take 
 
 
 class Owner(Protocol):
-    """The end of a forwarder that a stream belongs to."""
+    """The end of a forwarder that a connection belongs to."""
 
-    def made(self, stream: Stream) -> None:
+    def made(self, connection: Connection) -> None:
         """The TCP connection stands."""
 
-    def came(self, stream: Stream) -> None:
+    def came(self, connection: Connection) -> None:
         """Bytes have come in, or there is room again for what goes out."""
 
-    def ended(self, stream: Stream) -> None:
+    def ended(self, connection: Connection) -> None:
         """Nothing more comes in."""
 
-    def gone(self, stream: Stream, why: str) -> None:
+    def gone(self, connection: Connection, why: str) -> None:
         """The TCP connection is no more."""
 
 
-class Stream(asyncio.Protocol):
+class Connection(asyncio.Protocol):
     """One TCP connection. What comes in waits in `coming`, what the peer sent and may not go out yet in `going`."""
 
     __slots__ = (
