@@ -21,6 +21,8 @@ from penstock.core.units import Price, Quantity
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.devnet.server import serve as serve_devnet
 from penstock.ledgers.evm import EvmLedger
+from penstock.node.channel_purse import ChannelPurse
+from penstock.node.channel_till import ChannelTill
 from penstock.node.clock import now
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.site import Site
@@ -43,7 +45,7 @@ async def trade(directory: Path, ledger: EvmLedger, energy: int) -> Session:
     sold, bought = SqliteJournal(directory / "pole.db"), SqliteJournal(directory / "car.db")
     cable = LineSupply(directory / "line", 11_000, package=Quantity(3))  # no speed: what is allowed flows at once
     meter = LineMeter(directory / "line")
-    site = Site(POLE, sold, ledger, now, say)
+    site = Site(POLE, sold, now, say, [ChannelTill(POLE, sold, ledger, now, say)])
     goods = Goods("electricity", Tariff.flat(PRICE, 1_000), TICK, package=3, credit_limit=2 * TICK)
     supplier = Supplier(site, Pole("pole", cable, cable), goods)
     await supplier.restore()  # nothing to take up here; after a crash there would be
@@ -55,9 +57,10 @@ async def trade(directory: Path, ledger: EvmLedger, energy: int) -> Session:
     def dial() -> Awaitable[Link]:
         return connect("127.0.0.1", server.port, CAR, expect=POLE.address)
 
+    purse = ChannelPurse(CAR, bought, the_ledger, say)
     wish = Wish(max_price=Price(450_000, 1_000), budget=1_000_000, quantity=energy)
     try:
-        session = await Consumer(CAR, bought, the_ledger, meter, dial, wish, now, say).buy()
+        session = await Consumer(CAR, bought, meter, dial, wish, now, say, purse).buy()
         await site.settle()
     finally:
         await supplier.close()

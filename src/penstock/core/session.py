@@ -563,6 +563,7 @@ class Session:
         """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
         if message.total < self.claimed:
             return []
+        self._check_record(message)
         self.claimed = message.total
         turned: list[Effect] = [self._persist()] if self.bill.turn(message.total, message.at) else []
         return turned + self._believe(message, last=False)
