@@ -151,10 +151,9 @@ class End:
         self._arrived(connection, memoryview(frame)[HEAD.size :])
 
     def _taken(self, connection: Connection, size: int) -> None:
-        if not 0 < size <= WINDOW - connection.window:
-            raise BadFrame(
-                f"{size} bytes of connection {connection.number} taken, where {WINDOW - connection.window} are under way"
-            )
+        under_way = WINDOW - connection.window
+        if not 0 < size <= under_way:
+            raise BadFrame(f"{size} bytes of connection {connection.number} taken, where {under_way} are under way")
         connection.window += size
         self._passed_there(size)
         self.came(connection)
@@ -211,7 +210,7 @@ class End:
     # ---- moving bytes
 
     def _pump(self) -> None:
-        """Move what can be moved, a frame of each connection in turn, until the link is full or the valve is reached."""
+        """Move what can be moved, a frame of each connection in turn, until the link is full or the valve shuts."""
         if self._pumping:
             return
         self._pumping = True

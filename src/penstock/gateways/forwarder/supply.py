@@ -74,11 +74,8 @@ class DataSupply(End):
 
     def made(self, connection: Connection) -> None:
         """What we forward to has answered."""
-        if (
-            self._link is None
-            or connection.heard == CLOSE
-            or self._connections.get(connection.number) is not connection
-        ):
+        ours = self._link is not None and self._connections.get(connection.number) is connection
+        if not ours or connection.heard == CLOSE:
             connection.cut()
         else:
             self.came(connection)
