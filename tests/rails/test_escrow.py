@@ -15,6 +15,7 @@ from penstock.core.tariff import Bill, Step, Tariff
 from penstock.core.units import Instant, Quantity
 from penstock.rails.escrow import (
     END_ROWS,
+    PROOF_ROWS,
     READING_ROWS,
     EscrowOffer,
     EscrowPayee,
@@ -116,9 +117,25 @@ def test_an_older_reading_is_refused_and_the_same_one_again_changes_nothing() ->
     payer.metered(old.data, bill, Quantity(3), Instant(1), False)
     assert payer.metered(old.data, bill, Quantity(3), Instant(1), False) == ()
     announce(payee, payer, bill, 5, 2)
-    with pytest.raises(BadReading):
+    with pytest.raises(BadReading) as refused:
         payer.metered(old.data, bill, Quantity(3), Instant(1), False)
+    assert refused.value.proof == ()
     assert payer.paid == 2_000
+
+
+def test_a_meter_that_contradicts_itself_leaves_proof(monkeypatch: pytest.MonkeyPatch) -> None:
+    payee, payer = ends()
+    bill = Bill(OFFER.tariff)
+    announce(payee, payer, bill, 5, 2)
+    reading = MeterReading(9, Instant(3), Quantity(4))
+    lie = encode(SignedReading(reading, METER.sign(reading.digest(params_for()))))
+    with pytest.raises(BadReading) as refused:
+        payer.metered(lie, bill, Quantity(4), Instant(3), False)
+    assert refused.value.proof == ((PROOF_ROWS + params_for().id, lie),)
+    assert payer.paid == 2_000
+    forged = encode(SignedReading(reading, STRANGER.sign(reading.digest(params_for()))))
+    with pytest.raises(BadSignature):
+        payer.metered(forged, bill, Quantity(4), Instant(3), False)
 
 
 def test_a_supply_that_is_over_needs_the_last_reading() -> None:

@@ -109,7 +109,12 @@ class BadVoucher(RemoteError):
 
 
 class BadReading(RemoteError):
-    """A reading that the meter of the terms did not sign, or that does not follow the one before."""
+    """A reading that the meter of the terms did not sign, or that does not follow the one before.
+
+    `proof` holds journal rows where the meter did sign it, and contradicts itself: keep them, they are worth money.
+    """
+
+    proof: tuple[tuple[bytes, bytes | None], ...] = ()
 
 
 class PeerRefused(RemoteError):

@@ -541,7 +541,8 @@ class Session:
             effects += self._believe(message, last=False)
         except RemoteError as error:
             self.fault = str(error)
-            return [*effects, *self._stop(Reason.PEER_CHEATED, now)]
+            kept = [Persist(error.proof)] if isinstance(error, BadReading) and error.proof else []
+            return [*effects, *kept, *self._stop(Reason.PEER_CHEATED, now)]
         effects += self._pay()
         reason = self._reached(total)
         return [*effects, *self._stop(reason, now)] if reason else effects

@@ -165,6 +165,12 @@ def reading_of(journal: Rowed, id_: bytes) -> SignedReading | None:
     return escrow.decode_reading(value) if value else None
 
 
+def proof_of_lie(journal: Rowed, id_: bytes) -> SignedReading | None:
+    """A reading that an escrow's meter signed, and that contradicts the newest that we hold."""
+    value = one(journal, escrow.PROOF_ROWS + id_)
+    return escrow.decode_reading(value) if value else None
+
+
 def end_of(journal: Rowed, id_: bytes) -> escrow.EndNote | None:
     """The end of an escrow that its payer signed, if we hold one."""
     value = one(journal, escrow.END_ROWS + id_)

@@ -66,7 +66,8 @@ async def contest(journal: Journal, ledger: Showing, key: Key, row: EscrowRow) -
         raise UsageError(
             f"no claim waits in the escrow, which is {state.status} on the ledger", "a claim is contested in its window"
         )
-    held = [one for one in (book.reading_of(journal, params.id), *await ledger.filed(params)) if one is not None]
+    ours = (book.reading_of(journal, params.id), book.proof_of_lie(journal, params.id))
+    held = [one for one in (*ours, *await ledger.filed(params)) if one is not None]
     pair = contradiction(row.tariff, params.deposit, held)
     if pair is None:
         raise UsageError(

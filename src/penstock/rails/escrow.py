@@ -36,6 +36,7 @@ from penstock.core.units import Amount, Instant, Quantity
 
 NAME = "escrow"
 READING_ROWS = b"reading/"  # by escrow: the newest reading that its meter signed
+PROOF_ROWS = b"proof/"  # by escrow: a reading that its meter signed, and that contradicts the newest
 END_ROWS = b"end/"  # by escrow: the end that the payer signed
 
 CAPABILITIES = Capabilities(
@@ -168,10 +169,13 @@ class EscrowPayer:
         reading = signed.reading
         if (reading.total, reading.at, reading.turns) != (total, at, bill.turns) or (last and not reading.last):
             raise BadReading("the meter's signature is under another reading than the one announced")
-        if before is not None and (reading.sequence <= before.reading.sequence or reading.contradicts(before.reading)):
-            raise BadReading(f"reading {reading.sequence} does not follow reading {before.reading.sequence}")
-        due = reading.due(self._tariff, self._params.deposit)
         self._signer.check(reading.digest(self._params), signed.signature, "the reading")
+        if before is not None and (reading.sequence <= before.reading.sequence or reading.contradicts(before.reading)):
+            error = BadReading(f"reading {reading.sequence} does not follow reading {before.reading.sequence}")
+            if reading.contradicts(before.reading):
+                error.proof = ((PROOF_ROWS + self._params.id, encode(signed)),)
+            raise error
+        due = reading.due(self._tariff, self._params.deposit)
         self._signed, self.paid = signed, due
         return ((READING_ROWS + self._params.id, encode(signed)),)
 
