@@ -26,7 +26,21 @@ from typing import Annotated, NoReturn
 import typer
 
 import penstock
-from penstock.cli import channel, consume, demo, devnet, escrow, journal, key, meter, replay, simulate, supply, watch
+from penstock.cli import (
+    channel,
+    compare,
+    consume,
+    demo,
+    devnet,
+    escrow,
+    journal,
+    key,
+    meter,
+    replay,
+    simulate,
+    supply,
+    watch,
+)
 from penstock.cli.output import open_missing, printable, say
 from penstock.core.errors import LocalError, PenstockError, UsageError
 
@@ -47,6 +61,7 @@ app.command()(consume.consume)
 app.command()(watch.watch)
 app.command()(demo.demo)
 app.command()(replay.replay)
+app.command()(compare.compare)
 app.command("sim")(simulate.simulate)
 
 

@@ -52,8 +52,9 @@ async def run_car(facts: Facts, asked: asyncio.Event) -> Facts:
 
     def step() -> None:
         if consumer.session is not None:
-            series.note(consumer.session)
-            heard.tell(consumer.session.claimed)
+            session = consumer.session
+            series.note(session, session.meter.at, session.control.given)
+            heard.tell(session.claimed)
 
     def silent() -> bool:
         session = consumer.session

@@ -20,7 +20,7 @@ from penstock.core.identity import Address
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.ports import Link
 from penstock.core.session import Session
-from penstock.core.units import Quantity
+from penstock.core.units import Instant, Quantity
 from penstock.sim.charges import Charge, power_w
 from penstock.sim.line import LineSupply
 
@@ -35,11 +35,11 @@ class Series:
         self._width = max(1, duration_ms(charge) // POINTS)
         self._worst: dict[int, tuple[int, int]] = {}
 
-    def note(self, session: Session) -> None:
-        """Put down how the session stands now."""
-        stretch = (session.meter.at - session.row.base.at) // self._width
+    def note(self, session: Session, at: Instant, given: int) -> None:
+        """Put down how the session stands at `at`, where it has given so much worth in all (token units)."""
+        stretch = (at - session.row.base.at) // self._width
         worst, _ = self._worst.get(stretch, (0, 0))
-        self._worst[stretch] = (max(worst, session.control.exposure), session.paid)
+        self._worst[stretch] = (max(worst, given - session.control.got), session.paid)
 
     def rows(self) -> list[list[int]]:
         """Rows of seconds since the session began, the worst exposure until then, and what was paid (token units)."""
@@ -118,7 +118,7 @@ class Heard:
 class Gauge:
     """A line's meter and valve as a pole sees them through a lie.
 
-    `on_step` is called at each reading and release. A release waits until the car has heard of `announced()`.
+    `note` is given each reading before the pole is. A release waits until the car has heard of `announced()`.
     """
 
     def __init__(
@@ -127,9 +127,9 @@ class Gauge:
         lie: Lie,
         heard: Heard,
         announced: Callable[[], int],
-        on_step: Callable[[], None],
+        note: Callable[[Reading], None],
     ) -> None:
-        self._line, self._lie, self._heard, self._announced, self._on_step = line, lie, heard, announced, on_step
+        self._line, self._lie, self._heard, self._announced, self._note = line, lie, heard, announced, note
         self._wanted: Quantity | None = None
 
     def read(self) -> Reading:
@@ -140,14 +140,14 @@ class Gauge:
         """Call `on_reading` for each new reading."""
 
         def heard(reading: Reading) -> None:
-            on_reading(self._shown(reading))
-            self._on_step()
+            shown = self._shown(reading)
+            self._note(shown)
+            on_reading(shown)
 
         self._line.watch(heard)
 
     def allow(self, total: Quantity) -> None:
         """Let the supply run until `total` is shown, once the car has heard where it stands."""
-        self._on_step()
         waiting, self._wanted = self._wanted is not None, total
         if not waiting:
             self._release()

@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from penstock.core.identity import parse_address
-from penstock.core.meter import Tolerance
+from penstock.core.meter import Reading, Tolerance
 from penstock.core.session import Patience, Session
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Quantity
@@ -57,7 +57,7 @@ class _Stand:
         self.session: Session | None = None
         self.ended = asyncio.Event()
         self.heard = Heard(Path(facts["directory"]))
-        gauge = Gauge(self.line, lie_of(facts["meter"], charge), self.heard, self._announced, self._step)
+        gauge = Gauge(self.line, lie_of(facts["meter"], charge), self.heard, self._announced, self._note)
         goods = Goods("electricity", PRICE, TICK, PACKAGE, CREDIT, tolerance=TOLERANCE)
         patience = Patience(Duration(facts["patience"]), Duration(facts["patience"]))
         self.supplier = Supplier(site, Pole(charge.station, gauge, gauge), goods, patience, self._over)
@@ -66,9 +66,10 @@ class _Stand:
         shell = self.supplier.shell
         return shell.session.meter.total if shell is not None else 0
 
-    def _step(self) -> None:
+    def _note(self, reading: Reading) -> None:
         if self.supplier.shell is not None:
-            self.series.note(self.supplier.shell.session)
+            session = self.supplier.shell.session
+            self.series.note(session, reading.at, session.bill.due(reading.total - session.row.base.total))
 
     def _over(self, session: Session) -> None:
         self.session = session
