@@ -8,8 +8,10 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
+from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, OutOfFunds, PeerRefused
 from penstock.core.identity import Key, parse_address
 from penstock.core.messages import Reason, Refused
@@ -25,7 +27,9 @@ from penstock.node.escrow_purse import EscrowPurse
 from penstock.node.escrow_till import EscrowTill
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
-from penstock.rails.escrow import NAME
+from penstock.node.tasks import durable
+from penstock.node.upkeep import problems, retire
+from penstock.rails.escrow import END_ROWS, NAME, READING_ROWS, EndNote
 from penstock.sim.line import LineSupply
 from penstock.storage.sqlite import SqliteJournal
 from penstock.transports.tls import serve
@@ -308,3 +312,35 @@ async def test_a_supplier_whose_meter_lies_ends_without_a_receipt_and_gets_what_
         status, drawn = await the_state(it, it.journal)
         assert status in ("ending", "ended")
         assert drawn <= session.paid + LIMIT
+
+
+@pytest.mark.asyncio
+async def test_what_the_journals_keep_of_escrows_reads_well_and_faults_in_it_are_seen(street: Open) -> None:
+    async with street() as it, it.car() as car:
+        await car.buy()
+        for journal in (it.journal, car.journal):
+            assert list(problems(journal)) == []
+        (row,) = book.escrows(car.journal)
+        reading = book.reading_of(car.journal, row.params.id)
+        assert reading is not None
+        forged = msgspec.structs.replace(reading, reading=msgspec.structs.replace(reading.reading, total=Quantity(1)))
+        await durable(car.journal, ((READING_ROWS + row.params.id, encode(forged)),))
+        await durable(it.journal, ((END_ROWS + row.params.id, encode(EndNote(7, bytes(65)))),))
+        assert len(list(problems(car.journal))) == 1
+        assert len(list(problems(it.journal))) == 1
+
+
+@pytest.mark.asyncio
+async def test_an_unused_escrow_of_an_old_journal_pays_no_session(
+    street: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with street() as it, it.car() as car:
+        with monkeypatch.context() as patched:
+            patched.setattr(Supplier, "admit", _refuse)
+            with pytest.raises(PeerRefused):
+                await car.buy()
+        assert await retire(car.journal, clock.now()) == 1
+        session = await car.buy()
+        assert session.complete
+        old, new = sorted(book.escrows(car.journal), key=lambda row: row.params.counter)
+        assert book.account_in(session.row) == new.params.id != old.params.id

@@ -66,7 +66,7 @@ async def test_every_disagreement_is_said(open_street: Open) -> None:
         for journal in (it.journal, car.journal):
             rows = dict(journal.load(b""))
             for key, value in rows.items():
-                row = value[:-30] + bytes((value[-30] ^ 1,)) + value[-29:] if len(value) > 30 else value[:-1]
+                row = value[:-44] + bytes((value[-44] ^ 1,)) + value[-43:] if len(value) > 44 else value[:-1]
                 spoilt: list[tuple[bytes, bytes | None]] = [(key, row)]
                 if key.startswith((b"channel/", b"session/")):
                     spoilt += [(key[:-1] + bytes((key[-1] ^ 1,)), value)]

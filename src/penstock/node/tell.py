@@ -27,6 +27,10 @@ LEVELS: dict[str, str] = {
     "not resumed": "warning",
     "refused": "info",
     "cut off": "warning",
+    # a forwarder of data
+    "forwarding": "info",
+    "not forwarded": "warning",
+    "connection closed": "info",
     # channels and their ledger
     "opening": "info",
     "opened": "info",

@@ -15,6 +15,7 @@ import msgspec
 
 from penstock.core.codec import decode_row, encode
 from penstock.core.errors import PenstockError
+from penstock.core.escrow import end_digest, tariff_hash
 from penstock.core.identity import check_signed
 from penstock.core.messages import Reason
 from penstock.core.offer import accept_digest, propose_digest
@@ -22,8 +23,18 @@ from penstock.core.ports import Journal
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.units import Instant
 from penstock.node import book
-from penstock.node.book import CHANNEL_ROWS, SECRET_ROWS, TOKEN_ROWS, ChannelRow, Rowed, TokenRow
+from penstock.node.book import (
+    CHANNEL_ROWS,
+    ESCROW_ROWS,
+    SECRET_ROWS,
+    TOKEN_ROWS,
+    ChannelRow,
+    EscrowRow,
+    Rowed,
+    TokenRow,
+)
 from penstock.node.tasks import durable
+from penstock.rails.escrow import END_ROWS, PROOF_ROWS, READING_ROWS, decode_end, decode_reading
 from penstock.rails.stream import (
     EARNED_ROWS,
     PAID_ROWS,
@@ -35,6 +46,7 @@ from penstock.rails.stream import (
     proof_of,
 )
 
+RETIRED = b"restored"  # in the place of the session that an escrow pays
 RESTORED_ROWS = b"restored/"  # by time: when a backup was made the journal
 
 
@@ -54,6 +66,10 @@ async def retire(journal: Journal, now: Instant) -> int:
         if not channel.settled:
             retired += channel.role is Role.CONSUMER
             rows += msgspec.structs.replace(channel, restored=True).rows()
+    for escrow in book.escrows(journal):
+        if escrow.role is Role.CONSUMER and not escrow.session:  # a session that we do not know of may have used it
+            retired += not escrow.settled
+            rows += msgspec.structs.replace(escrow, session=RETIRED).rows()
     for row in book.unfinished(journal, Role.CONSUMER):
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
         rows.append((SESSION_ROWS + row.terms.digest(), encode(ended)))
@@ -165,6 +181,33 @@ def _secret(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
         yield "its session is not in the journal"
 
 
+def _escrow(_journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    row = decode_row(value, EscrowRow, "escrow")
+    yield from _unknown(value, EscrowRow)
+    row.params.check()
+    if row.params.id != name:
+        yield "it is kept under another escrow's id"
+    if tariff_hash(row.tariff) != row.params.tariff:
+        yield "its tariff is not the one that its deposit commits to"
+
+
+def _reading(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    signed, escrow = decode_reading(value), book.escrow_of(journal, name)
+    if escrow is None:
+        yield "its escrow is not in the journal"
+        return
+    signed.reading.due(escrow.tariff, escrow.params.deposit)
+    check_signed(signed.reading.digest(escrow.params), signed.signature, escrow.params.meter, "the reading")
+
+
+def _end(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    note, escrow = decode_end(value), book.escrow_of(journal, name)
+    if escrow is None:
+        yield "its escrow is not in the journal"
+        return
+    check_signed(end_digest(escrow.params, note.amount), note.signature, escrow.params.payer_key, "the end")
+
+
 def _token(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
     decode_row(value, TokenRow, "token")
     yield from ()
@@ -182,6 +225,10 @@ _CHECKS: dict[bytes, Callable[[Rowed, bytes, bytes], Iterator[str]]] = {
     EARNED_ROWS: _earned,
     TICK_ROWS: _ticks,
     SECRET_ROWS: _secret,
+    ESCROW_ROWS: _escrow,
+    READING_ROWS: _reading,
+    PROOF_ROWS: _reading,
+    END_ROWS: _end,
     TOKEN_ROWS: _token,
     RESTORED_ROWS: _restored,
 }
