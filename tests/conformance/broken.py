@@ -13,12 +13,13 @@ import msgspec
 from penstock.core.channel import SignedOpening, Voucher
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
+from penstock.core.escrow import MeterReading, SignedReading
 from penstock.core.identity import Address, Digest, Key, keccak
 from penstock.core.rail import Evidence
 from penstock.core.session import Role
 from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Instant, Quantity
-from penstock.rails.escrow import EscrowPayee, EscrowPayer, decode_reading
+from penstock.rails.escrow import READING_ROWS, EscrowPayee, EscrowPayer, decode_reading
 from penstock.rails.stream import EarnedRow, StreamPayee, StreamPayer, VoucherNote, decode_earned
 from penstock.testing.rail import Books, Coded, RailSetup, Signed
 
@@ -230,9 +231,14 @@ class _CarelessPayer(StreamPayer):
 class _AnewPayee(EscrowPayee):
     """Counts its meter's readings from one when it is taken up again."""
 
-    def __init__(self, *given: Any) -> None:
-        super().__init__(*given)
-        self._signed = None
+    _count = 0
+
+    def metered(self, bill: Bill, total: Quantity, at: Instant, last: bool) -> Evidence | None:
+        self._count += 1
+        reading = MeterReading(self._count, at, total, bill.turns, last)
+        signed = SignedReading(reading, self._meter.sign(reading.digest(self._params)))
+        self.secured = reading.due(self._tariff, self._params.deposit)
+        return Evidence(encode(signed), ((READING_ROWS + self._params.id, encode(signed)),))
 
 
 # 9: something means one thing here and another there

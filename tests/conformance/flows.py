@@ -76,7 +76,7 @@ class GaugeFlow(LineFlow):
     async def open(self) -> Device:
         device = await super().open()
         self.heard = Heard(self.line.parent)
-        gauge = Gauge(self.supply, Truth(), self.heard, lambda: 0, lambda: None)
+        gauge = Gauge(self.supply, Truth(), self.heard, lambda: 0, lambda _: None)
         return device._replace(meter=gauge, valve=gauge)
 
     async def end(self) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -30,7 +30,7 @@ class Ground:
         channels: EvmLedger,
         escrows: EvmEscrows,
         recovered: list[bytes],
-        stop: Callable[[], Awaitable[None]],
+        stop: Callable[[], Coroutine[Any, Any, None]],
     ) -> None:
         self.channels, self.escrows, self.stop = channels, escrows, stop
         self._node, self._recovered = node, recovered

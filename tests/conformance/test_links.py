@@ -23,8 +23,8 @@ def test_a_noted_link_conforms(check: Check) -> None:
 
         async def pair() -> Pair:
             left = await connect(HOST, server.port, CONSUMER)
-            ends = (NotedLink(link, lambda: None, lambda: False) for link in (left, await accepted.get()))
-            return Pair(*ends, CONSUMER.address, SUPPLIER.address)
+            here, there = (NotedLink(link, lambda: None, lambda: False) for link in (left, await accepted.get()))
+            return Pair(here, there, CONSUMER.address, SUPPLIER.address)
 
         await check(pair)
         await server.close()

@@ -34,10 +34,14 @@ class Stand(Protocol):
     in the contract, and what they need to send transactions.
     """
 
-    ledger: EscrowLedger
     opener: Key  # the payer
     partner: Key  # the payee
     stranger: Key
+
+    @property
+    def ledger(self) -> EscrowLedger:
+        """The ledger."""
+        ...
 
     async def wait(self, seconds: int) -> None:
         """Let so much of the ledger's time pass."""

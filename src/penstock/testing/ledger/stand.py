@@ -34,10 +34,14 @@ class Stand(Protocol):
     what they need to send transactions.
     """
 
-    ledger: Ledger
     opener: Key
     partner: Key
     stranger: Key
+
+    @property
+    def ledger(self) -> Ledger:
+        """The ledger."""
+        ...
 
     async def wait(self, seconds: int) -> None:
         """Let so much of the ledger's time pass."""

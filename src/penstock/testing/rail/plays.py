@@ -29,6 +29,12 @@ class Play(NamedTuple):
     funds: Funds
     before: Shares
 
+    async def conserved(self) -> Shares:
+        """What each has gained since then. Whoever has the tokens, they are as many as they were."""
+        now = await self.funds.shares()
+        assert sum(now) == sum(self.before), f"{sum(now)} token units where there were {sum(self.before)}"
+        return now.since(self.before)
+
 
 async def begin(
     setup: RailSetup, mode: Mode, *, turning: bool = True, quantity: int = QUANTITY, begun: bool = True
@@ -77,26 +83,18 @@ def modes(capabilities: Capabilities) -> tuple[Mode, ...]:
 
 
 async def settle(setup: RailSetup, play: Play, role: Role, books: Books) -> Shares:
-    """One side leaves with these books and the other answers nothing; both collect. Returns what each has gained.
-
-    Whoever has the tokens at each step, they are as many as at the beginning.
-    """
-    funds, before = play.funds, play.before
+    """One side leaves with these books and the other answers nothing; both collect. Returns what each has gained."""
+    funds = play.funds
     try:
         await funds.leave(role, books)
     except PenstockError as error:
         raise AssertionError(f"the {role} cannot leave with what its journal has: {error}") from error
-    _same_sum(before, await funds.shares())
+    await play.conserved()
     await setup.wait(setup.deadline)
     for one in (role, Role.CONSUMER if role is Role.SUPPLIER else Role.SUPPLIER):
         with suppress(LedgerError):  # the first may have collected for both
             await funds.collect(one)
-        _same_sum(before, await funds.shares())
-    return (await funds.shares()).since(before)
-
-
-def _same_sum(before: Shares, now: Shares) -> None:
-    assert sum(now) == sum(before), f"{sum(now)} token units where there were {sum(before)}"
+    return await play.conserved()
 
 
 def taken(end: object, heard: tuple[object, ...]) -> tuple[tuple[bytes, bytes | None], ...]:
