@@ -109,10 +109,13 @@ async def _collect(play: Play) -> None:
 async def exposure_is_bounded(setup: RailSetup) -> None:
     """Neither side loses more than its rail declares, whatever the other does: measured by what the ledger pays out."""
     for mode in modes(setup.capabilities):
-        for thief, make in CHEATS:
+        for thief, make, by_meter in CHEATS:
+            if by_meter is (not setup.capabilities.by_meter):
+                continue
             play = await begin(setup, mode)
             pair, name = play.pair, make.__name__.removeprefix("_").replace("_", " ")
             pair.stream(9)
+            assert pair.supplier.session.state is State.STREAMING, "the session is too short to cheat in"
             pair.thief = thief
             make(pair)
             honest = pair.supplier if thief is Role.CONSUMER else pair.consumer
@@ -174,20 +177,41 @@ def _claims_more_than_flowed(pair: Pair) -> None:
     )
 
 
+def _shows_no_evidence(pair: Pair) -> None:
+    pair.cut = lambda message: (
+        msgspec.structs.replace(message, evidence=b"") if isinstance(message, (Metered, Final)) else message
+    )
+
+
+def _repeats_its_first_evidence(pair: Pair) -> None:
+    first: list[bytes] = []
+
+    def cut(message: Message) -> Message | None:
+        if not isinstance(message, (Metered, Final)):
+            return message
+        first.append(message.evidence)
+        return msgspec.structs.replace(message, evidence=first[0])
+
+    pair.cut = cut
+
+
 def _supplies_no_more(pair: Pair) -> None:
     pair.draws = 0
 
 
-CHEATS: tuple[tuple[Role, Callable[[Pair], None]], ...] = (
-    (Role.CONSUMER, _stops_paying),
-    (Role.CONSUMER, _never_squares),
-    (Role.CONSUMER, _repeats_its_first_payment),
-    (Role.CONSUMER, _sends_rubbish),
-    (Role.CONSUMER, _goes_away),
-    (Role.SUPPLIER, _goes_away),
-    (Role.SUPPLIER, _claims_more_than_flowed),
-    (Role.SUPPLIER, _supplies_no_more),
+CHEATS: tuple[tuple[Role, Callable[[Pair], None], bool | None], ...] = (
+    (Role.CONSUMER, _stops_paying, None),
+    (Role.CONSUMER, _never_squares, None),
+    (Role.CONSUMER, _repeats_its_first_payment, False),
+    (Role.CONSUMER, _sends_rubbish, False),
+    (Role.CONSUMER, _goes_away, None),
+    (Role.SUPPLIER, _goes_away, None),
+    (Role.SUPPLIER, _claims_more_than_flowed, None),
+    (Role.SUPPLIER, _shows_no_evidence, True),
+    (Role.SUPPLIER, _repeats_its_first_evidence, True),
+    (Role.SUPPLIER, _supplies_no_more, None),
 )
+"""Who cheats and how; and whether that takes a rail that pays by readings (True), by what the payer gives (False)."""
 
 
 async def replay_yields_nothing(setup: RailSetup) -> None:
