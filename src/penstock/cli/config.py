@@ -262,7 +262,12 @@ def _decode(path: Path, raw: dict[str, Any]) -> Config:
     for name, key in _PATHS:
         section = getattr(config, name)
         if (value := getattr(section, key)) is not None:
-            full = str(path.absolute().parent / Path(value).expanduser())
+            try:
+                full = str(path.absolute().parent / Path(value).expanduser())
+            except RuntimeError:  # "~name", and there is nobody of that name
+                raise UsageError(
+                    f"{path}: {name}.{key} names nobody's home: {value[:60]!r}", "write the path out"
+                ) from None
             config = msgspec.structs.replace(config, **{name: msgspec.structs.replace(section, **{key: full})})
     return config
 
