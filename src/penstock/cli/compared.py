@@ -16,6 +16,7 @@ FACTS = {
     "payee": "who is paid",
     "deposit": "how much is locked",
     "paid": "how much is paid",
+    "times": "when it was funded and settled",
     "price": "the price",
     "energy": "how much energy",
     "meter's key": "whose meter",

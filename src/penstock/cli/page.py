@@ -55,7 +55,26 @@ def _sentence(text: str) -> str:
 def _verdict(document: Row) -> str:
     """For each rail, what a reader should take away."""
     items = [f"<li>{_name(at, row)}: {escape(_gist(document, row))}.</li>" for at, row in enumerate(document["rails"])]
-    return f"<ul>{''.join(items)}</ul>"
+    return f"<ul>{''.join(items)}</ul>\n<p>{_why(document)}</p>"
+
+
+def _why(document: Row) -> str:
+    """What the payment method decides: the same cheat, over each rail."""
+    taken = [
+        f"{_name(at, row)} {escape(money(document, row['exposure']['consumer']['cheats'][-1]['loss']))}"
+        for at, row in enumerate(document["rails"])
+    ]
+    month = [f"{_name(at, row)} {_total(document, row, MANY):.2f} {SYMBOL}" for at, row in enumerate(document["rails"])]
+    return (
+        "Why stream? A supplier that was paid and stopped supplying halfway, while its meter said otherwise, took from "
+        f"the consumer: {', '.join(taken)}. {MANY} sessions between the same two cost in gas: {', '.join(month)}."
+    )
+
+
+def _total(document: Row, row: Row, sessions: int) -> float:
+    """What the gas of so many sessions costs, in whole tokens."""
+    each = row["cost"] * row["further_sessions"]["gas"] / max(1, row["gas"])
+    return float((row["cost"] + (sessions - 1) * each) / 10 ** document["decimals"])
 
 
 def _gist(document: Row, row: Row) -> str:
@@ -115,12 +134,8 @@ def _many_words(document: Row) -> str:
 
 
 def _many(document: Row) -> str:
-    def cost(row: Row, number: int) -> float:
-        units = row["cost"] + (number - 1) * row["cost"] * row["further_sessions"]["gas"] // max(1, row["gas"])
-        return float(units / 10 ** document["decimals"])
-
     curves = [
-        Curve(row["rail"], at, [(number, cost(row, number)) for number in range(1, MANY + 1)])
+        Curve(row["rail"], at, [(number, _total(document, row, number)) for number in range(1, MANY + 1)])
         for at, row in enumerate(document["rails"])
     ]
     bill = document["bill"] / 10 ** document["decimals"]
@@ -156,8 +171,24 @@ def _stake_words(document: Row) -> str:
     )
 
 
+def _first_steps(document: Row) -> str:
+    """The supplier's exposure at the beginning of the session, step by step."""
+    whole = 10 ** document["decimals"]
+    curves = [
+        Curve(row["rail"], at, [(ms / 1_000, stake / whole) for ms, stake in row["first_steps"]], dashed=at > 0)
+        for at, row in enumerate(document["rails"])
+    ]
+    return _figure(
+        "The first steps, one by one: the supplier",
+        "A package flows, what is owed for it rises, and falls as it is secured; then the next one flows.",
+        Axis("seconds into the session", max(point[0] for curve in curves for point in curve.points)),
+        Axis(SYMBOL, _top(curves)),
+        curves,
+    )
+
+
 def _stake(document: Row) -> str:
-    return "\n".join(
+    return _first_steps(document) + "\n".join(
         _figure(
             f"What the {side} has at stake",
             _stake_caption(document, side),
@@ -216,7 +247,8 @@ def _cheats(document: Row) -> str:
 def _locked_words(document: Row) -> str:
     return (
         "The consumer's tokens are locked from before the first watt-hour until the session is settled. Where the "
-        "supplier vanishes, the consumer waits for the rest alone (dashed)."
+        "supplier vanishes, the consumer waits for the rest alone (dashed). A deposit that is to serve many sessions "
+        "locks what they cost together, for as long as it stands."
     )
 
 

@@ -23,8 +23,8 @@ from penstock.sim.register import Register
 from penstock.sim.scenes import POLE, STARTING, Ground
 from penstock.storage import keystore
 
-STREAMING = 3.0  # seconds that the session takes in whose midst the ledger goes
-WAITED = 3.0  # seconds after which a session that has not begun does not begin without the ledger; others take 0.2
+STREAMING = 2.0  # seconds that the session takes in whose midst the ledger goes
+WAITED = 2.0  # seconds after which a session that has not begun does not begin without the ledger; others take 0.2
 LOOK, PAUSE = 0.005, 0.1  # s between two looks at the line, at the ledger
 MAKING_UP = 60.0  # seconds for what waited
 SMALL = 25  # Wh of the returning car's sessions

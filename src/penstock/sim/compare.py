@@ -111,6 +111,7 @@ async def _row(rail: str, charge: Charge, rates: Rates, directory: Path, watch: 
         "away": {name: value for name, value in msgspec.to_builtins(away).items() if name != "transactions"},
         "locked": _locked(honest, charge),
         "series": {"supplier": honest.sold["series"], "consumer": honest.bought["series"]},
+        "first_steps": honest.sold["steps"],
         "time": {
             "first_wh_s": round(honest.first_wh_s, 2),
             "gas_used": [sight.gas for sight in honest.sights],
@@ -178,7 +179,7 @@ def _further(away: Away, honest: Scene) -> dict[str, Any]:
     return {
         "transactions": 0 if shared else len(honest.sights),
         "gas": 0 if shared else sum(map(typical_gas, honest.sights)),
-        "seen": f"{away.transactions} transactions of a consumer that came twice",
+        "seen": {"sessions": 2, "transactions": away.transactions},  # of a consumer that came twice
     }
 
 

@@ -27,6 +27,7 @@ NAMES: dict[str, tuple[str, ...]] = {  # fact -> how the paths of its values end
     "meter reading": ("reading.total", "first.total", "second.total"),
     "time of a reading": ("reading.at", "first.at", "second.at"),
     "energy": (),
+    "times": (),
     "ticks proven": ("Proven:count", "proofs[*].count"),
 }
 """The facts that an observer looks for, in the order in which people ask for them."""
@@ -77,6 +78,9 @@ def deduce(sights: list[Sight]) -> Deduction:
             pairs[parties["payer"], parties["payee"]] = None
     _try_prices(sights, found["price"], read["price"])
     _divide(found, read)
+    if sights:
+        found["times"] = {f"those of {len(sights)} transactions": None}
+        read["times"] = {"the blocks' timestamps": None}
     facts = {name: Fact(tuple(found[name]), tuple(read[name])) for name in NAMES}
     return Deduction(facts, tuple(pairs), tuple(sight.at for sight in sights))
 

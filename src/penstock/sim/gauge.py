@@ -24,22 +24,29 @@ from penstock.core.units import Instant, Quantity
 from penstock.sim.charges import Charge, power_w
 from penstock.sim.line import LineSupply
 
+STEPS = 16  # at the beginning of a session, that are kept one by one
 POINTS = 120  # of a series: about what a plot can show
 LOOK = 0.0005  # s
 
 
 class Series:
-    """What a side has at stake over a session's time: the worst in each stretch of it, in token units."""
+    """What a side has at stake over a session's time: the worst in each stretch of it, in token units.
+
+    `steps` has the first steps as they were: rows of milliseconds since the session began, and what was at stake then.
+    """
 
     def __init__(self, charge: Charge) -> None:
         self._width = max(1, duration_ms(charge) // POINTS)
         self._worst: dict[int, tuple[int, int]] = {}
+        self.steps: list[list[int]] = []
 
     def note(self, session: Session, at: Instant, given: int) -> None:
         """Put down how the session stands at `at`, where it has given so much worth in all (token units)."""
-        stretch = (at - session.row.base.at) // self._width
-        worst, _ = self._worst.get(stretch, (0, 0))
-        self._worst[stretch] = (max(worst, given - session.control.got), session.paid)
+        elapsed, stake = at - session.row.base.at, max(0, given - session.control.got)
+        worst, _ = self._worst.get(elapsed // self._width, (0, 0))
+        self._worst[elapsed // self._width] = (max(worst, stake), session.paid)
+        if len(self.steps) < STEPS:
+            self.steps.append([elapsed, stake])
 
     def rows(self) -> list[list[int]]:
         """Rows of seconds since the session began, the worst exposure until then, and what was paid (token units)."""
@@ -118,7 +125,8 @@ class Heard:
 class Gauge:
     """A line's meter and valve as a pole sees them through a lie.
 
-    `note` is given each reading before the pole is. A release waits until the car has heard of `announced()`.
+    `note` is given each reading before the pole is, and at each release. That waits until the car has heard of
+    `announced()`.
     """
 
     def __init__(
@@ -148,6 +156,7 @@ class Gauge:
 
     def allow(self, total: Quantity) -> None:
         """Let the supply run until `total` is shown, once the car has heard where it stands."""
+        self._note(self.read())
         waiting, self._wanted = self._wanted is not None, total
         if not waiting:
             self._release()

@@ -113,6 +113,7 @@ async def run_pole(facts: Facts, asked: asyncio.Event) -> Facts:
         "reason": str(session.reason or "") if session else "",
         "worst": session.control.worst if session else 0,
         "series": stand.series.rows(),
+        "steps": stand.series.steps,
         "transactions": ["0x" + one.hash.hex() for one in mined],
     }
 
