@@ -34,7 +34,7 @@ from penstock.core.session import Role, Session, State
 from penstock.core.tariff import Bill, Step, Tariff
 from penstock.core.ticks import TickProof
 from penstock.core.units import MAX_QUANTITY, Instant, Price
-from penstock.rails.stream import EARNED_ROWS, TICK_ROWS, StreamPayee, StreamPayer, decode_earned
+from penstock.rails.stream import CAPABILITIES, EARNED_ROWS, TICK_ROWS, StreamPayee, StreamPayer, decode_earned
 
 DEPOSIT = 60_000
 STEPS = 64  # of one input
@@ -65,8 +65,8 @@ class Lone(pair.Pair):
         self.worst = {Role.SUPPLIER: 0, Role.CONSUMER: 0}
         self.thief = Role.CONSUMER if side.role is Role.SUPPLIER else Role.SUPPLIER
         self.crash_at, self.effects = None, 0
-        before, credit = side.terms.offer.mode == "pay-before", side.terms.offer.credit_limit
-        self.limit = {Role.SUPPLIER: 0 if before else credit, Role.CONSUMER: credit if before else 0}
+        self.capabilities, self.watch = CAPABILITIES, lambda: None
+        self.limit = pair.kit.limits(side.terms, side.deposit, CAPABILITIES)
         self.run(side, side.session.begin(self.now))
 
     def step(self, step: list[Any]) -> str:

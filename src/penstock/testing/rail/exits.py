@@ -9,7 +9,7 @@ from penstock.core.errors import LedgerError
 from penstock.core.messages import Reason
 from penstock.core.session import Role, State
 from penstock.core.tariff import Bill
-from penstock.testing.rail.pair import Pair
+from penstock.testing.rail.pair import Pair, sides_of
 from penstock.testing.rail.plays import QUANTITY, Play, begin, modes, settle
 from penstock.testing.rail.setup import RailSetup, Shares
 
@@ -111,8 +111,8 @@ async def a_crash_changes_no_result(setup: RailSetup) -> None:
 async def _crash_everywhere(setup: RailSetup, whole: Play, role: Role, plain: _Result | None) -> None:
     """One side of the same session again and again, on the same funds: only its journal says what was paid of them."""
     for count in range(400):
-        keys = setup.supplier, setup.consumer
-        pair = Pair(whole.pair.terms, whole.funds, keys, setup.capabilities)
+        sides = sides_of(whole.pair.terms, whole.funds, setup.supplier, setup.consumer)
+        pair = Pair(*sides, setup.capabilities)
         pair.crash_at = (pair.side(role), count)
         try:
             pair.play()

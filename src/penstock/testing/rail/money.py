@@ -134,7 +134,7 @@ async def exposure_is_bounded(setup: RailSetup) -> None:
             gained = await settle(setup, play, Role.SUPPLIER, books)
             due = honest.session.bill.due(honest.flowed)
             lost = due - gained.payee if thief is Role.CONSUMER else gained.payee - due
-            bound = pair.bound(honest.role) + pair.slack(honest.role)
+            bound = pair.limit[honest.role] + pair.slack(honest.role)
             assert lost <= bound, f"{mode}: the {honest.role} loses {lost}, above {bound}, where the {thief} {name}"
 
 

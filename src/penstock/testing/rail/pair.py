@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Callable
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 
@@ -38,6 +38,7 @@ class Side:
         self.base = self.register = int(row.base.total)
         self.reads: Callable[[int], int] = lambda flowed: flowed
         self.sent: list[Message] = []
+        self.trace: list[Effect] = []
         self.heard: Heard = []
         self.errors: list[RemoteError] = []
         self.ended = self.open = False
@@ -62,12 +63,14 @@ class Side:
     def wake(self, now: Instant) -> None:
         """Build the session from the journal alone, as after a crash."""
         self.open, self.allowed = False, 0  # a valve closes when its process is gone
+        self.rail = self.end()
+        self.session = Session(self.row, self.rail, self.key, now, Patience(), self.max_price)
+
+    def end(self) -> Any:
+        """The rail's end as the journal has it; what it takes is remembered."""
         if self.role is Role.SUPPLIER:
-            self.rail: _Payee | _Payer = _Payee(self.ends.payee(self.journal), self.heard)
-        else:
-            self.rail = _Payer(self.ends.payer(self.journal), self.heard)
-        end = cast("PayerEnd | PayeeEnd", self.rail)
-        self.session = Session(self.row, end, self.key, now, Patience(), self.max_price)
+            return _Payee(self.ends.payee(self.journal), self.heard)
+        return _Payer(self.ends.payer(self.journal), self.heard)
 
     def secured(self) -> int:
         """What is beyond the payer's reach by the journal alone."""
@@ -86,6 +89,28 @@ class Side:
         return Reading(Quantity(self.base + max(0, self.reads(self.flowed))), now)
 
 
+def sides_of(
+    terms: Terms, ends: Ends, supplier: Key, consumer: Key, max_price: Price | None = None
+) -> tuple[Side, Side]:
+    """Both sides of a session whose terms these keys have signed; each meter's register stands somewhere."""
+    digest = terms.digest()
+    proposed, accepted = consumer.sign(propose_digest(digest)), supplier.sign(accept_digest(digest))
+
+    def row(role: Role, register: int) -> SessionRow:
+        return SessionRow(role, terms, proposed, accepted, Reading(Quantity(register), terms.at))
+
+    selling = Side(Role.SUPPLIER, supplier, row(Role.SUPPLIER, 1_000), ends)
+    return selling, Side(Role.CONSUMER, consumer, row(Role.CONSUMER, 50), ends, max_price)
+
+
+def limits(terms: Terms, deposit: int, capabilities: Capabilities) -> dict[Role, int]:
+    """The most that either side may lose, as the rail declares and the terms say (token units)."""
+    credit = terms.offer.credit_limit
+    first = Role.CONSUMER if terms.offer.mode == "pay-before" else Role.SUPPLIER
+    declared = {Role.SUPPLIER: capabilities.payee_at_stake, Role.CONSUMER: capabilities.payer_at_stake}
+    return {role: deposit if declared[role] == "deposit" else credit if role is first else 0 for role in Role}
+
+
 class Pair:
     """A supplier and a consumer on one line, under one clock.
 
@@ -93,44 +118,27 @@ class Pair:
     `watch` is called after every effect. A `thief`'s exposure is its own affair, and so is what it says.
     """
 
-    def __init__(
-        self,
-        terms: Terms,
-        ends: Ends,
-        keys: tuple[Key, Key],
-        capabilities: Capabilities,
-        max_price: Price | None = None,
-        begin: bool = True,
-    ) -> None:
-        """Begin a session under `terms`; `keys` are the supplier's and the consumer's."""
-        self.terms, self.ends, self.capabilities = terms, ends, capabilities
-        self.now = terms.at
-        digest = terms.digest()
-        proposed, accepted = keys[1].sign(propose_digest(digest)), keys[0].sign(accept_digest(digest))
-        self.supplier, self.consumer = (
-            Side(role, key, SessionRow(role, terms, proposed, accepted, Reading(Quantity(base), self.now)), ends, price)
-            for role, key, base, price in (
-                (Role.SUPPLIER, keys[0], 1_000, None),
-                (Role.CONSUMER, keys[1], 50, max_price),
-            )
-        )
+    def __init__(self, supplier: Side, consumer: Side, capabilities: Capabilities, begin: bool = True) -> None:
+        """Join two sides that have just agreed on their terms."""
+        self.supplier, self.consumer, self.capabilities = supplier, consumer, capabilities
+        self.terms, self.ends, self.now = supplier.terms, supplier.ends, supplier.row.base.at
         self.wire: deque[tuple[Side, bytes]] = deque()
         self.up = True
         self.cut: Callable[[Message], Message | None] = lambda message: message
         self.watch: Callable[[], None] = lambda: None
         self.draws = 10**9  # how much the consumer's device still takes
         self.worst = {Role.SUPPLIER: 0, Role.CONSUMER: 0}
+        self.limit = limits(supplier.terms, supplier.ends.deposit, capabilities)
         self.thief: Role | None = None
         self.crash_at: tuple[Side, int] | None = None
         self.effects = 0
         self.revealed = 0  # the most that ever left the consumer, and the books that prove it
         self.proof: dict[bytes, bytes] = {}
-        self._hearing, self._heard = ends.payee({}), dict[bytes, bytes]()
-        opening = self.consumer.session.payer.open() if self.consumer.session.payer else None
-        assert opening is not None
-        self.consumer.write(opening.rows)
-        self._overhear(opening.data)
-        self.supplier.write(self.supplier.rail.take(opening.data))
+        self._hearing, self._heard = self.ends.payee({}), dict[bytes, bytes]()
+        opening = consumer.rail.open()
+        consumer.write(opening.rows)
+        self.listen(opening.data)
+        supplier.write(supplier.rail.take(opening.data))
         if begin:
             self.run(self.supplier, self.supplier.session.begin(self.now))
             self.run(self.consumer, self.consumer.session.begin(self.now))
@@ -166,7 +174,8 @@ class Pair:
                 continue  # void
             if self._dies(side):
                 return
-            self._check_order(side, effect)
+            side.trace.append(effect)
+            self.check_order(side, effect)
             match effect:
                 case Persist(rows):
                     side.write(rows)
@@ -197,21 +206,17 @@ class Pair:
 
     def _send(self, side: Side, message: Message) -> None:
         side.sent.append(message)
-        if side is self.consumer:
-            self._listen(message)
+        match message:
+            case Paid(_, evidence) if side is self.consumer:
+                for one in evidence:
+                    self.listen(one)
+            case Square(receipt, _, last) if side is self.consumer:
+                self.listen(last, receipt.paid)
         arrives = self.cut(message) if self.up else None
         if arrives is not None:
             self.wire.append((self.other(side), encode(arrives)))
 
-    def _listen(self, message: Message) -> None:
-        match message:
-            case Paid(_, evidence):
-                for one in evidence:
-                    self._overhear(one)
-            case Square(receipt, _, data):
-                self._overhear(data, receipt.paid)
-
-    def _overhear(self, evidence: bytes, least: int | None = None) -> None:
+    def listen(self, evidence: bytes, least: int | None = None) -> None:
         """Keep what left the consumer as a payee would to whom every word of it came, and who keeps the best of it."""
         try:
             rows = self._hearing.take(evidence, least)
@@ -222,7 +227,7 @@ class Pair:
         if self._hearing.secured >= self.revealed:
             self.revealed, self.proof = self._hearing.secured, dict(self._heard)
 
-    def _check_order(self, side: Side, effect: Effect) -> None:
+    def check_order(self, side: Side, effect: Effect) -> None:
         """What leaves never runs ahead of the journal."""
         match effect:
             case Send(Metered() as said):
@@ -241,21 +246,12 @@ class Pair:
                 assert side.row.state is not State.STREAMING, "the end is announced before it is durable"
             case Allow(total):
                 worth = side.session.bill.due(total - side.base)
-                room = side.secured() + self.bound(Role.SUPPLIER)
+                room = side.secured() + self.limit[Role.SUPPLIER]
                 assert total == side.register or worth <= room, "supply is allowed on what is not durable"
             case Ended():
                 assert side.row.state is State.ENDED, "a session ends before that is durable"
 
     # ---- what is measured from outside
-
-    def bound(self, role: Role) -> int:
-        """The most that a side may lose, as its rail declares and the terms say (token units)."""
-        consumer = role is Role.CONSUMER
-        declared = self.capabilities.payer_at_stake if consumer else self.capabilities.payee_at_stake
-        if declared == "deposit":
-            return self.ends.deposit
-        offer = self.terms.offer
-        return offer.credit_limit if consumer == (offer.mode == "pay-before") else 0
 
     def exposure(self, role: Role) -> int:
         """What this side would lose now: supply not provably paid, or payment that left without supply."""
@@ -269,7 +265,7 @@ class Pair:
         for role in Role:
             if role is not self.thief:
                 self.worst[role] = max(self.worst[role], self.exposure(role))
-                bound = self.bound(role) + self.slack(role)
+                bound = self.limit[role] + self.slack(role)
                 assert self.worst[role] <= bound, f"the {role} has {self.worst[role]} at stake, above {bound}"
 
     def slack(self, role: Role) -> int:

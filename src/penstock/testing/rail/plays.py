@@ -12,7 +12,7 @@ from penstock.core.rail import Capabilities
 from penstock.core.session import Role
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Instant
-from penstock.testing.rail.pair import Pair
+from penstock.testing.rail.pair import Pair, sides_of
 from penstock.testing.rail.setup import Books, Funds, RailSetup, Shares
 
 TICK = 700  # token units
@@ -72,8 +72,8 @@ async def begin(
     )
     terms.check()
     before = await funds.shares()
-    pair = Pair(terms, funds, (setup.supplier, setup.consumer), setup.capabilities, begin=begun)
-    return Play(pair, funds, before)
+    sides = sides_of(terms, funds, setup.supplier, setup.consumer)
+    return Play(Pair(*sides, setup.capabilities, begin=begun), funds, before)
 
 
 def modes(capabilities: Capabilities) -> tuple[Mode, ...]:
