@@ -50,6 +50,12 @@ async def pours(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> N
         await writer.drain()
 
 
+def reset(writer: asyncio.StreamWriter) -> None:
+    """Break a TCP connection."""
+    writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+    writer.transport.abort()
+
+
 async def quiet(it: Pipe) -> None:
     """Wait until both meters stand still and agree."""
     before = -1
@@ -268,8 +274,7 @@ async def test_a_target_that_cannot_be_reached_is_told_as_the_reason(tmp_path: P
 async def test_a_reset_reaches_the_other_side_as_a_reset(tmp_path: Path) -> None:
     async def resets(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(1)
-        writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-        writer.transport.abort()
+        reset(writer)
 
     async with pipe(tmp_path, resets) as it:
         reader, writer = await it.application()
@@ -541,3 +546,27 @@ async def test_whoever_opens_and_closes_without_end_is_held_to_a_pace(tmp_path: 
         assert not peer.ended.done(), "nobody broke a rule"
         assert time.perf_counter() - began >= 3 * CONNECTIONS / PACE
         assert made <= 6 * CONNECTIONS
+
+
+async def test_what_breaks_after_both_ends_is_over_all_the_same(tmp_path: Path) -> None:
+    """For the consumer it may be over already, which then takes its place for another."""
+    broken = asyncio.Event()
+
+    async def says_its_part(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(-1)
+        writer.write(b"0123456789")
+        writer.write_eof()
+        await asyncio.sleep(0.05)
+        reset(writer)
+        broken.set()
+
+    async with pipe(tmp_path, says_its_part) as it:
+        peer = await thief(it)
+        peer.say(OPEN, 1)
+        peer.say(END, 1)
+        await asyncio.wait_for(broken.wait(), SOON)
+        await asyncio.sleep(0.05)
+        assert [frame[0] for frame in peer.frames] == [DATA, END]
+        peer.link.send(COUNT.pack(TAKEN, 1, 10))
+        await until(lambda: not it.supply._connections)
+        assert not peer.ended.done()

@@ -7,7 +7,7 @@
     DATA   1..65,531 bytes      both        what came in at this end of the connection
     TAKEN  uint32               both        so many of your bytes were passed on: as many more may come
     END    -                    both        nothing more comes from here; the other direction goes on
-    CLOSE  up to 200 bytes      both        the connection is broken, or could not be made: why
+    CLOSE  up to 200 bytes      both        the connection is broken, or could not be made: why not
 
 No kind is "[", with which the session's own messages begin. At most `WINDOW` bytes of a connection may be under way in
 one direction without a TAKEN, so that an application that does not read holds up its own connection alone.
@@ -48,7 +48,7 @@ class Owner(Protocol):
     def ended(self, connection: Connection) -> None:
         """Nothing more comes in."""
 
-    def gone(self, connection: Connection, why: str) -> None:
+    def gone(self, connection: Connection) -> None:
         """The TCP connection is no more."""
 
 
@@ -111,7 +111,7 @@ class Connection(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.transport = None
-        self.owner.gone(self, str(exc or "closed"))
+        self.owner.gone(self)
 
     @property
     def over(self) -> bool:

@@ -197,14 +197,16 @@ class End:
         if self._connections.get(connection.number) is connection and not connection.coming:
             self._say_last(connection)
 
-    def gone(self, connection: Connection, why: str) -> None:
-        """The connection is no more, in order or not."""
+    def gone(self, connection: Connection) -> None:
+        """The TCP connection is no more, in order or not."""
         if self._link is None or self._connections.get(connection.number) is not connection:
             return
         if connection.ended and connection.coming:
             return  # all of it had come: it goes first
+        if connection.said == END == connection.heard and not connection.going:
+            return  # nothing is missing; for the other end it may be over already, and its number's place taken
         if connection.said != CLOSE:
-            self._say_close(connection, why)
+            self._say_close(connection)
         self._settle(connection)
 
     # ---- moving bytes

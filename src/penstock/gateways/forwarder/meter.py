@@ -64,10 +64,10 @@ class DataMeter(End):
         self._waiting.append(connection)
         self._freed()
 
-    def gone(self, connection: Connection, why: str) -> None:
+    def gone(self, connection: Connection) -> None:
         if not connection.number and connection in self._waiting:
             self._waiting.remove(connection)
-        super().gone(connection, why)
+        super().gone(connection)
 
     def _freed(self) -> None:
         while self._waiting and self._link is not None and len(self._connections) < CONNECTIONS:
