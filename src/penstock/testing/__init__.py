@@ -1,1 +1,11 @@
-"""Conformance kits: a backend of the shell (`core.ports`) is right when it passes its kit."""
+"""Conformance kits: a backend is right when it passes its kit. docs/conformance.md says what goes through which.
+
+    rail             a payment method: two ends and a ledger, the nine properties
+    ledger           core.ports.Ledger: a ledger of channels
+    escrow_ledger    core.ports.EscrowLedger: a ledger of escrows
+    meter            core.ports.Meter and core.ports.Valve: a device
+    transport        core.ports.Link
+    journal          core.ports.Journal
+
+A kit is plain functions that raise AssertionError with what was not kept; they need no test framework.
+"""

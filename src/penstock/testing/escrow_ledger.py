@@ -14,9 +14,10 @@ import msgspec
 from penstock.core.errors import LedgerUnreachable, OutOfFunds, PenstockError, WrongLedger
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading, deposit_digest, end_digest, tariff_hash
 from penstock.core.identity import Key
-from penstock.core.ports import EscrowLedger, EscrowState, SignedEnd
+from penstock.core.ports import EscrowState, SignedEnd
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Amount, Instant, Quantity
+from penstock.node.escrow_ending import Showing
 
 DEPOSIT = 10_000
 WINDOW, LIFE = 600, 7_200  # seconds
@@ -39,8 +40,8 @@ class Stand(Protocol):
     stranger: Key
 
     @property
-    def ledger(self) -> EscrowLedger:
-        """The ledger."""
+    def ledger(self) -> Showing:
+        """The ledger; it shows what was filed, too."""
         ...
 
     async def wait(self, seconds: int) -> None:
@@ -269,6 +270,20 @@ async def a_contradiction_is_shown_within_the_window(stand: Stand) -> None:
         await ledger.settle(stand.opener, params)
 
 
+async def what_was_filed_is_shown_as_long_as_it_can_be_contested(stand: Stand) -> None:
+    """With the meter's own signatures, oldest first: who paid finds out what its meter signed."""
+    params, ledger = await _funded(stand), stand.ledger
+    assert await ledger.filed(params) == [], "readings are shown that nobody has filed"
+    rows = [_reading(params, 1, 50), _reading(params, 2, 80, 60)]
+    for row in rows:
+        await ledger.release(stand.partner, params, TARIFF, row)
+    assert await ledger.filed(params) == rows, "other readings are shown than were filed"
+    other = await _funded(stand, 1)
+    assert await ledger.filed(other) == [], "another escrow's readings are shown"
+    await stand.wait(WINDOW + 1)
+    assert await ledger.filed(params) == [], "readings are shown that can be contested no more"
+
+
 async def what_has_matured_is_contested_no_more(stand: Stand) -> None:
     """The payer had its time."""
     params, ledger = await _funded(stand), stand.ledger
@@ -349,12 +364,12 @@ async def another_ledgers_escrow_is_refused(stand: Stand) -> None:
     domain = msgspec.structs.replace(params.domain, chain_id=params.domain.chain_id + 1)
     elsewhere = msgspec.structs.replace(params, domain=domain)
     for call in (
-        ledger.escrow(elsewhere),
-        ledger.fund(stand.opener, elsewhere),
-        ledger.settle(stand.opener, elsewhere),
-        ledger.end(stand.opener, [_end(elsewhere, 1)]),
+        lambda: ledger.escrow(elsewhere),
+        lambda: ledger.fund(stand.opener, elsewhere),
+        lambda: ledger.settle(stand.opener, elsewhere),
+        lambda: ledger.end(stand.opener, [_end(elsewhere, 1)]),
     ):
-        error = await _refused(stand, params, "an escrow of another chain", call)
+        error = await _refused(stand, params, "an escrow of another chain", call())
         assert isinstance(error, WrongLedger), f"{error!r} is no WrongLedger"
 
 
@@ -362,10 +377,10 @@ async def a_ledger_out_of_reach_says_so(stand: Stand) -> None:
     """By LedgerUnreachable, with advice, to whatever is asked."""
     params, ledger = await _funded(stand), stand.ledger
     await stand.lose()
-    for call in (ledger.now(), ledger.escrow(params), ledger.settle(stand.opener, params)):
+    for call in (ledger.now, lambda: ledger.escrow(params), lambda: ledger.settle(stand.opener, params)):
         error: PenstockError | None = None
         try:
-            await call
+            await call()
         except LedgerUnreachable as raised:
             error = raised
         assert error is not None, "a ledger out of reach answered"
@@ -380,6 +395,7 @@ ESCROW_LEDGER_CHECKS: tuple[Check, ...] = (
     the_last_reading_ends_it,
     without_a_window_the_last_reading_pays_at_once,
     a_contradiction_is_shown_within_the_window,
+    what_was_filed_is_shown_as_long_as_it_can_be_contested,
     what_has_matured_is_contested_no_more,
     an_end_that_both_signed_pays_at_once,
     many_ends_skip_what_is_not_taken,

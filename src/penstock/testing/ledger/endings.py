@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 
 from penstock.core.channel import (
@@ -94,13 +95,14 @@ async def a_close_that_both_signed_pays_at_once(stand: Stand) -> None:
     assert (await ledger.channel(params)).status == "settled"
     await stand.wait(PERIOD)
     assert await ledger.final(params), "a channel that ended long ago is not final"
-    for what, call in (
-        ("a close of a channel that has ended", ledger.close_together(stand.stranger, [close_of(params, 900)])),
-        ("a claim in a channel that has ended", ledger.claim(stand.partner, voucher_of(params, 2_000))),
-        ("an addition to a channel that has ended", ledger.add(stand.opener, params, Amount(1))),
-        ("an opening of a channel that has ended", ledger.open(stand.opener, params, DEPOSIT)),
-    ):
-        await refused(stand, params, what, call)
+    afterwards: tuple[tuple[str, Callable[[], Awaitable[object]]], ...] = (
+        ("a close of a channel that has ended", lambda: ledger.close_together(stand.stranger, [close_of(params, 900)])),
+        ("a claim in a channel that has ended", lambda: ledger.claim(stand.partner, voucher_of(params, 2_000))),
+        ("an addition to a channel that has ended", lambda: ledger.add(stand.opener, params, Amount(1))),
+        ("an opening of a channel that has ended", lambda: ledger.open(stand.opener, params, DEPOSIT)),
+    )
+    for what, call in afterwards:
+        await refused(stand, params, what, call())
 
 
 async def many_closes_skip_what_is_not_taken(stand: Stand) -> None:

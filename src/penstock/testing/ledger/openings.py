@@ -128,13 +128,13 @@ async def another_ledgers_channel_is_refused(stand: Stand) -> None:
         params, domain=msgspec.structs.replace(params.domain, chain_id=params.domain.chain_id + 1)
     )
     for call in (
-        ledger.channel(elsewhere),
-        ledger.filed(elsewhere, True),
-        ledger.open(stand.opener, elsewhere, DEPOSIT),
-        ledger.close(stand.opener, elsewhere, None),
-        ledger.settle(stand.opener, elsewhere),
+        lambda: ledger.channel(elsewhere),
+        lambda: ledger.filed(elsewhere, True),
+        lambda: ledger.open(stand.opener, elsewhere, DEPOSIT),
+        lambda: ledger.close(stand.opener, elsewhere, None),
+        lambda: ledger.settle(stand.opener, elsewhere),
     ):
-        error = await refused(stand, params, "a channel of another chain", call)
+        error = await refused(stand, params, "a channel of another chain", call())
         assert isinstance(error, WrongLedger), f"{error!r} is no WrongLedger"
 
 
@@ -142,10 +142,14 @@ async def a_ledger_out_of_reach_says_so(stand: Stand) -> None:
     """By LedgerUnreachable, with advice, to whatever is asked."""
     params, ledger = await opened(stand), stand.ledger
     await stand.lose()
-    for call in (ledger.now(), ledger.channel(params), ledger.close(stand.opener, params, None)):
+    for call in (
+        lambda: ledger.now(),
+        lambda: ledger.channel(params),
+        lambda: ledger.close(stand.opener, params, None),
+    ):
         error: PenstockError | None = None
         try:
-            await call
+            await call()
         except LedgerUnreachable as raised:
             error = raised
         assert error is not None, "a ledger out of reach answered"
