@@ -113,11 +113,11 @@ async def run_away(ground: Ground) -> Away:
         await asyncio.wait_for(returning.event("offered"), STARTING)
         reuses, begins = await asyncio.gather(_begins(returning), _begins(strange))
         settles = ground.told["pole", "settled"] > settled
+        strange.process.kill()  # it would be in the other's way
     finally:
         ground.devnet.process.send_signal(signal.SIGCONT)
     settles_later = await _paid(ground, earned + visited["receipt"]["paid"])
     again = await _within(returning.answer(), MAKING_UP)
-    await strange.end()
     pole.process.terminate()
     await pole.answer()
     payer = "0x" + dev_key(CARS["returning"]).address.hex()
