@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from penstock.core.errors import LedgerError
 from penstock.core.messages import Reason
+from penstock.core.offer import Mode
 from penstock.core.session import Role, State
 from penstock.core.tariff import Bill
 from penstock.testing.rail.pair import Pair, sides_of
@@ -14,6 +15,8 @@ from penstock.testing.rail.plays import QUANTITY, Play, begin, modes, settle
 from penstock.testing.rail.setup import RailSetup, Shares
 
 SHORT = 14  # units of the medium, of a session that is left from each of its states
+BREAKS = (5, 13)  # steps before which its link breaks
+CRASHES = ((Role.CONSUMER, 8), (Role.SUPPLIER, 15))  # steps before which a side crashes
 
 
 async def a_stale_close_is_refuted(setup: RailSetup) -> None:
@@ -46,9 +49,9 @@ async def each_side_gets_out_alone(setup: RailSetup) -> None:
                     assert gained.held == -play.funds.deposit, f"{gained.held + play.funds.deposit} are stuck"
 
 
-async def _states(setup: RailSetup, mode: str) -> list[int]:
+async def _states(setup: RailSetup, mode: Mode) -> list[int]:
     """After how many steps either journal has something new of the rail's, up to the session's end."""
-    pair = (await begin(setup, mode, quantity=SHORT)).pair  # type: ignore[arg-type]  # one of its modes
+    pair = (await begin(setup, mode, quantity=SHORT)).pair
     seen, found, count = set[object](), list[int](), 0
     while True:
         state = pair.supplier.kept, pair.consumer.kept
@@ -57,15 +60,27 @@ async def _states(setup: RailSetup, mode: str) -> list[int]:
             found.append(count)
         if pair.over:
             return found
-        _steps(pair, 1)
+        _step(pair, count)
         count += 1
 
 
 def _steps(pair: Pair, count: int) -> None:
-    for _ in range(count):
-        if pair.over:
-            return
-        pair.step()
+    """The first steps of a session, whose link breaks on its way and whose sides both crash."""
+    for number in range(count):
+        _step(pair, number)
+
+
+def _step(pair: Pair, number: int) -> None:
+    if pair.over:
+        return
+    if number in BREAKS:
+        pair.lose_link()
+    for role, when in CRASHES:
+        if number == when:
+            pair.crash(pair.side(role))
+    if not pair.up and not {number, number - 1} & set(BREAKS):
+        pair.relink()
+    pair.step()
 
 
 def _owed(play: Play) -> Shares:
