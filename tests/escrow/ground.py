@@ -15,7 +15,7 @@ from penstock.core.channel import compact
 from penstock.core.escrow import EscrowDomain, EscrowParams, end_digest, tariff_hash
 from penstock.core.identity import Address, Key
 from penstock.core.tariff import Tariff
-from penstock.ledgers.artifacts import load
+from penstock.ledgers.artifacts import Artifact, load, runtime
 from penstock.ledgers.devnet import execute
 from penstock.ledgers.devnet.chain import Chain
 
@@ -105,10 +105,15 @@ def ground() -> Ground:
 class Life(channels.Life):
     """The chain from the common beginning on; `now` is its time in seconds."""
 
-    def __init__(self) -> None:
+    def __init__(self, artifact: Artifact | None = None) -> None:
+        """Begin; with the code of another contract, where the tests have made one."""
         self._chain = ground().chain
         self._vm = execute.machine(self._chain._evm, self._chain.next_header())
         self.now = self._vm.state.execution_context.timestamp
+        for deployment in ground().deployments if artifact is not None else ():
+            deployed = self._chain.code(deployment.contract.address)
+            immutables = deployed[len(runtime(load("Escrow"))) :]
+            self._vm.state.set_code(deployment.contract.address, runtime(artifact) + immutables)
 
     def tokens(self, at: Deployment, owner: Address) -> int:
         """Tokens in a wallet."""

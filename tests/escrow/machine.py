@@ -16,7 +16,7 @@ from hypothesis import seed as with_seed
 from hypothesis.stateful import run_state_machine_as_test
 
 from penstock.core.identity import keccak
-from penstock.ledgers.artifacts import load
+from penstock.ledgers.artifacts import Artifact, load
 
 from ..contracts import machine as channels
 from ..contracts.machine import CHAPTER, LENGTH
@@ -34,10 +34,17 @@ class Run(channels.Run):
         return "\n".join([first, *lines])
 
 
-def run(steps: int, seed: int | None = None, progress: int = 0, shrink: bool = False) -> Run:
+def run(
+    steps: int,
+    seed: int | None = None,
+    progress: int = 0,
+    shrink: bool = False,
+    artifact: Artifact | None = None,
+) -> Run:
     """Make at least `steps` moves. The same seed makes the same moves; without one they are always the same.
 
-    `progress`: print a line every so many lives. Raises what an invariant raised, with the moves that led there.
+    `progress`: print a line every so many lives; `artifact`: try this contract instead of the real one.
+    Raises what an invariant raised, with the moves that led there.
     """
     done = Run()
 
@@ -46,7 +53,7 @@ def run(steps: int, seed: int | None = None, progress: int = 0, shrink: bool = F
             done.lives += 1
             if progress and done.lives % progress == 0:
                 print(f"{done.lives} lives, {done.sent} calls and waits", flush=True)
-            return Play(done.tally)
+            return Play(done.tally, artifact)
 
     chosen = settings(
         stateful_step_count=LENGTH,

@@ -8,6 +8,7 @@ from typing import Any
 
 from penstock.core.escrow import EscrowParams
 from penstock.core.identity import Address, Key
+from penstock.ledgers.artifacts import Artifact
 from penstock.sim.escrow_model import Escrow
 from penstock.sim.model import Forbidden
 
@@ -47,8 +48,9 @@ class Call:
 class Play:
     """One life: two deployments, their laws, and everything that was signed and sent so far."""
 
-    def __init__(self, tally: Counter[tuple[str, str]] | None = None) -> None:
-        self.life, self.people = Life(), ground().people
+    def __init__(self, tally: Counter[tuple[str, str]] | None = None, artifact: Artifact | None = None) -> None:
+        """Begin; `artifact` is a contract to play with instead of the real one."""
+        self.life, self.people = Life(artifact), ground().people
         self.laws, self.seals = ground().laws()
         self.papers: dict[bytes, Papers] = {}
         self.sent: list[Call] = []  # or kept back, to be sent later
@@ -140,7 +142,7 @@ class Play:
     # The end
 
     def end(self) -> None:
-        """From here every party gets out by the last deadline and window, by nothing but `settle`, which all can call."""
+        """From here every party gets out by the last deadline and window, by `settle` alone, which anybody can call."""
         for papers in list(self.papers.values())[-2:]:  # what storage says is what the view says, always: two will do
             self.life.check_view(ground().deployments[papers.at], papers.params)
         open_ones = [papers for papers in self.papers.values() if not self.escrow(papers).ended]

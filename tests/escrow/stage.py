@@ -30,7 +30,7 @@ HOUR, MINUTE = 3_600, 60
 WINDOWS = (0, MINUTE, HOUR)
 YEAR = 365 * 24 * HOUR
 LIVES = (HOUR, 2 * HOUR, 8 * HOUR, 8 * HOUR, YEAR, YEAR + 1, 0)  # seconds to the deadline; the last two are refused
-EVENING, NIGHT = Instant(START * 1_000 + 6_000), Instant(START * 1_000 + 9_000)
+EVENING, NIGHT = Instant(START * 1_000 + 3_000), Instant(START * 1_000 + 8_000)
 TARIFFS = (
     FLAT,
     Tariff(4, (Step(Instant(0), 3), Step(EVENING, 7), Step(NIGHT, 2))),
@@ -114,15 +114,12 @@ class Stage(RuleBasedStateMachine):
     def _papers(self) -> list[Papers]:
         return [papers for papers in self.play.papers.values() if self.play.knows(papers.params)]
 
-    def _escrow(self, pick: int, waits: bool = False) -> tuple[Papers, Escrow]:
-        """One that takes readings (or one with a claim that can be contested), made if there is none; at times any."""
-        some = [
-            papers
-            for papers in self._papers
-            if (self.play.escrow(papers).contestable if waits else self.play.escrow(papers).takes_readings)(
-                self.play.now
-            )
-        ]
+    def _escrow(self, pick: int, waits: bool = False, oldest: bool = False) -> tuple[Papers, Escrow]:
+        """One that takes readings (or one with a claim that waits), made if there is none; now and then any.
+
+        One of the two newest, so that much happens to a few; or one of the two oldest.
+        """
+        some = [papers for papers in self._papers if self._fits(papers, waits)]
         if not some:
             made = self._deposit(pick % 2, 1 - pick % 2, pick % 6, pick % 2, 20, 9 + pick % 2 * 7, 4, 0)
             some = [made] if made is not None else []
@@ -130,22 +127,33 @@ class Stage(RuleBasedStateMachine):
                 self._file(made, self._reading(made, 0, 3, 2_000, 0), 0)
         if pick > 9 or not some:
             some = self._papers
-        papers = some[pick % len(some)]
+        papers = some[pick % 2 % len(some)] if oldest else some[-1 - pick % 2 % len(some)]
         return papers, self.play.escrow(papers)
 
+    def _fits(self, papers: Papers, waits: bool) -> bool:
+        escrow = self.play.escrow(papers)
+        if waits:
+            return escrow.waiting > 0 and escrow.closed != "contested"
+        return escrow.takes_readings(self.play.now)
+
+    def _wait_until(self, edge: int) -> None:
+        """Let it be that time, where it is not far."""
+        if self.play.now < edge < self.play.now + 9 * HOUR:
+            self.play.wait(edge - self.play.now)
+
     def _reading(self, papers: Papers, stale: int, more: int, later: int, lie: int) -> MeterReading:
-        """One of those that the meter has signed (stale above 2), or its next one. A lie: it contradicts, or fits not."""
+        """One that the meter has signed (stale above 2), or its next one. A lie: it contradicts, or it does not fit."""
         signed = papers.readings
         if signed and stale > 2:
             return signed[-1 - (stale + more) % len(signed)]
-        fitting = worth_of(self.play.escrow(papers), papers)
-        newest = max(fitting, key=lambda reading: reading.sequence, default=None)
-        before = newest or MeterReading(0, Instant(START * 1_000), Quantity(0))
+        before = self._newest(papers) or MeterReading(0, Instant(START * 1_000), Quantity(0))
         reading = self._next(papers.tariff, before, more, later, last=lie == 1)
         if lie == 2:
             reading = MeterReading(max(1, before.sequence), reading.at, reading.total, reading.turns, reading.last)
         elif lie == 3:
             reading = self._next(papers.tariff, before, -more, later, last=False)
+        elif lie == 9:
+            reading = self._next(papers.tariff, before, -before.total, later, last=False)
         elif lie == 4:
             reading = self._next(papers.tariff, before, more, -later, last=False)
         elif lie == 5:
@@ -153,10 +161,20 @@ class Stage(RuleBasedStateMachine):
             reading = MeterReading(reading.sequence, reading.at, reading.total, turns, reading.last)
         elif lie == 6:
             reading = MeterReading(reading.sequence, reading.at, Quantity(2**63 - 1 + more % 2), reading.turns)
+        elif lie == 8 and len(before.turns) + 1 < len(papers.tariff.steps):
+            # A step that took effect before the meter had counted what it counted before the step.
+            at = max(before.at, papers.tariff.steps[len(before.turns) + 1].start)
+            turn = Quantity(max([0, *before.turns[-1:], before.total - 1]))
+            reading = MeterReading(reading.sequence, Instant(at), reading.total, (*before.turns, turn))
         elif lie == 7:
             reading = MeterReading(before.sequence + 9, reading.at, reading.total, reading.turns, last=True)
         self._sign(papers, reading)
         return reading
+
+    def _newest(self, papers: Papers) -> MeterReading | None:
+        """What the meter said last, of what fits the tariff."""
+        fitting = worth_of(self.play.escrow(papers), papers)
+        return max(fitting, key=lambda reading: reading.sequence, default=None)
 
     def _sign(self, papers: Papers, reading: MeterReading) -> None:
         if reading not in papers.readings:
@@ -177,6 +195,12 @@ class Stage(RuleBasedStateMachine):
         args = (abi_params(papers.params), abi_tariff(papers.tariff), abi_reading(reading), signature)
         self._send(Call(papers.at, caller or self.play.key(papers.params.payee), "release", args), noise)
 
+    def _contest(self, papers: Papers, pair: tuple[MeterReading, MeterReading], noise: int) -> None:
+        meter, args = self.play.key(papers.params.meter), [abi_params(papers.params), abi_tariff(papers.tariff)]
+        for reading in pair:
+            args += [abi_reading(reading), self.play.seals.sign(meter, reading.digest(papers.params))]
+        self._send(Call(papers.at, self._anybody(noise), "contest", tuple(args)), noise)
+
     def _ends(self, papers: Papers, amount: int, signers: int) -> tuple[Any, ...]:
         """What both sign (signers 0 or 3), or the payer (1) or the payee (2) alone."""
         digest = end_digest(papers.params, amount)
@@ -186,10 +210,11 @@ class Stage(RuleBasedStateMachine):
         ]
         return (abi_params(papers.params), amount, *signatures)
 
-    def _liars(self, papers: Papers) -> tuple[MeterReading, MeterReading] | None:
+    def _liars(self, papers: Papers, noise: int) -> tuple[MeterReading, MeterReading] | None:
         """Two readings of an escrow that contradict each other."""
-        pairs = [(one, two) for at, one in enumerate(papers.readings) for two in papers.readings[:at]]
-        return next((pair for pair in pairs if contradict(*pair)), None)
+        fitting = list(worth_of(self.play.escrow(papers), papers))
+        pairs = [(one, two) for at, one in enumerate(fitting) for two in fitting[:at] if contradict(one, two)]
+        return pairs[noise // 16 % len(pairs)] if pairs else None
 
     def _anybody(self, noise: int) -> Key:
         return self.play.people[noise // 16 % 4]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from eth_abi.abi import decode
 
 from penstock.core.escrow import MeterReading
 from penstock.ledgers.devnet.execute import Reverted
@@ -92,6 +93,19 @@ def test_who_contests_first_takes_no_better_contest_away(world: World) -> None:
     assert world.standing(params).claimed == EURO
     with pytest.raises(Reverted, match="escrow: claim is as low already"):
         world.contest(params, FALSE, TRUE)
+
+
+def test_what_is_needed_for_a_contest_is_logged_with_a_claim_that_waits(world: World) -> None:
+    """The payee may have filed through another contract, so that nothing else shows what the meter has signed."""
+    params, at_once = world.make(), world.make(window=0)
+    assert len(world.file(at_once, FALSE).logs) == 1
+    _, filed = world.file(params, FALSE).logs
+    assert filed["topics"][1] == "0x" + params.id.hex()
+    found = decode(["(uint256,uint256,uint256,uint256[],bool)", "uint256[2]"], bytes.fromhex(filed["data"][2:]))
+    tariff = (1_000, (400_000, 500_000 | NIGHT << 96))
+    shown = (*found, *world.seal(params, TRUE))
+    world.send(world.payer, "contest", params, tariff, *shown)
+    assert world.standing(params).claimed == EURO
 
 
 NIGHT_1 = reading(7_500, 2, NIGHT, (5_000,))

@@ -44,10 +44,10 @@ def test_a_deposit_is_taken_once(world: World, way: str) -> None:
     _deposit(world, way, params)
     assert world.standing(params) == (0, 0, 0, True, False, False, False)
     assert world.wallet(world.contract.address) == params.deposit
-    with pytest.raises(Reverted, match="escrow: escrow was used|token: authorization used"):
+    with pytest.raises(Reverted, match=r"escrow: escrow was used|token: authorization used"):
         _deposit(world, way, params)
     world.end(params, 3 * EURO)
-    with pytest.raises(Reverted, match="escrow: escrow was used|token: authorization used"):
+    with pytest.raises(Reverted, match=r"escrow: escrow was used|token: authorization used"):
         _deposit(world, way, params)
 
 
@@ -90,8 +90,8 @@ def test_an_escrow_that_cannot_be_is_refused(world: World, way: str, wrong: dict
 def test_words_that_are_no_addresses_are_refused(world: World) -> None:
     words = abi_params(world.params())
     for at in range(5):
+        changed = (*words[:at], words[at] | 1 << 160, *words[at + 1 :])
         with pytest.raises(Reverted, match="escrow: no address"):
-            changed = (*words[:at], words[at] | 1 << 160, *words[at + 1 :])
             world.contract.send(world.payer, "deposit", changed)
 
 
@@ -104,9 +104,7 @@ def test_a_payer_without_ether_deposits_and_pays_the_sender_in_the_token(world: 
     poor = Key(keccak(b"a payer without ether"))
     world.token.send(world.stranger, "mint", [poor.address], 20 * EURO)
     params = world.params(payer=poor.address)
-    usual, world.payer = world.payer, poor
-    more = world.authorization(params, fee=EURO)
-    world.payer = usual
+    more = world.authorization(params, fee=EURO, payer=poor)
     world.send(world.stranger, "deposit_with_authorization", params, *more)
     assert world.standing(params).exists
     assert (world.balance(world.stranger), world.wallet(poor)) == (EURO, 9 * EURO)
@@ -203,9 +201,7 @@ def odd(world: World) -> World:
     return world
 
 
-@pytest.mark.parametrize(
-    ("manner", "reason"), [(RETURNS_FALSE, "token refused"), (TAKES_A_FEE, "token took a fee")]
-)
+@pytest.mark.parametrize(("manner", "reason"), [(RETURNS_FALSE, "token refused"), (TAKES_A_FEE, "token took a fee")])
 def test_a_token_that_gives_less_gives_nothing(odd: World, manner: int, reason: str) -> None:
     odd.token.send(odd.stranger, "behave", manner, odd.token.address, b"")
     for way, more in (("deposit", ()), ("deposit_with_permit", (FOREVER, (0, 0)))):
@@ -228,9 +224,7 @@ def test_a_token_that_refuses_a_withdrawal_takes_no_balance(odd: World) -> None:
 def test_a_token_that_calls_back_enters_nowhere(odd: World, within: str, around: str) -> None:
     more: dict[str, tuple[Any, ...]] = {"deposit_with_permit": (FOREVER, (0, 0))}
     inside = (0,) if within == "withdraw" else (abi_params(odd.params(payer=odd.token.address)), *more.get(within, ()))
-    odd.token.send(
-        odd.stranger, "behave", CALLS_BACK, odd.contract.address, odd.contract.calldata(within, inside)
-    )
+    odd.token.send(odd.stranger, "behave", CALLS_BACK, odd.contract.address, odd.contract.calldata(within, inside))
     params = odd.params()
     odd.send(odd.payer, around, params, *more.get(around, ()))
     assert odd.token.call("allowed") is False

@@ -74,7 +74,9 @@ def test_an_id_is_the_same_here_and_there(world: World, fixed: dict[str, Any], t
     assert world.contract.call("escrow_id", abi_params(params)) == params.id
 
 
-@pytest.mark.parametrize("field", ["payer", "payee", "payer_key", "payee_key", "meter", "deposit", "deadline", "window"])
+@pytest.mark.parametrize(
+    "field", ["payer", "payee", "payer_key", "payee_key", "meter", "deposit", "deadline", "window"]
+)
 def test_an_id_commits_to_every_parameter(world: World, field: str) -> None:
     base = world.params(counter=7)
     changed = {field: world.stranger.address if isinstance(getattr(base, field), bytes) else 5}
@@ -189,7 +191,7 @@ def test_what_does_not_fit_is_worth_nothing(world: World, made: MeterReading, ta
 def test_a_void_tariff_releases_nothing(world: World, tariff: Tariff) -> None:
     params = world.make(tariff=tariff)
     assert params.tariff == tariff_hash(tariff)
-    with pytest.raises(Reverted, match="escrow: (tariff is void|turns do not fit the tariff)"):
+    with pytest.raises(Reverted, match=r"escrow: (tariff is void|turns do not fit the tariff)"):
         world.file(params, reading(5, last=True), tariff=tariff)
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 import pytest
 
 from penstock.core.escrow import MeterReading
+from penstock.core.tariff import Step, Tariff
+from penstock.core.units import Instant
 from penstock.ledgers.devnet.execute import Reverted
 
 from ..contracts.world import EURO, START
@@ -196,9 +198,6 @@ def test_an_escrow_without_deposit_releases_nothing(world: World) -> None:
 
 @pytest.mark.parametrize("total", [1, 2, 3, 7, 2_499, 2_501])
 def test_a_sum_is_rounded_down_once(world: World, total: int) -> None:
-    from penstock.core.tariff import Step, Tariff
-    from penstock.core.units import Instant
-
     tariff = Tariff(7, (Step(Instant(0), 3), Step(Instant(START * 1_000), 5)))
     params = world.make(tariff=tariff, window=0)
     made: MeterReading = reading(total, at=START * 1_000, turns=(total // 2,), last=True)

@@ -140,21 +140,21 @@ class World:
 
     # Signatures that fund
 
-    def authorization(self, params: EscrowParams, fee: int = 0, after: int = 0, before: int = 2**63) -> tuple[Any, ...]:
+    def authorization(
+        self, params: EscrowParams, fee: int = 0, after: int = 0, before: int = 2**63, payer: Key | None = None
+    ) -> tuple[Any, ...]:
         """The arguments after `params` that make its deposit by the payer's EIP-3009 signature."""
         kinds = ["bytes32", "address", "address", "uint256", "uint256", "uint256", "bytes32"]
         nonce = authorization_nonce(params, fee)
         to, total = self.contract.address, params.deposit + fee
         body = encode(kinds, [keccak(AUTHORIZATION), params.payer, to, total, after, before, nonce])
-        return fee, after, before, compact(self.payer.sign(self._token_digest(body)))
+        return fee, after, before, compact((payer or self.payer).sign(self._token_digest(body)))
 
     def permit(self, amount: int, expiry: int = FOREVER) -> tuple[Any, ...]:
         """The arguments after `params` that make its deposit by the payer's EIP-2612 permit of so much."""
         kinds = ["bytes32", "address", "address", "uint256", "uint256", "uint256"]
         nonce = self.token.call("nonces", self.payer.address)
-        body = encode(
-            kinds, [keccak(PERMIT), self.payer.address, self.contract.address, amount, nonce, expiry]
-        )
+        body = encode(kinds, [keccak(PERMIT), self.payer.address, self.contract.address, amount, nonce, expiry])
         return expiry, compact(self.payer.sign(self._token_digest(body)))
 
     def consent(

@@ -165,10 +165,18 @@ event Deposited:
     terms: uint256
 
 
-# In this and the next two, `word` is the escrow's after it.
+# `word` is the escrow's after it, here and below.
 event Released:
     escrow: indexed(bytes32)
     word: uint256
+
+
+# A reading whose claim waits, with its meter's signature: what the payer needs to contest it, even where the payee filed
+# it through another contract, so that no calldata shows it.
+event Filed:
+    escrow: indexed(bytes32)
+    reading: Reading
+    signature: uint256[2]
 
 
 event Contested:
@@ -351,12 +359,13 @@ def release(params: Params, tariff: Tariff, reading: Reading, signature: uint256
     if not reading.last and self._sender() != params.payee:
         self._refuse("not the payee")
     self._check_reading(id, params.meter, reading, signature)
-    self._check_tariff(params.tariff, tariff.per, tariff.steps)
-    due: uint256 = self._due(params.terms, tariff.per, tariff.steps, reading.at, reading.total, reading.turns)
+    self._check_tariff(params.tariff, tariff)
+    due: uint256 = self._due(params.terms, tariff, reading)
     if due < word & UINT96 or (due == word & UINT96 and not reading.last):
         self._refuse("nothing more to claim")
 
-    word = self._paid(params.payer, params.payee, params.terms, word)
+    if word & UINT96 != (word >> DRAWN) & UINT96:
+        word = self._paid(params.payer, params.payee, params.terms, word)
     if due > word & UINT96:
         word = self._packed(due, (word >> DRAWN) & UINT96, block.timestamp, EXISTS)
     if reading.last:
@@ -364,6 +373,8 @@ def release(params: Params, tariff: Tariff, reading: Reading, signature: uint256
     word = self._paid(params.payer, params.payee, params.terms, word)
     self.escrows[id] = word
     log Released(escrow=id, word=word)
+    if word & UINT96 != (word >> DRAWN) & UINT96:
+        log Filed(escrow=id, reading=reading, signature=signature)
 
 
 @external
@@ -396,11 +407,8 @@ def contest(
         self._refuse("no claim waits")
     self._check_reading(id, params.meter, first, first_signature)
     self._check_reading(id, params.meter, second, second_signature)
-    self._check_tariff(params.tariff, tariff.per, tariff.steps)
-    lesser: uint256 = min(
-        self._due(params.terms, tariff.per, tariff.steps, first.at, first.total, first.turns),
-        self._due(params.terms, tariff.per, tariff.steps, second.at, second.total, second.turns),
-    )
+    self._check_tariff(params.tariff, tariff)
+    lesser: uint256 = min(self._due(params.terms, tariff, first), self._due(params.terms, tariff, second))
     if not self._contradict(first, second):
         self._refuse("no contradiction")
     lesser = max(lesser, drawn)
@@ -522,9 +530,7 @@ def reading_digest(params: Params, reading: Reading) -> bytes32:
     @param reading A reading of its meter.
     @return The EIP-712 digest.
     """
-    return self._reading_digest(
-        self._id(params), reading.sequence, reading.at, reading.total, reading.turns, reading.last
-    )
+    return self._reading_digest(self._id(params), reading)
 
 
 @external
@@ -549,9 +555,9 @@ def due(params: Params, tariff: Tariff, reading: Reading) -> uint256:
     @param reading A reading of its meter.
     @return Token units; never more than the deposit.
     """
-    self._check_bounds(reading.sequence, reading.at, reading.total)
-    self._check_tariff(params.tariff, tariff.per, tariff.steps)
-    return self._due(params.terms, tariff.per, tariff.steps, reading.at, reading.total, reading.turns)
+    self._check_bounds(reading)
+    self._check_tariff(params.tariff, tariff)
+    return self._due(params.terms, tariff, reading)
 
 
 # -- escrows, inside --
@@ -724,8 +730,6 @@ def _packed(claimed: uint256, drawn: uint256, since: uint256, flags: uint256) ->
 
 # -- readings, inside --
 
-# An array is passed by itself, which copies what it holds; a struct is copied with all the room that its array has.
-
 
 @internal
 @view
@@ -733,67 +737,60 @@ def _check_reading(id: bytes32, meter: uint256, reading: Reading, signature: uin
     """
     @dev Pass where the meter has signed this reading of this escrow.
     """
-    self._check_bounds(reading.sequence, reading.at, reading.total)
-    digest: bytes32 = self._reading_digest(
-        id, reading.sequence, reading.at, reading.total, reading.turns, reading.last
-    )
-    if not self._signed(digest, signature[0], signature[1], meter):
+    self._check_bounds(reading)
+    if not self._signed(self._reading_digest(id, reading), signature[0], signature[1], meter):
         self._refuse("meter has not signed")
 
 
 @internal
 @pure
-def _check_bounds(sequence: uint256, at: uint256, total: uint256):
+def _check_bounds(reading: Reading):
     """
     @dev Pass where a reading's numbers are such as meters count with. Turns are bounded by the total.
     """
-    if sequence == 0 or sequence > MAX_QUANTITY or total > MAX_QUANTITY or at > MAX_INSTANT:
+    if reading.sequence == 0 or reading.sequence > MAX_QUANTITY:
+        self._refuse("reading out of bounds")
+    if reading.total > MAX_QUANTITY or reading.at > MAX_INSTANT:
         self._refuse("reading out of bounds")
 
 
 @internal
 @pure
-def _check_tariff(committed: bytes32, per: uint256, steps: DynArray[uint256, MAX_STEPS]):
+def _check_tariff(committed: bytes32, tariff: Tariff):
     """
     @dev Pass where this is the tariff to which the deposit commits, and something can be computed with it.
     """
-    encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(steps)
-    if keccak256(concat(convert(per, bytes32), slice(encoded, 64, 32 * len(steps)))) != committed:
+    encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(tariff.steps)
+    if keccak256(concat(convert(tariff.per, bytes32), slice(encoded, 64, 32 * len(tariff.steps)))) != committed:
         self._refuse("not the deposit's tariff")
-    if per == 0:
+    if tariff.per == 0:
         self._refuse("tariff is void")
 
 
 @internal
 @pure
-def _due(
-    terms: uint256,
-    per: uint256,
-    steps: DynArray[uint256, MAX_STEPS],
-    at: uint256,
-    total: uint256,
-    turns: DynArray[uint256, MAX_STEPS],
-) -> uint256:
+def _due(terms: uint256, tariff: Tariff, reading: Reading) -> uint256:
     """
     @dev What is due for a reading: the sum over all steps, divided once and rounded down; at most the deposit. Its turns
          must be exactly those of the steps that have begun at its instant.
     """
-    turned: uint256 = len(turns)
-    if turned >= len(steps):
+    turned: uint256 = len(reading.turns)
+    if turned >= len(tariff.steps):
         self._refuse("turns do not fit the tariff")
-    if turned != 0 and steps[turned] >> 96 > at:
+    if turned != 0 and tariff.steps[turned] >> 96 > reading.at:
         self._refuse("turns do not fit the tariff")
-    if turned + 1 < len(steps) and steps[turned + 1] >> 96 <= at:
+    if turned + 1 < len(tariff.steps) and tariff.steps[turned + 1] >> 96 <= reading.at:
         self._refuse("turns do not fit the tariff")
     sum: uint256 = 0
     reached: uint256 = 0
     for step: uint256 in range(turned, bound=MAX_STEPS):
-        if turns[step] < reached or turns[step] > total:
+        turn: uint256 = reading.turns[step]
+        if turn < reached or turn > reading.total:
             self._refuse("turns out of order")
-        sum += (turns[step] - reached) * (steps[step] & UINT96)
-        reached = turns[step]
-    sum += (total - reached) * (steps[turned] & UINT96)
-    return min(sum // per, terms >> DEPOSIT)
+        sum += (turn - reached) * (tariff.steps[step] & UINT96)
+        reached = turn
+    sum += (reading.total - reached) * (tariff.steps[turned] & UINT96)
+    return min(sum // tariff.per, terms >> DEPOSIT)
 
 
 @internal
@@ -897,16 +894,20 @@ def _sender() -> uint256:
 
 @internal
 @view
-def _reading_digest(
-    id: bytes32, sequence: uint256, at: uint256, total: uint256, turns: DynArray[uint256, MAX_STEPS], last: bool
-) -> bytes32:
+def _reading_digest(id: bytes32, reading: Reading) -> bytes32:
     """
     @dev What the meter signs.
     """
     # As EIP-712 has it of an array: the hash of its elements alone.
-    encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(turns)
-    row: bytes32 = keccak256(slice(encoded, 64, 32 * len(turns)))
-    return self._digest(keccak256(abi_encode(READING_TYPE, id, sequence, at, total, row, last)))
+    turns: bytes32 = keccak256(b"")
+    if len(reading.turns) != 0:
+        encoded: Bytes[32 * MAX_STEPS + 64] = abi_encode(reading.turns)
+        turns = keccak256(slice(encoded, 64, 32 * len(reading.turns)))
+    return self._digest(
+        keccak256(
+            abi_encode(READING_TYPE, id, reading.sequence, reading.at, reading.total, turns, reading.last)
+        )
+    )
 
 
 @internal
