@@ -20,6 +20,7 @@ from penstock.core.identity import Address
 from penstock.core.ports import Link
 
 MAX_FRAME = 64 * 1024
+MANY = 14  # frames of that size that may wait for `attach`
 BULK, BULK_FRAME = 600, 16 * 1024  # frames, and bytes each: far above what a link keeps waiting
 PATIENCE = 10.0  # seconds until something that must happen counts as missing
 
@@ -259,6 +260,28 @@ async def a_fault_stays_on_its_link(pair: PairFactory) -> None:
     await _close(other_left, other_right)
 
 
+async def a_link_that_is_full_says_when_there_is_room(pair: PairFactory) -> None:
+    """What is sent while it is `full` is queued, and arrives; then there is room, and `on_room` is called for it."""
+    left, right, _, _ = await pair()
+    rooms: list[bool] = []
+    assert not left.full, "a link is full before anything was sent"
+    left.carry(lambda: rooms.append(left.full))
+    sent = 0
+    while not left.full and sent < MANY:
+        left.send(bytes(MAX_FRAME))
+        sent += 1
+    if left.full:
+        left.send(b"said at last")
+        there = Recorder(right)
+        await there.count(sent + 1)
+        assert there.frames[-1] == b"said at last"
+        right.send(b"heard")
+        await Recorder(left).count(1)
+        assert rooms, "on_room was not called"
+        assert not left.full, "it stays full though all of it has arrived"
+    await _close(left, right)
+
+
 LINK_CHECKS: tuple[Check, ...] = (
     each_end_knows_the_other,
     frames_arrive_whole_and_in_order,
@@ -270,6 +293,7 @@ LINK_CHECKS: tuple[Check, ...] = (
     a_link_may_be_closed_while_it_delivers,
     bulk_waits_while_the_link_is_full,
     a_fault_stays_on_its_link,
+    a_link_that_is_full_says_when_there_is_room,
 )
 
 
