@@ -3,7 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 # Tests that need no chain or the devnet's; the machine has a counterpart in tests/integration.
-NOT_ON_ANVIL := $(wildcard tests/ledgers/test_devnet_*.py) tests/ledgers/test_artifacts.py tests/contracts/test_machine.py
+NOT_ON_ANVIL := $(wildcard tests/ledgers/test_devnet_*.py) tests/ledgers/test_artifacts.py tests/contracts/test_machine.py \
+	tests/escrow/test_machine.py tests/escrow/test_bugs.py
 # What `make faults` plays; SEED=... plays a run again.
 ROUNDS ?= 200
 LINKS ?= 5000
@@ -22,7 +23,7 @@ test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branc
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
 integration: $(VENV)/dev $(VENV)/anvil/ready chromium ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
-	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
+	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/escrow tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
 
 chromium: # Debian's, for the pages; where it is missing and we may not install it, their tests are skipped, and say so
 	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium > /dev/null; } || \
@@ -47,8 +48,9 @@ lint: $(VENV)/dev ## style, types and layers
 bench: $(VENV)/run $(VENV)/bench/ready ## measure everything into bench/results.json, and renew the tables of docs/benchmarks.md
 	@$(BIN)/python -m bench
 
-gas: $(VENV)/dev ## measure the channel contract, and renew bench/gas.json and the table of docs/contract.md
+gas: $(VENV)/dev ## measure both contracts, and renew the figures in bench and the tables of docs/contract.md and docs/escrow.md
 	@$(BIN)/python -m bench.gas
+	@$(BIN)/python -m bench.escrow_gas
 
 diagrams: | $(BIN)/python ## draw the pictures of ARCHITECTURE.md from their texts
 	@$(BIN)/python docs/diagrams/make.py

@@ -28,8 +28,12 @@ def test_the_machine_finds_the_bug(patch: Path, tmp_path: Path) -> None:
     subprocess.run(["git", "apply", str(patch)], cwd=tmp_path, check=True)
     artifact, first = _compiled(copy.read_text()), _seed(patch)
     with pytest.raises(AssertionError):
-        for seed in range(first, first + SEEDS):
-            run(STEPS, seed, artifact=artifact)
+        _hunt(artifact, first)
+
+
+def _hunt(artifact: Artifact, first: int) -> None:
+    for seed in range(first, first + SEEDS):
+        run(STEPS, seed, artifact=artifact)
 
 
 def _seed(patch: Path) -> int:
