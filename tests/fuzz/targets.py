@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, door, evidence, files, links, mutate, node, said, signed, talk, wire
+from tests.fuzz import answers, data, door, evidence, files, links, mutate, node, said, signed, talk, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -73,6 +73,7 @@ TARGETS = {
     ),
     "talk": Target(talk.talk, talk.talk_seeds, (BadMessage,), signed=True, longest=16_384),
     "door": Target(door.door, door.door_seeds, (BadMessage,), signed=True, longest=16_384),
+    "data": Target(data.data, data.data_seeds, (BadFrame,), mutate.raw, signed=True),
     "config": Target(files.config, files.config_seeds, (UsageError,), mutate.lines, longest=1024),
     "charges": Target(files.charges, files.charges_seeds, (UsageError,), mutate.lines, longest=1024),
     "key": Target(files.key, files.key_seeds, (UsageError,), signed=True),
