@@ -52,6 +52,7 @@ def signed(setup: StreamSetup) -> Mapping[str, Make]:
         "withdrawal by the partner": lambda: makers.withdrawal(True),
         "release": makers.release,
         "answer": makers.answer,
+        "leave to show a release": makers.leave,
         "opening": makers.opening,
         "addition": makers.addition,
         "authorization": makers.authorization,
@@ -180,6 +181,21 @@ class _Papers:
         thing = self._thing(params, (VOUCHER, Answer(b"", 7)), digest, self._keys[1], give)
         del thing.fields["content"]  # which the voucher's fields make
         return thing
+
+    async def leave(self) -> Signed:
+        """The payer's leave for a stranger; the release that it names is the payee's own, whatever it says."""
+        params = await self._open(closing=True)
+
+        async def give(fields: Fields, consent: bytes) -> object:
+            release = of(Release, fields)
+            own = self._keys[1].sign(release.digest(params))
+            return await self._ledger.release(STRANGER, channel_of(fields), True, release, own, consent)
+
+        def digest(fields: Fields) -> Digest:
+            where = channel_of(fields)
+            return Answer(of(Release, fields).content(where), 0).digest(where)
+
+        return self._thing(params, (Release(4, 2_100),), digest, self._keys[0], give)
 
     async def opening(self) -> Signed:
         async def give(fields: Fields, signature: bytes) -> object:

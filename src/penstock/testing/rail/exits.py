@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from typing import NamedTuple
 
-from penstock.core.errors import LedgerError
 from penstock.core.messages import Reason
 from penstock.core.offer import Mode
 from penstock.core.session import Role, State
 from penstock.core.tariff import Bill
 from penstock.testing.rail.pair import Pair, sides_of
-from penstock.testing.rail.plays import QUANTITY, Play, begin, modes, settle
+from penstock.testing.rail.plays import QUANTITY, Play, begin, collected, modes, settle
 from penstock.testing.rail.setup import RailSetup, Shares
 
 SHORT = 14  # units of the medium, of a session that is left from each of its states
@@ -30,7 +28,7 @@ async def a_stale_close_is_refuted(setup: RailSetup) -> None:
             victim = await play.funds.cheat(pair.supplier.journal, pair.consumer.journal)
             await play.funds.answer(victim, pair.side(victim).journal)
             await setup.wait(setup.deadline)
-            gained = await _collected(play, victim)
+            gained = await collected(play, victim)
             _out(gained, owed, victim)
 
 
@@ -89,13 +87,6 @@ def _owed(play: Play) -> Shares:
     secured = pair.supplier.secured()
     given = max(secured, pair.consumer.session.paid if pair.capabilities.by_meter else pair.revealed)
     return Shares(deposit - given, secured, 0)
-
-
-async def _collected(play: Play, first: Role) -> Shares:
-    for role in (first, *Role):
-        with suppress(LedgerError):
-            await play.funds.collect(role)
-    return (await play.funds.shares()).since(play.before)
 
 
 def _out(gained: Shares, owed: Shares, role: Role) -> None:

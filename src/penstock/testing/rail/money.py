@@ -14,7 +14,7 @@ from penstock.core.messages import Final, Message, Metered, Paid, Reason, Square
 from penstock.core.session import Role, State
 from penstock.core.units import Quantity
 from penstock.testing.rail.pair import Pair
-from penstock.testing.rail.plays import Play, begin, modes, settle, taken
+from penstock.testing.rail.plays import Play, begin, collected, modes, settle, taken
 from penstock.testing.rail.setup import RailSetup
 
 Cut = Callable[[Message], Message | None]
@@ -80,8 +80,7 @@ async def a_claim_never_falls(setup: RailSetup) -> None:
         with suppress(LedgerError):
             await play.funds.answer(Role.SUPPLIER, older)
         await setup.wait(setup.deadline)
-        await _collect(play)
-        gained = (await play.funds.shares()).since(play.before).payee
+        gained = (await collected(play, Role.SUPPLIER)).payee
         assert gained >= secured, f"the payee had {secured} secured, and got {gained} after an older claim"
 
 
@@ -98,12 +97,6 @@ def _in_any_order(pair: Pair, play: Play) -> None:
             worth = end.secured if supplies else end.paid
             assert worth >= low, f"evidence out of order made {worth} of {low}"
             low = worth
-
-
-async def _collect(play: Play) -> None:
-    for role in Role:
-        with suppress(LedgerError):
-            await play.funds.collect(role)
 
 
 async def exposure_is_bounded(setup: RailSetup) -> None:
@@ -233,9 +226,8 @@ async def replay_yields_nothing(setup: RailSetup) -> None:
                 with suppress(LedgerError):
                     await act(side.role, side.journal)
             await setup.wait(setup.deadline)
-            await _collect(play)
-        again = (await play.funds.shares()).since(play.before)
-        assert again == gained, f"settled again, payer, payee and funds have {tuple(again)}, not {tuple(gained)}"
+            again = await collected(play, side.role)
+            assert again == gained, f"settled again, payer, payee and funds gain {tuple(again)}, not {tuple(gained)}"
     await _signed_things_count_once(setup)
 
 

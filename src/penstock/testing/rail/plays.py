@@ -91,9 +91,14 @@ async def settle(setup: RailSetup, play: Play, role: Role, books: Books) -> Shar
         raise AssertionError(f"the {role} cannot leave with what its journal has: {error}") from error
     await play.conserved()
     await setup.wait(setup.deadline)
-    for one in (role, Role.CONSUMER if role is Role.SUPPLIER else Role.SUPPLIER):
+    return await collected(play, role)
+
+
+async def collected(play: Play, first: Role) -> Shares:
+    """Both sides collect what can be paid by now, this one first. Returns what each has gained."""
+    for role in (first, Role.CONSUMER if first is Role.SUPPLIER else Role.SUPPLIER):
         with suppress(LedgerError):  # the first may have collected for both
-            await funds.collect(one)
+            await play.funds.collect(role)
     return await play.conserved()
 
 
