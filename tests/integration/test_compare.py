@@ -1,4 +1,4 @@
-"""The page of `penstock compare` in a real browser, and two comparisons beside each other."""
+"""`penstock compare`: all its figures, two comparisons beside each other, and its page in a real browser."""
 
 from __future__ import annotations
 
@@ -10,12 +10,17 @@ import subprocess
 import sys
 import zlib
 from html import escape
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import pytest
 
-SESSION = "S0002"
+from penstock.ledgers.devnet.manifest import dev_key
+from penstock.node.rails import RAILS
+
+SESSION, ENERGY, BILL = "S0002", 786, 314_400
+GWEI, EURO = 10**9, 10**6
 LONGEST = 300.0  # seconds for a comparison; a browser gets a fifth
 SMALL, PHONE, DESK = 320, 390, 1280
 PROBE = """<script>
@@ -32,14 +37,34 @@ browser = pytest.mark.skipif(
 
 
 class Run(NamedTuple):
+    """What the command said, and the page that it wrote."""
+
     document: dict[str, Any]
     page: str
+
+    def row(self, rail: str) -> dict[str, Any]:
+        found: dict[str, Any] = next(row for row in self.document["rails"] if row["rail"] == rail)
+        return found
 
 
 def compare(home: Path) -> Run:
     page = home / "page.html"
     done = subprocess.run(
-        [sys.executable, "-m", "penstock", "compare", "--session", SESSION, "--json", "--html", str(page)],
+        [
+            sys.executable,
+            "-m",
+            "penstock",
+            "compare",
+            "--session",
+            SESSION,
+            "--gas-price",
+            "2",
+            "--token-rate",
+            "3000",
+            "--json",
+            "--html",
+            str(page),
+        ],
         env={**os.environ, "PENSTOCK_HOME": str(home)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -58,10 +83,136 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
 
 def test_two_comparisons_agree_but_for_time(run: Run, tmp_path: Path) -> None:
     again = compare(tmp_path).document
-    for document in (run.document, again):
+    kept, other = json.loads(json.dumps(run.document)), again
+    for document in (kept, other):
         for row in document["rails"]:
             assert row.pop("time")
-    assert run.document == again
+    assert kept == other
+
+
+def test_every_rail_has_a_row_and_pays_the_bill(run: Run) -> None:
+    assert [row["rail"] for row in run.document["rails"]] == list(RAILS)
+    assert (run.document["energy_wh"], run.document["bill"]) == (ENERGY, BILL)
+    for row in run.document["rails"]:
+        assert (row["paid"], row["reason"]) == (BILL, "target reached")
+        assert row["transactions_before_first_wh"] == 1
+        assert 0 < row["time"]["first_wh_s"] < 60
+
+
+def test_gas_is_the_chains_and_is_priced_as_asked(run: Run) -> None:
+    for row in run.document["rails"]:
+        assert row["gas"] == sum(one["gas"] for one in row["transactions"])
+        for one, used in zip(row["transactions"], row["time"]["gas_used"], strict=True):
+            assert abs(one["gas"] - used) <= 200  # zero bytes in signatures, and the rounding
+        assert row["cost"] == -(-row["gas"] * 2 * GWEI * 3_000 * EURO // 10**18)
+        assert row["share_of_bill"] == round(row["cost"] / BILL, 4)
+
+
+def test_a_deposit_serves_many_sessions_over_a_channel_alone(run: Run) -> None:
+    assert run.row("stream-channel")["further_sessions"]["gas"] == 0
+    escrow = run.row("escrow")
+    assert escrow["further_sessions"]["gas"] == escrow["gas"]
+
+
+def test_no_cheat_takes_more_over_a_channel_than_was_agreed(run: Run) -> None:
+    exposure = run.row("stream-channel")["exposure"]
+    limit, tolerance = run.document["credit_limit"], run.document["tolerance"]
+    assert 0 < exposure["supplier"]["cheated"] <= limit
+    assert 0 < exposure["supplier"]["honest"] <= limit
+    creeps, jumps = exposure["consumer"]["cheats"]
+    assert creeps["loss"] <= (tolerance["units"] + ENERGY * tolerance["ppm"] // 10**6) * 400
+    assert jumps["loss"] == 0
+    assert jumps["ended"] == "meters disagree"
+
+
+def test_a_meter_that_lies_takes_an_escrows_deposit(run: Run) -> None:
+    exposure = run.row("escrow")["exposure"]
+    assert exposure["supplier"]["cheated"] == 0  # the deposit pays, whatever the consumer does
+    jumps = exposure["consumer"]["cheats"][-1]
+    assert jumps["loss"] == BILL - ENERGY // 2 * 400
+    assert jumps["transactions"][1:] == ["release", "settle"]
+
+
+def test_an_observer_knows_the_parties_and_the_sums_of_both_rails(run: Run) -> None:
+    supplier, consumer = ("0x" + dev_key(account).address.hex() for account in (0, 4))
+    for row in run.document["rails"]:
+        seen = row["observer"]["in order"]
+        values = {name: fact["values"] for name, fact in seen["facts"].items()}
+        assert (values["payer"], values["payee"]) == ([consumer], [supplier])
+        assert seen["pairs"] == [[consumer, supplier]]
+        assert (values["deposit"], values["paid"]) == ([row["locked"]["tokens"]], [BILL])
+
+
+def test_an_observer_learns_the_energy_from_an_escrow_and_not_from_a_channel(run: Run) -> None:
+    channel, escrow = (run.row(rail)["observer"] for rail in ("stream-channel", "escrow"))
+    assert {"price", "energy", "meter reading"} <= set(channel["in order"]["unknown"])
+    assert escrow["in order"]["facts"]["price"]["values"] == [400_000]
+    assert escrow["in order"]["facts"]["energy"]["values"] == [ENERGY]
+    assert "meter reading" in escrow["in order"]["unknown"]
+    assert escrow["after a cheat"]["facts"]["meter reading"]["values"][-1] == ENERGY
+    assert channel["after a cheat"]["facts"]["ticks proven"]["values"]
+
+
+def test_streaming_outlasts_the_ledger_and_settlement_does_not(run: Run) -> None:
+    for row in run.document["rails"]:
+        away = row["away"]
+        assert (away["streams"], away["settles"], away["begins"]) == (True, False, False)
+        assert (away["reuses_later"], away["settles_later"]) == (True, True)
+
+
+def test_a_supplier_that_vanishes_holds_an_escrow_for_longer_than_a_channel(run: Run) -> None:
+    assert run.row("stream-channel")["locked"]["alone_s"] == 3_600  # the challenge period
+    assert run.row("escrow")["locked"]["alone_s"] == 86_400  # the deadline
+    for row in run.document["rails"]:
+        assert row["locked"]["alone"][-1] == "settle"
+
+
+def test_the_series_of_a_run_stay_within_the_limit(run: Run) -> None:
+    for row in run.document["rails"]:
+        for side in ("supplier", "consumer"):
+            series = row["series"][side]
+            assert len(series) > 50
+            assert max(exposure for _, exposure, _ in series) == row["exposure"][side]["honest"]
+            assert series[-1][0] <= run.document["duration_s"]
+            assert [paid for *_, paid in series] == sorted(paid for *_, paid in series)
+
+
+class _Page(HTMLParser):
+    """A page's elements: that each is closed, and what they ask for."""
+
+    VOID = ("meta", "path", "br")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.asks: list[str] = []
+        self.pictures: list[dict[str, str | None]] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        named = dict(attrs)
+        self.asks += [value or "" for name, value in attrs if name in ("src", "href", "data", "action")]
+        if tag in ("script", "link", "iframe", "object"):
+            self.asks.append(tag)
+        if tag == "svg":
+            self.pictures.append(named)
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag not in self.VOID:
+            assert self.open.pop() == tag
+
+
+def test_the_page_is_whole_and_asks_for_nothing(run: Run) -> None:
+    parsed = _Page()
+    parsed.feed(run.page)
+    assert (parsed.open, parsed.asks) == ([], [])
+    assert "url(" not in run.page
+    assert "$" not in run.page
+    plots = [picture for picture in parsed.pictures if picture.get("role") == "img"]
+    assert len(plots) == 5
+    assert all(len(plot["aria-label"] or "") > 40 for plot in plots)
+    assert all(rail in run.page for rail in RAILS)
 
 
 class Seen(NamedTuple):

@@ -21,6 +21,7 @@ SCENES = {  # what is under way when a pole of that name opens
     "jumps-pole": "a meter that lies",
     "honest-pole": "an honest session",
     "pole": "the ledger goes away",
+    "vanishes-pole": "a supplier that vanishes",
 }
 
 
@@ -34,8 +35,9 @@ def compare(
     """Stream the same real session over every rail, and compare what it takes, risks and shows.
 
     Each rail gets a development chain of its own. On it, a consumer stops paying, two meters lie, an honest session
-    runs, and the ledger goes away in mid-session. What is lost is what the chain moved against what the line's register
-    counted; what strangers learn is read from blocks, transactions and logs. It takes one to two minutes.
+    runs, the ledger goes away in mid-session, and a supplier vanishes. What is lost is what the chain moved against
+    what the line's register counted; what strangers learn is read from blocks, transactions and logs. It takes one to
+    two minutes.
 
     Two runs agree, but for what stands under "time" in the JSON.
 

@@ -87,7 +87,7 @@ def lines(document: Row) -> list[Line]:
 
     def lost(side: str, at: int) -> Line:
         return each(
-            f"  lost: {rows[0]['exposure'][side]['cheats'][at]['cheat']}",
+            f"  lost to {rows[0]['exposure'][side]['cheats'][at]['cheat']}",
             lambda row: money(document, row["exposure"][side]["cheats"][at]["loss"]),
         )
 
@@ -109,7 +109,7 @@ def lines(document: Row) -> list[Line]:
         lost("consumer", 1),
         each("tokens locked", lambda row: money(document, row["locked"]["tokens"])),
         each("  in order, for", lambda row: span(row["locked"]["session_s"])),
-        each("  a supplier vanishes: longer by", lambda row: f"up to {span(row['locked']['alone_s'])}"),
+        each("  where the supplier vanishes", lambda row: f"+ {span(row['locked']['alone_s'])}"),
         each("an observer learns", lambda row: str(len(learned(row, "in order")))),
         *(learns(name, words) for name, words in FACTS.items()),
         each("ledger away: streaming", lambda row: "goes on" if row["away"]["streams"] else "stops"),

@@ -264,8 +264,9 @@ def _locked(document: Row) -> str:
         vanishing = stepped([(end / 2, height - half), (alone, 0), (most, 0)])
         curves.append(Curve(f"{row['rail']}, supplier gone halfway", at, vanishing, dashed=True))
     said = "; ".join(
-        f"{row['rail']}: {money(document, row['locked']['tokens'])} for {span(row['locked']['session_s'])}, and up to "
-        f"{span(row['locked']['alone_s'])} longer for what is left where the supplier vanishes"
+        f"{row['rail']}: {money(document, row['locked']['tokens'])} for {span(row['locked']['session_s'])}; where "
+        f"the supplier was killed halfway, the rest came back by {row['locked']['alone'][-1]} after "
+        f"{span(row['locked']['alone_s'])}"
         for row in document["rails"]
     )
     return _figure(

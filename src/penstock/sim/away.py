@@ -13,19 +13,18 @@ from pathlib import Path
 
 import msgspec
 
-from penstock.core.errors import DeviceError, LocalError
+from penstock.core.errors import LocalError
 from penstock.ledgers.devnet.manifest import dev_key
 from penstock.sim.charges import power_w
 from penstock.sim.gauge import duration_ms
 from penstock.sim.parts import PARTS
 from penstock.sim.processes import Child, Event
-from penstock.sim.register import Register
-from penstock.sim.scenes import POLE, STARTING, Ground
+from penstock.sim.scenes import POLE, Ground, flowed, flows, in_time
 from penstock.storage import keystore
 
 STREAMING = 2.0  # seconds that the session takes in whose midst the ledger goes
 WAITED = 2.0  # seconds after which a session that has not begun does not begin without the ledger; others take 0.2
-LOOK, PAUSE = 0.005, 0.1  # s between two looks at the line, at the ledger
+PAUSE = 0.1  # s between two looks at the ledger
 MAKING_UP = 60.0  # seconds for what waited
 SMALL = 25  # Wh of the returning car's sessions
 PASSPHRASE = "compare"  # noqa: S105 -- the keys are a devnet's, which everybody knows
@@ -96,21 +95,21 @@ async def run_away(ground: Ground) -> Away:
     directory.mkdir(mode=0o700)
     yard, charge, first = _Yard(ground, directory), ground.charge, await ground.observer.height() + 1
     pole = await yard.pole()
-    address = (await asyncio.wait_for(pole.event("listening"), STARTING))["address"]
+    address = (await in_time(pole.event("listening"), "a pole"))["address"]
     keeping = ("--keep", "--deposit", f"{3 * SMALL * 400 / 10**6:.6f}")
     small = min(SMALL, charge.energy_wh)
     await (await yard.car("returning", address, small, *keeping)).answer()
     visiting = await yard.car("visiting", address, charge.energy_wh)
-    await _flowing(yard.line, small + charge.energy_wh // 4)
+    await in_time(flows(yard.line, small + charge.energy_wh // 4), "the flow to the car")
     settled, (earned,) = ground.told["pole", "settled"], await ground.tokens(POLE)
     ground.devnet.process.send_signal(signal.SIGSTOP)
     try:
-        if _total(yard.line) >= small + charge.energy_wh:
+        if flowed(yard.line) >= small + charge.energy_wh:
             raise LocalError("the session was over before the ledger could be stopped", "choose a longer session")
         visited = await visiting.answer()
         returning = await yard.car("returning", address, small, *keeping)
         strange = await yard.car("strange", address, small)
-        await asyncio.wait_for(returning.event("offered"), STARTING)
+        await in_time(returning.event("offered"), "an offer")
         reuses, begins = await asyncio.gather(_begins(returning), _begins(strange))
         settles = ground.told["pole", "settled"] > settled
         strange.process.kill()  # it would be in the other's way
@@ -131,30 +130,6 @@ async def run_away(ground: Ground) -> Away:
         settles_later=settles_later,
         transactions=sum(payer in sight.said.values() or sight.sender == payer for sight in sights),
     )
-
-
-async def _flowing(line: Path, total: int) -> None:
-    """Wait until the register has reached `total`.
-
-    Raises:
-        LocalError: it does not.
-    """
-    for _ in range(int(STARTING / LOOK)):
-        if _total(line) >= total:
-            return
-        await asyncio.sleep(LOOK)
-    raise LocalError("nothing flows to the car", "see what the pole and the car say, in the directory of --keep")
-
-
-def _total(line: Path) -> int:
-    try:
-        register = Register.read_end(line)
-    except DeviceError:
-        return 0
-    try:
-        return register.read().total
-    finally:
-        register.close()
 
 
 async def _paid(ground: Ground, tokens: int) -> bool:

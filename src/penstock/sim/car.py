@@ -1,8 +1,8 @@
 """One car of a comparison, as a process: the real consumer at a simulated line, which may stop paying halfway.
 
 Its argument is a JSON object: `url` and `contract` of the ledger, the `rail`, a `directory`, the real session's
-`charge`, the car's `account` (which of the devnet's keys), the pole's `port`, the `patience` with it (ms), and whether
-it `pays` to the end.
+`charge`, the car's `account` (which of the devnet's keys), the pole's `port`, the `patience` with it (ms), whether it
+`pays` to the end, and whether it `leaves` alone, with the rest of its deposit, where the pole has gone.
 """
 
 from __future__ import annotations
@@ -20,13 +20,14 @@ from penstock.core.session import Patience, Session
 from penstock.core.units import Duration, Price
 from penstock.ledgers.contract import Contract
 from penstock.ledgers.devnet.manifest import dev_key
+from penstock.ledgers.jsonrpc import Node
 from penstock.node.clock import now
 from penstock.node.consumer import Consumer, Wish
 from penstock.sim.charges import Charge
 from penstock.sim.child import Facts, main, tell
 from penstock.sim.gauge import Heard, NotedLink, Series
 from penstock.sim.line import LineMeter
-from penstock.sim.parts import PARTS
+from penstock.sim.parts import PARTS, Parts
 from penstock.sim.pole import PRICE
 from penstock.storage.sqlite import SqliteJournal
 from penstock.transports.tls import connect
@@ -80,6 +81,9 @@ async def run_car(facts: Facts, asked: asyncio.Event) -> Facts:
         if consumer.session is None:
             raise
         fault = error.line()
+    else:
+        if facts["leaves"] and consumer.session is not None and not consumer.session.complete:
+            await _leave(parts, journal, await ledger(), facts)
     finally:
         hearing.cancel()
         meter.detach()
@@ -88,6 +92,14 @@ async def run_car(facts: Facts, asked: asyncio.Event) -> Facts:
         for one in ledgers:
             await one.disconnect()
     return {"fault": fault, "series": series.rows(), **_outcome(consumer.session)}
+
+
+async def _leave(parts: Parts, journal: SqliteJournal, ledger: Contract, facts: Facts) -> None:
+    node = Node(facts["url"])
+    try:
+        await parts.leave(journal, ledger, dev_key(facts["account"]), node)
+    finally:
+        await node.close()
 
 
 async def _bought(consumer: Consumer, asked: asyncio.Event) -> None:

@@ -1,9 +1,9 @@
 """The comparison: the same real session over every rail, and what it takes, risks and shows.
 
 Each rail has a devnet of its own. On it play a car that stops paying halfway, two meters that lie, an honest session,
-and a session in whose midst the ledger goes away. Each car comes for the first time; the pole of the honest session has
-been paid before. Everything runs at full speed: supply uses whatever it is allowed at once, which is the
-worst that timing can bring, and makes two runs agree; wall-clock figures stand apart under `time`.
+one in whose midst the ledger goes away, and one whose supplier vanishes. Each car comes for the first time; the pole of
+the honest session has been paid before. Everything runs at full speed: supply uses whatever it is allowed at once,
+which is the worst that timing can bring, and makes two runs agree; wall-clock figures stand apart under `time`.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ GWEI = 10**9
 ETHER = 10**18
 DECIMALS = 6  # of the crypto euro
 WORD = 32
-HONEST = 4  # the honest car's account
+HONEST, ALONE = 4, 8  # the accounts of the honest car, and of the one whose pole vanishes
 RUN = 4  # zero bytes in a row that are no accident of a signature
 _ZEROS = re.compile(b"\0+")
 
-STOPS = "the consumer takes on and stops paying halfway"
-CREEPS = "the supplier's meter runs too fast, just within the tolerance"
-JUMPS = "the supplier's meter shows everything halfway, and the supply ends"
+STOPS = "a consumer that stops paying halfway"
+CREEPS = "a meter too fast, just within tolerance"
+JUMPS = "a meter that lies halfway, and no supply"
 
 
 class Rates(msgspec.Struct, frozen=True):
@@ -86,6 +86,7 @@ async def _row(rail: str, charge: Charge, rates: Rates, directory: Path, watch: 
         jumps = await ground.play("jumps", 3, meter="jumps")
         honest = await ground.play("honest", HONEST)
         away = await run_away(ground)
+        alone = await ground.vanish("vanishes", ALONE)
     bill = PRICE.price(0).cost(charge.energy_wh)
     gas = sum(map(typical_gas, honest.sights))
     return {
@@ -109,7 +110,7 @@ async def _row(rail: str, charge: Charge, rates: Rates, directory: Path, watch: 
         },
         "observer": {"in order": _shown(deduce(honest.sights)), "after a cheat": _shown(_together(stops, jumps))},
         "away": {name: value for name, value in msgspec.to_builtins(away).items() if name != "transactions"},
-        "locked": _locked(honest, charge),
+        "locked": _locked(honest, alone, charge),
         "series": {"supplier": honest.sold["series"], "consumer": honest.bought["series"]},
         "first_steps": honest.sold["steps"],
         "time": {
@@ -197,16 +198,14 @@ def _together(*scenes: Scene) -> Deduction:
     return deduce([sight for scene in scenes for sight in scene.sights])
 
 
-def _locked(honest: Scene, charge: Charge) -> dict[str, Any]:
-    """What the consumer had to put in, for how long, and how long at most where the supplier vanishes (seconds).
+def _locked(honest: Scene, alone: list[Sight], charge: Charge) -> dict[str, Any]:
+    """What the consumer had to put in, for how long, and how long it waited alone where the supplier vanished.
 
-    A channel's consumer begins its challenge period itself; an escrow's waits for the deadline, and for the window.
+    It waits between its last transaction before and the one that brought the rest back; to the minute.
     """
-    funding = next(sight for sight in honest.sights if deduce([sight]).facts["deposit"].values)
-    terms = {path.rpartition(".")[2]: value for path, value in funding.said.items()}
-    alone = terms["period"] if "period" in terms else terms["deadline"] - funding.at + terms["window"]
     return {
-        "tokens": deduce([funding]).facts["deposit"].values[0],
+        "tokens": deduce(honest.sights).facts["deposit"].values[0],
         "session_s": duration_ms(charge) // 1_000,
-        "alone_s": round(alone / 60) * 60,  # to the minute: a deadline is counted from when the car made its terms
+        "alone_s": round((alone[-1].at - alone[-2].at) / 60) * 60,
+        "alone": [sight.function.replace("_", " ") for sight in alone],
     }

@@ -23,10 +23,14 @@ from penstock.node.tell import Tell
 PERIOD = 3_600  # seconds, of a channel's challenge
 
 
+Collect = Callable[[Journal, Any, Key, Node], Awaitable[list[Mined]]]
+
+
 class Parts(NamedTuple):
     """One rail. `contract` is its name in a devnet's manifest, `flag` that of the command line, `artifact` its build.
 
-    `collect(journal, ledger, key, node)` has the payee paid without the consumer; it lets the devnet's time pass.
+    `collect(journal, ledger, key, node)` has the payee paid without the consumer, `leave` gives the payer the rest
+    without the supplier. Both let the devnet's time pass where they have to wait.
     """
 
     contract: str
@@ -35,7 +39,8 @@ class Parts(NamedTuple):
     ledger: type[Contract]
     till: Callable[[Key, Journal, Any, Callable[[], Instant], Tell], Till]
     purse: Callable[[Key, Journal, Callable[[], Awaitable[Any]], Tell], Purse]
-    collect: Callable[[Journal, Any, Key, Node], Awaitable[list[Mined]]]
+    collect: Collect
+    leave: Collect
 
 
 async def _close(journal: Journal, ledger: EvmLedger, key: Key, node: Node) -> list[Mined]:
@@ -43,27 +48,53 @@ async def _close(journal: Journal, ledger: EvmLedger, key: Key, node: Node) -> l
     return [one for row in book.channels(journal) for one in (await ending.close(journal, ledger, key, row))[0]]
 
 
+async def _close_and_wait(journal: Journal, ledger: EvmLedger, key: Key, node: Node) -> list[Mined]:
+    """Close each channel as its payer, and settle it after the challenge period, in which nobody answers."""
+    mined: list[Mined] = []
+    for row in book.channels(journal):
+        mined += (await ending.close(journal, ledger, key, row))[0]
+        await _pass(node, row.params.period)
+        mined += (await ending.settle(journal, ledger, key, book.channel_of(journal, row.params.id) or row))[0]
+    return mined
+
+
 async def _claim(journal: Journal, ledger: EvmEscrows, key: Key, node: Node) -> list[Mined]:
     """File each escrow's last reading, and take what it releases once the payer's window is over."""
     mined: list[Mined] = []
     for row in book.escrows(journal):
-        state = await ledger.escrow(row.params)
-        if state.status == "open":
+        if (await ledger.escrow(row.params)).status == "open":
             mined += (await escrow_ending.settle(journal, ledger, key, row))[0]
         if (await ledger.escrow(row.params)).status == "ending":
-            await node.ask("evm_increaseTime", row.params.window)
-            await node.ask("evm_mine")
-            mined += (await escrow_ending.settle(journal, ledger, key, book.escrow_of(journal, row.params.id) or row))[
-                0
-            ]
+            await _pass(node, row.params.window)
+            kept = book.escrow_of(journal, row.params.id) or row
+            mined += (await escrow_ending.settle(journal, ledger, key, kept))[0]
     return mined
+
+
+async def _wait(journal: Journal, ledger: EvmEscrows, key: Key, node: Node) -> list[Mined]:
+    """Take back what each escrow has not released, after its deadline."""
+    mined: list[Mined] = []
+    for row in book.escrows(journal):
+        await _pass(node, row.params.deadline - await ledger.now())
+        mined += (await escrow_ending.settle(journal, ledger, key, row))[0]
+    return mined
+
+
+async def _pass(node: Node, seconds: int) -> None:
+    """Let so much of the devnet's time pass."""
+    await node.ask("evm_increaseTime", seconds)
+    await node.ask("evm_mine")
 
 
 PARTS: dict[str, Parts] = {
     ChannelTill.name: Parts(
         "CryptoEuroChannel", "--contract", "Channel", EvmLedger, ChannelTill,
-        lambda key, journal, ledger, tell: ChannelPurse(key, journal, ledger, tell, period=PERIOD), _close,
+        lambda key, journal, ledger, tell: ChannelPurse(key, journal, ledger, tell, period=PERIOD),
+        _close, _close_and_wait,
     ),
-    EscrowTill.name: Parts("CryptoEuroEscrow", "--escrow", "Escrow", EvmEscrows, EscrowTill, EscrowPurse, _claim),
+    EscrowTill.name: Parts(
+        "CryptoEuroEscrow", "--escrow", "Escrow", EvmEscrows, EscrowTill, EscrowPurse,
+        _claim, _wait,
+    ),
 }  # fmt: skip
 """Every rail that settles on a chain that a devnet can be."""

@@ -10,14 +10,13 @@ import asyncio
 import json
 import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 import msgspec
 
-from penstock.core.errors import DeviceError
+from penstock.core.errors import DeviceError, LocalError
 from penstock.core.identity import parse_address
 from penstock.ledgers.contract import Contract
 from penstock.ledgers.devnet.manifest import dev_key
@@ -34,6 +33,7 @@ POLE = 0  # the account of every pole
 LEAVING = 1.0  # seconds that a car gets to leave a pole that it does not trust
 CHEATED = 60.0  # seconds in which a side that was cheated has ended its session and is paid
 
+T = TypeVar("T")
 Watch = Callable[[str, str, Event], None]
 """Told of each event of a process: who, what, and the facts."""
 
@@ -73,8 +73,8 @@ class Ground:
     async def __aenter__(self) -> Ground:
         self.directory.mkdir(mode=0o700)
         try:
-            self.devnet = await self.start("devnet", "penstock", "devnet", "--port", "0", "--accounts", "8", "--json")
-            manifest = await asyncio.wait_for(self.devnet.line(), STARTING)
+            self.devnet = await self.start("devnet", "penstock", "devnet", "--port", "0", "--accounts", "9", "--json")
+            manifest = await in_time(self.devnet.line(), "a devnet")
             self.url, self.contract = manifest["url"], manifest["contracts"][self._parts.contract]
             self._ledger = await self._parts.ledger.connect(self.url, parse_address(self.contract))
             self._node = Node(self.url)
@@ -113,32 +113,21 @@ class Ground:
         `account` is the car's, which has not been used before.
 
         Raises:
-            PenstockError: a process failed.
+            PenstockError: a process failed, or did not get on.
         """
-        directory = self.directory / name
-        directory.mkdir(mode=0o700)
         honest = meter == "true" and pays
-        facts = {
-            "url": self.url,
-            "contract": self.contract,
-            "rail": self.rail,
-            "directory": str(directory),
-            "charge": msgspec.to_builtins(self.charge),
-        }
-        selling = {**facts, "meter": meter, "patience": PATIENT if honest else SHORT}
-        buying = {**facts, "pays": pays, "account": account, "patience": PATIENT}
         first, (sold_before, bought_before) = await self.observer.height() + 1, await self.tokens(POLE, account)
-        pole = await self.start(f"{name}-pole", "penstock.sim.pole", json.dumps(selling))
-        port = (await asyncio.wait_for(pole.event("listening"), STARTING))["port"]
+        pole, port = await self._pole(name, meter=meter, patience=PATIENT if honest else SHORT)
         began = time.monotonic()
-        car = await self.start(f"{name}-car", "penstock.sim.car", json.dumps({**buying, "port": port}))
-        first_wh = asyncio.ensure_future(_first_flow(directory / "line", began))
+        car = await self._car(name, account, port=port, pays=pays, leaves=False, patience=PATIENT)
+        first_wh = asyncio.ensure_future(flows(self.directory / name / "line", 1))
         try:
-            await asyncio.wait_for(car.event("accepted"), STARTING)
+            await in_time(car.event("accepted"), "the session of " + name)
             accepted = await self.observer.height()
-            sold = await (pole.answer() if honest else asyncio.wait_for(pole.answer(), CHEATED))
+            await in_time(first_wh, "the first watt-hour")
+            first_wh_s = time.monotonic() - began
+            sold = await in_time(pole.answer(), "the end of a session of " + name, None if honest else CHEATED)
             bought = await _leaving(car, PATIENT / 1_000 if honest else LEAVING)
-            first_wh_s = await asyncio.wait_for(first_wh, 1.0)
         finally:
             first_wh.cancel()
         sights = await self.observer.look(first)
@@ -153,6 +142,72 @@ class Ground:
             first_wh_s=first_wh_s,
         )
 
+    async def vanish(self, name: str, account: int) -> list[Sight]:
+        """A session whose pole is killed halfway, and whose car gets the rest of its deposit back alone.
+
+        The devnet's time passes meanwhile, for good: play this last. Returns what the chain shows of it.
+        """
+        first = await self.observer.height() + 1
+        pole, port = await self._pole(name, meter="true", patience=PATIENT)
+        car = await self._car(name, account, port=port, pays=True, leaves=True, patience=SHORT)
+        await in_time(flows(self.directory / name / "line", self.charge.energy_wh // 2), "half of the energy")
+        pole.process.kill()
+        await in_time(car.answer(), "what was left of the deposit")
+        return await self.observer.look(first)
+
+    async def _pole(self, name: str, **facts: object) -> tuple[Child, int]:
+        """A pole that is open, and its port."""
+        (self.directory / name).mkdir(mode=0o700)
+        pole = await self.start(f"{name}-pole", "penstock.sim.pole", self._facts(name, facts))
+        return pole, (await in_time(pole.event("listening"), "a pole"))["port"]
+
+    async def _car(self, name: str, account: int, **facts: object) -> Child:
+        return await self.start(f"{name}-car", "penstock.sim.car", self._facts(name, {**facts, "account": account}))
+
+    def _facts(self, name: str, own: dict[str, object]) -> str:
+        shared = {
+            "url": self.url,
+            "contract": self.contract,
+            "rail": self.rail,
+            "directory": str(self.directory / name),
+            "charge": msgspec.to_builtins(self.charge),
+        }
+        return json.dumps({**shared, **own})
+
+
+async def in_time(coming: Awaitable[T], what: str, seconds: float | None = STARTING) -> T:
+    """What comes; None waits for ever.
+
+    Raises:
+        LocalError: it does not come in that time.
+    """
+    try:
+        return await asyncio.wait_for(coming, seconds)
+    except TimeoutError:
+        raise LocalError(
+            f"{what} did not come within {seconds:g} s", "this machine may be too busy: try again"
+        ) from None
+
+
+def flowed(line: Path) -> int:
+    """What the line's register shows (Wh); 0 where there is none yet."""
+    try:
+        register = Register.read_end(line)
+    except DeviceError:
+        return 0
+    try:
+        return register.read().total
+    except DeviceError:
+        return 0
+    finally:
+        register.close()
+
+
+async def flows(line: Path, total: int) -> None:
+    """Return once the register shows so much; it looks every millisecond."""
+    while flowed(line) < total:  # noqa: ASYNC110 -- another process writes the register
+        await asyncio.sleep(0.001)
+
 
 async def _leaving(car: Child, patience: float) -> Event:
     """The car's report; after `patience` seconds it is asked to leave, where it waits for a pole that is gone."""
@@ -161,16 +216,3 @@ async def _leaving(car: Child, patience: float) -> Event:
     if not answering.done():
         car.process.terminate()
     return await answering
-
-
-async def _first_flow(line: Path, began: float) -> float:
-    """Seconds from `began` until the register shows that something has flowed."""
-    register = Register.read_end(line)
-    try:
-        while True:
-            with suppress(DeviceError):
-                if register.read().total:
-                    return time.monotonic() - began
-            await asyncio.sleep(0.001)
-    finally:
-        register.close()
