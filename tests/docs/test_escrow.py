@@ -25,3 +25,10 @@ def test_the_page_shows_what_was_measured() -> None:
     shown = PAGE.partition(BEGIN)[2].partition(END)[0]
     figures = json.loads((ROOT / "bench" / "escrow_gas.json").read_text())
     assert shown == f"\n{table(figures)}\n", "run `make gas`"
+
+
+def test_the_page_lists_every_bug_that_the_machine_finds() -> None:
+    patches = sorted((ROOT / "tests" / "escrow" / "bugs").glob("*.patch"))
+    assert len(patches) >= 10
+    for patch in patches:
+        assert f"- {patch.read_text().splitlines()[0].removeprefix('bug: ')}\n" in PAGE

@@ -5,6 +5,8 @@ Balances are not zero but where a name says "fresh": that account was never cred
 
 from __future__ import annotations
 
+from typing import Any
+
 from penstock.core.escrow import EscrowParams
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Instant
@@ -41,11 +43,12 @@ def _deposits(world: World) -> dict[str, int]:
 def _releases(world: World) -> dict[str, int]:
     found, last, newcomer = {}, reading(5_000, last=True), key("newcomer")
     world.token.send(world.stranger, "mint", [newcomer.address], 10 * EURO)
-    for name, fixed in (
+    payers: tuple[tuple[str, dict[str, Any]], ...] = (
         ("final_release_both_fresh", {}),
         ("final_release_payer_fresh", {"payer": newcomer.address}),
         ("final_release", {}),
-    ):
+    )
+    for name, fixed in payers:
         params = world.params(window=0, **fixed)
         if not fixed:
             world.send(world.payer, "deposit", params)

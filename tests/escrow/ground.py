@@ -20,9 +20,10 @@ from penstock.ledgers.devnet import execute
 from penstock.ledgers.devnet.chain import Chain
 
 from ..contracts import ground as channels
+from ..contracts.law import ENDLESS
 from ..contracts.seals import Seals
 from ..contracts.world import ETHER, START, Contract, compiled, deploy, key
-from .law import ENDLESS, Accounts, Law
+from .law import Accounts, Law
 from .words import abi_params
 
 WALLET, BALANCE = 200, 100  # what the three who trade begin with, in token units
@@ -110,7 +111,9 @@ class Life(channels.Life):
         self._chain = ground().chain
         self._vm = execute.machine(self._chain._evm, self._chain.next_header())
         self.now = self._vm.state.execution_context.timestamp
-        for deployment in ground().deployments if artifact is not None else ():
+        if artifact is None:
+            return
+        for deployment in ground().deployments:
             deployed = self._chain.code(deployment.contract.address)
             immutables = deployed[len(runtime(load("Escrow"))) :]
             self._vm.state.set_code(deployment.contract.address, runtime(artifact) + immutables)

@@ -79,7 +79,7 @@ def test_an_id_is_the_same_here_and_there(world: World, fixed: dict[str, Any], t
 )
 def test_an_id_commits_to_every_parameter(world: World, field: str) -> None:
     base = world.params(counter=7)
-    changed = {field: world.stranger.address if isinstance(getattr(base, field), bytes) else 5}
+    changed: dict[str, Any] = {field: world.stranger.address if isinstance(getattr(base, field), bytes) else 5}
     others = [world.params(**{"counter": 7, **changed}), world.params(counter=8), world.params(Tariff.flat(1, 1))]
     ids = {world.contract.call("escrow_id", abi_params(params)) for params in (base, *others)}
     assert ids == {params.id for params in (base, *others)}
