@@ -17,11 +17,10 @@ from penstock.cli.standing import mined_rows, utc
 if TYPE_CHECKING:
     from penstock.cli.config import LedgerSection
     from penstock.core.identity import Key
-    from penstock.core.ports import EscrowState, Journal, Mined, TokenFacts
-    from penstock.ledgers.escrow import EvmEscrows
+    from penstock.core.ports import EscrowLedger, EscrowState, Journal, Mined, TokenFacts
     from penstock.node.book import EscrowRow, Rowed
 
-    Act = Callable[[Journal, EvmEscrows, Key, EscrowRow], Awaitable[tuple[list[Mined], EscrowState]]]
+    Act = Callable[[Journal, EscrowLedger, Key, EscrowRow], Awaitable[tuple[list[Mined], EscrowState]]]
     Seen = tuple[EscrowState, TokenFacts, int]  # the last is the ledger's time, in seconds
 
 app = typer.Typer(help="Look at escrows, and end them on the ledger.", rich_markup_mode=None)

@@ -20,14 +20,13 @@ from penstock.core.errors import UsageError
 if TYPE_CHECKING:
     from penstock.core import session
     from penstock.core.identity import Key
-    from penstock.core.ports import Ledger, TokenFacts
-    from penstock.ledgers.escrow import EvmEscrows
+    from penstock.core.ports import EscrowLedger, Ledger, TokenFacts
     from penstock.ledgers.fees import Fees
     from penstock.node.book import TokenRow
     from penstock.storage.sqlite import SqliteJournal
 
 _T = TypeVar("_T")
-_L = TypeVar("_L", "Ledger", "EvmEscrows")
+_L = TypeVar("_L", "Ledger", "EscrowLedger")
 
 ConfigFile = Annotated[Path | None, typer.Option("--config", help="TOML file; flags go over it.", show_default=False)]
 Url = Annotated[str | None, typer.Option(help="JSON-RPC address of the ledger's node.", show_default=False)]
@@ -209,13 +208,13 @@ class LateLedger(_Late["Ledger"]):
         return await EvmLedger.connect(url, self.contract, section.chain_id, section.confirmations, fees)
 
 
-class LateEscrows(_Late["EvmEscrows"]):
+class LateEscrows(_Late["EscrowLedger"]):
     """The ledger of escrows: `[ledger] escrow`."""
 
     def __init__(self, section: LedgerSection) -> None:
         super().__init__(section, "escrow")
 
-    async def _connect(self, url: str, fees: Fees) -> EvmEscrows:
+    async def _connect(self, url: str, fees: Fees) -> EscrowLedger:
         from penstock.ledgers.escrow import EvmEscrows
 
         section = self._section

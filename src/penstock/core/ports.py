@@ -496,6 +496,10 @@ class EscrowLedger(Protocol):
         """The escrow's state now; a deposit counts once it is deep enough to be final."""
         ...
 
+    async def filed(self, params: EscrowParams) -> list[SignedReading]:
+        """The readings that were filed within the last window, oldest first."""
+        ...
+
     async def final(self, params: EscrowParams) -> bool:
         """Whether the escrow has ended, so deep in the chain that it stays so."""
         ...

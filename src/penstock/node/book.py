@@ -33,6 +33,7 @@ from penstock.rails.stream import (
     proof_of,
 )
 
+UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
 CHANNEL_ROWS = b"channel/"
 ESCROW_ROWS = b"escrow/"
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from

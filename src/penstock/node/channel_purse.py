@@ -25,7 +25,6 @@ from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import NAME, StreamOffer, StreamPayer, StreamTerms, decode_offer, decode_terms
 
-UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
 REFUSED = b"refused"  # the same, and then the payee did not take the channel any more
 CONFIRMING = 900  # seconds that an opening may take to be deep enough
 
@@ -143,7 +142,7 @@ class ChannelPurse:
         doubtful = [
             msgspec.structs.replace(session, accepted=REFUSED)
             for session in book.sessions(self._journal)
-            if session.accepted == UNHEARD and book.account_in(session) == row.params.id
+            if session.accepted == book.UNHEARD and book.account_in(session) == row.params.id
         ]
         await durable(self._journal, [(SESSION_ROWS + one.terms.digest(), encode(one)) for one in doubtful])
         return bool(doubtful)
@@ -168,7 +167,7 @@ class ChannelPurse:
         return {
             book.account_in(row)
             for row in book.sessions(self._journal)
-            if row.role is Role.CONSUMER and row.accepted not in (b"", UNHEARD) and _left_unpaid(row)
+            if row.role is Role.CONSUMER and row.accepted not in (b"", book.UNHEARD) and _left_unpaid(row)
         }
 
     async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:

@@ -42,7 +42,6 @@ from penstock.core.session import SESSION_ROWS, Patience, Role, Session, Session
 from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS
-from penstock.node.channel_purse import UNHEARD
 from penstock.node.rails import Purse
 from penstock.node.shell import SessionShell
 from penstock.node.talk import Talk
@@ -188,7 +187,7 @@ class Consumer:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
             if not isinstance(error, PeerRefused):  # another answer: the payee may have taken the session all the same
-                await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
                 raise
             await self._forget(row, payer)
             if not await purse.other(terms):
@@ -298,7 +297,7 @@ class Consumer:
         except PeerRefused as error:
             self._tell("not resumed", error=error.line())
             if not row.accepted:
-                await self._forget(msgspec.structs.replace(row, accepted=UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
                 self.session = self._shell = None
                 self._tell = self._told
                 return False

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from itertools import combinations
-from typing import Protocol
 
 import msgspec
 
@@ -21,14 +20,6 @@ from penstock.node.tasks import durable
 from penstock.rails.escrow import READING_ROWS, next_reading
 
 Pair = tuple[SignedReading, SignedReading]
-
-
-class Showing(EscrowLedger, Protocol):
-    """A ledger that shows the readings that were filed."""
-
-    async def filed(self, params: EscrowParams) -> list[SignedReading]:
-        """The readings that were filed within the last window, oldest first."""
-        ...
 
 
 async def settle(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRow) -> tuple[list[Mined], EscrowState]:
@@ -54,7 +45,7 @@ async def settle(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRo
     return mined, await _keep(journal, ledger, row, mined)
 
 
-async def contest(journal: Journal, ledger: Showing, key: Key, row: EscrowRow) -> tuple[list[Mined], EscrowState]:
+async def contest(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRow) -> tuple[list[Mined], EscrowState]:
     """Show the ledger two readings of the meter's that contradict each other: ours, or such as were filed.
 
     Raises:

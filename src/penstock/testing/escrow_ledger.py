@@ -14,10 +14,9 @@ import msgspec
 from penstock.core.errors import LedgerUnreachable, OutOfFunds, PenstockError, WrongLedger
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading, deposit_digest, end_digest, tariff_hash
 from penstock.core.identity import Key
-from penstock.core.ports import EscrowState, SignedEnd
+from penstock.core.ports import EscrowLedger, EscrowState, SignedEnd
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Amount, Instant, Quantity
-from penstock.node.escrow_ending import Showing
 
 DEPOSIT = 10_000
 WINDOW, LIFE = 600, 7_200  # seconds
@@ -40,8 +39,8 @@ class Stand(Protocol):
     stranger: Key
 
     @property
-    def ledger(self) -> Showing:
-        """The ledger; it shows what was filed, too."""
+    def ledger(self) -> EscrowLedger:
+        """The ledger."""
         ...
 
     async def wait(self, seconds: int) -> None:
