@@ -12,7 +12,7 @@ from hypothesis.stateful import initialize, precondition, rule
 
 from ..contracts.law import ENDLESS
 from .play import Call
-from .stage import HOUR, MINUTE, Stage
+from .stage import BILLED_ANEW, EARLIER, HOUR, LAST, LESS, MINUTE, NOTHING, OTHER_TURNS, SAME_SEQUENCE, Stage
 from .words import abi_params
 
 WAITS = (1, MINUTE // 2, MINUTE - 1, MINUTE, HOUR // 2)
@@ -21,8 +21,8 @@ money, entrance, pair = st.integers(0, 30), st.integers(0, 4), st.integers(0, 5)
 kinds = st.sampled_from((0, 0, 1, 1, 1, 2, 3))
 terms = st.integers(0, 41)
 more, later = st.integers(0, 8), st.sampled_from((0, 1_000, 2_000, 4_000))
-lie = st.sampled_from((0, 0, 0, 0, 0, 0, 1, 2, 3, 4, 5, 6, 7, 8))
-lies = st.sampled_from((2, 3, 4, 5, 8, 9, 9, 9))
+lie = st.sampled_from((0, 0, 0, 0, 0, 0, *range(LAST, NOTHING)))
+lies = st.sampled_from((SAME_SEQUENCE, LESS, EARLIER, OTHER_TURNS, BILLED_ANEW, NOTHING, NOTHING, NOTHING))
 edges = st.sampled_from((0, 1, None, None, None, None, None, None))  # seconds before an edge to wait for
 signers = st.sampled_from((0, 0, 0, 1, 2, 3))  # both, the payer alone, the payee alone, both
 noise = st.integers(0, 2**20)
@@ -62,7 +62,7 @@ class Moves(Stage):
     @rule(pick=pick, stale=small, more=more, later=later, noise=noise)
     def release_the_last(self, pick: int, stale: int, more: int, later: int, noise: int) -> None:
         papers, _ = self._escrow(pick)
-        self._file(papers, self._reading(papers, stale, more, later, 1), noise, self._anybody(noise))
+        self._file(papers, self._reading(papers, stale, more, later, LAST), noise, self._anybody(noise))
 
     @precondition(lambda self: self._papers)
     @rule(pick=pick, more=more, later=later, lie=lie)
@@ -92,7 +92,7 @@ class Moves(Stage):
         if papers is not None:
             honest = self._reading(papers, 0, more, 0, 0)
             self._file(papers, honest, 0)
-            self._contest(papers, (honest, self._reading(papers, 0, more, 0, 8)), noise)
+            self._contest(papers, (honest, self._reading(papers, 0, more, 0, BILLED_ANEW)), noise)
 
     # Ends
 

@@ -37,6 +37,9 @@ TARIFFS = (
     Tariff(1, (Step(Instant(0), 2**90), Step(EVENING, 2**96 - 1))),  # dear: any reading takes the whole deposit
     Tariff(0, (Step(Instant(0), 1),)),  # void: nothing can be computed with it
 )
+# What a reading can say that its meter must not say after the one before, or that does not fit; the first two are no
+# lies, unless more is signed after them.
+LAST, SAME_SEQUENCE, LESS, EARLIER, OTHER_TURNS, TOO_MUCH, LAST_FROM_AHEAD, BILLED_ANEW, NOTHING = range(1, 10)
 DEPOSITS = ("deposit", "deposit_from_balance", "deposit_with_permit", "deposit_with_authorization", "deposit_signed")
 
 
@@ -46,7 +49,6 @@ class Stage(RuleBasedStateMachine):
     def __init__(self) -> None:
         super().__init__()
         self.play = self.begin()
-        self._tariffs = {tariff_hash(tariff): tariff for tariff in TARIFFS}
 
     def begin(self) -> Play:
         """A new life."""
@@ -142,31 +144,31 @@ class Stage(RuleBasedStateMachine):
             self.play.wait(edge - self.play.now)
 
     def _reading(self, papers: Papers, stale: int, more: int, later: int, lie: int) -> MeterReading:
-        """One that the meter has signed (stale above 2), or its next one. A lie: it contradicts, or it does not fit."""
+        """One that the meter has signed (stale above 2), or its next one; with a lie, where `lie` names one."""
         signed = papers.readings
         if signed and stale > 2:
             return signed[-1 - (stale + more) % len(signed)]
         before = self._newest(papers) or MeterReading(0, Instant(START * 1_000), Quantity(0))
-        reading = self._next(papers.tariff, before, more, later, last=lie == 1)
-        if lie == 2:
+        reading = self._next(papers.tariff, before, more, later, last=lie == LAST)
+        if lie == SAME_SEQUENCE:
             reading = MeterReading(max(1, before.sequence), reading.at, reading.total, reading.turns, reading.last)
-        elif lie == 3:
+        elif lie == LESS:
             reading = self._next(papers.tariff, before, -more, later, last=False)
-        elif lie == 9:
+        elif lie == NOTHING:
             reading = self._next(papers.tariff, before, -before.total, later, last=False)
-        elif lie == 4:
+        elif lie == EARLIER:
             reading = self._next(papers.tariff, before, more, -later, last=False)
-        elif lie == 5:
+        elif lie == OTHER_TURNS:
             turns = tuple(Quantity(max(0, turn - 1)) for turn in reading.turns) or (Quantity(0),)
             reading = MeterReading(reading.sequence, reading.at, reading.total, turns, reading.last)
-        elif lie == 6:
+        elif lie == TOO_MUCH:
             reading = MeterReading(reading.sequence, reading.at, Quantity(2**63 - 1 + more % 2), reading.turns)
-        elif lie == 8 and len(before.turns) + 1 < len(papers.tariff.steps):
+        elif lie == BILLED_ANEW and len(before.turns) + 1 < len(papers.tariff.steps):
             # A step that took effect before the meter had counted what it counted before the step.
             at = max(before.at, papers.tariff.steps[len(before.turns) + 1].start)
             turn = Quantity(max([0, *before.turns[-1:], before.total - 1]))
             reading = MeterReading(reading.sequence, Instant(at), reading.total, (*before.turns, turn))
-        elif lie == 7:
+        elif lie == LAST_FROM_AHEAD:
             reading = MeterReading(before.sequence + 9, reading.at, reading.total, reading.turns, last=True)
         self._sign(papers, reading)
         return reading
