@@ -16,6 +16,7 @@ from penstock.core.errors import UsageError
     [
         ({"medium": "data"}, "give --forward"),
         ({"medium": "data", "forward": "127.0.0.1:1", "line": "x"}, "leave out --line"),
+        ({"medium": "data", "forward": "127.0.0.1:1", "sign": "key"}, "leave out --sign"),
         ({"forward": "127.0.0.1:1"}, "give --medium data"),
         ({}, "give --line"),
     ],

@@ -56,6 +56,8 @@ def need_supply(section: SupplySection) -> None:
         UsageError: it is not.
     """
     _need(section.medium == DATA, "supply", section.line, forward=section.forward)
+    if section.medium == DATA and section.sign is not None:
+        raise UsageError("a forwarder signs no readings", "leave out --sign")
 
 
 def need_draw(section: ConsumeSection) -> None:
