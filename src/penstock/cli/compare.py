@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -12,6 +13,7 @@ import typer
 from penstock.cli.output import AsJson, answer, say
 
 if TYPE_CHECKING:
+    from penstock.core.errors import UsageError
     from penstock.sim.charges import Charge
     from penstock.sim.compare import Rates
 
@@ -36,7 +38,7 @@ def compare(
 
     Each rail gets a development chain of its own. On it, a consumer stops paying, two meters lie, an honest session
     runs, the ledger goes away in mid-session, and a supplier vanishes. What is lost is what the chain moved against
-    what the line's register counted; what strangers learn is read from blocks, transactions and logs. It takes one to
+    what the line's register counted; what strangers learn is read from blocks, transactions and logs. It takes some
     two minutes.
 
     Two runs agree, but for what stands under "time" in the JSON.
@@ -58,10 +60,10 @@ def compare(
         raise UsageError(f"there is no session {session[:20]!r}", f"they run from S0001 to {max(charges)}")
     rates = _rates(gas_price, token_rate)
     if html is not None:
-        _writable(html)
+        _check_writable(html)
     document = run(lambda asked: _compare(charges[session], rates, asked, silent=as_json))
     if html is not None:
-        html.write_text(page(document), encoding="utf-8")
+        _write(html, page(document))
     answer(document, table(document), as_json=as_json)
 
 
@@ -76,18 +78,34 @@ def _rates(gwei: float, rate: float) -> Rates:
     return Rates(round(gwei * GWEI), round(rate * 10**DECIMALS))
 
 
-def _writable(path: Path) -> None:
-    """Pass where the page can be written: before two minutes of work, not after.
+def _check_writable(path: Path) -> None:
+    """Pass where the page can probably be written: that is said before all the work, and nothing is made yet.
 
     Raises:
         UsageError: it cannot.
     """
+    target = path if path.exists() else path.absolute().parent
+    if path.is_dir() or not os.access(target, os.W_OK):
+        raise _unwritable(
+            path, "it is a directory" if path.is_dir() else f"{target} is not there, or not ours to write"
+        )
+
+
+def _write(path: Path, content: str) -> None:
+    """The page, whole or not at all."""
+    fresh = path.with_name(f"{path.name}.{os.getpid()}")
+    try:
+        fresh.write_text(content, encoding="utf-8")
+        fresh.replace(path)
+    except OSError as error:
+        fresh.unlink(missing_ok=True)
+        raise _unwritable(path, error.strerror or str(error)) from None
+
+
+def _unwritable(path: Path, why: str) -> UsageError:
     from penstock.core.errors import UsageError
 
-    try:
-        path.open("ab").close()
-    except OSError as error:
-        raise UsageError(f"cannot write {path}: {error.strerror}", "give --html another file") from None
+    return UsageError(f"cannot write {path}: {why}", "give --html another file")
 
 
 async def _compare(charge: Charge, rates: Rates, asked: asyncio.Event, *, silent: bool) -> dict[str, Any]:

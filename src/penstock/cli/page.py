@@ -247,8 +247,8 @@ def _cheats(document: Row) -> str:
 def _locked_words(document: Row) -> str:
     return (
         "The consumer's tokens are locked from before the first watt-hour until the session is settled. Where the "
-        "supplier vanishes, the consumer waits for the rest alone (dashed). A deposit that is to serve many sessions "
-        "locks what they cost together, for as long as it stands."
+        "supplier vanishes, the consumer gets what nobody claims back alone, and waits for it (dashed). A deposit that "
+        "is to serve many sessions locks what they cost together, for as long as it stands."
     )
 
 
@@ -259,13 +259,13 @@ def _locked(document: Row) -> str:
     for at, row in enumerate(document["rails"]):
         kept = row["locked"]
         height, end = kept["tokens"] / whole, kept["session_s"] / HOUR
-        half, alone = height / 2, end / 2 + kept["alone_s"] / HOUR
+        left = 0.0 if len(kept["alone"]) == 2 else end / 2  # it waited from its deposit, or from its close
         curves.append(Curve(row["rail"], at, stepped([(0, height), (end, 0), (most, 0)])))
-        vanishing = stepped([(end / 2, height - half), (alone, 0), (most, 0)])
+        vanishing = stepped([(end / 2, height), (left + kept["alone_s"] / HOUR, 0), (most, 0)])
         curves.append(Curve(f"{row['rail']}, supplier gone halfway", at, vanishing, dashed=True))
     said = "; ".join(
         f"{row['rail']}: {money(document, row['locked']['tokens'])} for {span(row['locked']['session_s'])}; where "
-        f"the supplier was killed halfway, the rest came back by {row['locked']['alone'][-1]} after "
+        f"the supplier was killed halfway, what it had not claimed came back after "
         f"{span(row['locked']['alone_s'])}"
         for row in document["rails"]
     )

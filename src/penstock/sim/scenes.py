@@ -31,7 +31,7 @@ STARTING = 60.0  # seconds for a process to come up
 PATIENT, SHORT = 10_000, 1_000  # ms: a car or an honest pole with the other side, and a pole that is cheated or cheats
 POLE = 0  # the account of every pole
 LEAVING = 1.0  # seconds that a car gets to leave a pole that it does not trust
-CHEATED = 60.0  # seconds in which a side that was cheated has ended its session and is paid
+CHEATED = 300.0  # seconds in which a side that was cheated has ended its session and is paid
 
 T = TypeVar("T")
 Watch = Callable[[str, str, Event], None]
