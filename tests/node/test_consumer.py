@@ -41,6 +41,7 @@ from penstock.core.messages import (
     Resumed,
     Square,
 )
+from penstock.core.meter import Tolerance
 from penstock.core.offer import sign_offer
 from penstock.core.session import Role, State
 from penstock.core.tariff import Tariff
@@ -133,6 +134,21 @@ async def test_other_lies_before_the_agreement_cost_nothing_either(open_street: 
                     await car.buy(quantity=20)
                 assert len(caught.value.line()) < 500
                 assert unspent(car)
+
+
+@pytest.mark.parametrize("tolerance", [Tolerance(11, 0), Tolerance(0, 50_001)])
+async def test_a_supplier_whose_meter_is_to_be_believed_far_beyond_ours_is_left(
+    open_street: Open, tolerance: Tolerance
+) -> None:
+    async def script(liar: Liar, peer: Thief) -> None:
+        await peer.hear(AskOffer)
+        peer.send(liar.signed(tolerance=tolerance))
+        await peer.hear(Propose)
+
+    async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:
+        with pytest.raises(BadTerms, match="believed"):
+            await car.buy(quantity=20)
+        assert unspent(car)
 
 
 async def test_a_supplier_may_not_hold_the_deposit_for_ever(open_street: Open) -> None:

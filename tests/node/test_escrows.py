@@ -160,6 +160,7 @@ async def test_a_consumer_that_vanishes_is_paid_for_by_the_meters_last_reading(s
         buying.cancel()
         await until(lambda: it.sessions, "the pole still waits")
         secured = it.sessions[0].paid
+        assert secured == it.sessions[0].bill.due(it.sessions[0].meter.total)  # to the last unit that flowed
         assert secured > 300 * PRICE // 1_000
         assert not it.sessions[0].complete
         assert [one.what for one in await it.site.settle()] == ["release"]

@@ -265,6 +265,10 @@ class Session:
             return []
         total = self.meter.take(reading)
         self.control.give(self.bill.due(total))
+        if self.state is State.ENDED:  # given up: what the rail makes of the last reading needs nobody else
+            self.bill.turn(total, reading.at)
+            rows = self._attest().rows
+            return [Persist(rows + self._row(last=reading))] if rows else []
         if self.state is not State.STOPPING:
             return []
         effects = self.secure(now)

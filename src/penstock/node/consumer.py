@@ -48,6 +48,8 @@ from penstock.node.talk import Talk
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 
+TOLERATED = 10  # units that two meters may be apart, or as many as the credit limit buys
+TOLERATED_PPM = 50_000  # and of the total: two meters of class B are within 20,000
 CLOSE_LIFE = 86_400  # seconds that a cooperative close is good for
 BEAT = 1.0
 RESUMED = b"resumed"  # in the place of an acceptance that was lost: the supplier has taken the session up
@@ -234,6 +236,13 @@ class Consumer:
             raise BadTerms(
                 f"price over the limit: {asked} token units per {quoted.quoted} asked, {most} allowed",
                 "raise the limit, or look for another supplier",
+            )
+        tolerance, most = offer.tolerance, max(TOLERATED, offer.tariff.highest.affords(offer.credit_limit))
+        if tolerance.units > most or tolerance.ppm > TOLERATED_PPM:
+            raise BadTerms(
+                f"the supplier wants its meter believed up to {tolerance.units} {quoted.unit} and {tolerance.ppm} ppm "
+                f"beyond ours, more than {most} {quoted.unit} and {TOLERATED_PPM} ppm",
+                "look for another supplier",
             )
         if wish.budget < offer.least_credit:
             raise OutOfFunds(
