@@ -123,14 +123,15 @@ def test_zeros_that_fill_a_word_up_count_as_they_are() -> None:
     calldata = bytes(4) + address + sum_ + packed
     assert typical_gas(sight(calldata=calldata)) == 50_000
     with_a_zero = bytes(4) + bytes(13) + HASH[:19] + sum_ + packed
-    assert typical_gas(sight(calldata=with_a_zero, gas=49_988)) == 50_000
+    gas = 50_055  # near a boundary of the rounding
+    assert typical_gas(sight(calldata=calldata, gas=gas)) == typical_gas(sight(calldata=with_a_zero, gas=gas - 12))
 
 
 def test_a_zero_byte_shows_less_where_refunds_are_bounded() -> None:
-    gross = 62_500
-    for zeros in (0, 1):
-        calldata = bytes(4) + HASH[: 32 - 2 * zeros] + b"\0\x07" * zeros
-        spent = gross - 12 * zeros
+    gross, words = 62_550, 4
+    for zeros in (0, 3):
+        calldata = bytes(4) + words * (HASH[: 32 - 2 * zeros] + b"\0\x07" * zeros)
+        spent = gross - 12 * zeros * words
         found = sight(calldata=calldata, gas=spent - spent // 5, limit=int(spent * 1.25))
         assert typical_gas(found) == 50_000
 
