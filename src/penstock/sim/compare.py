@@ -137,7 +137,7 @@ def typical_gas(sight: Sight) -> int:
         leading = len(word) - len(word.lstrip(b"\0"))
         regular = 12 if 12 < leading < 16 else leading if leading >= RUN else 0
         accidents += sum(len(zeros) for zeros in _ZEROS.findall(word[regular:]) if len(zeros) < RUN)
-    bounded = 5 * sight.gas * MARGIN <= 4 * sight.limit  # the limit is a MARGIN above the gas before refunds
+    bounded = sight.gas * MARGIN <= 0.801 * sight.limit  # the limit is at least a MARGIN above the gas before refunds
     return int(round(sight.gas + 12 * accidents * (0.8 if bounded else 1), -2))
 
 
