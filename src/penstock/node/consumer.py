@@ -52,6 +52,7 @@ TOLERATED = 10  # units that two meters may be apart, or as many as the credit l
 TOLERATED_PPM = 50_000  # and of the total: two meters of class B are within 20,000
 CLOSE_LIFE = 86_400  # seconds that a cooperative close is good for
 BEAT = 1.0
+PAUSE, STEADY = 0.2, 10.0  # seconds: before the first try to come back, and how long a link lasts that was a good one
 RESUMED = b"resumed"  # in the place of an acceptance that was lost: the supplier has taken the session up
 
 
@@ -117,6 +118,8 @@ class Consumer:
         self._shell: SessionShell | None = None
         self._over: asyncio.Future[Any] | None = None
         self._tasks = Tasks()
+        self._pause = PAUSE  # before we dial again; it grows with links that do not last
+        self._back = 0.0  # when we came back last, on the loop's clock
 
     async def buy(self) -> Session:
         """One session, from the offer to the receipt; an unfinished one with this supplier is taken up instead.
@@ -371,14 +374,17 @@ class Consumer:
         assert self._over is not None
         self._tell("link lost", error=talk.why)
         shell.unlink()
-        pause = 0.2
+        now = asyncio.get_running_loop().time()
+        if now - self._back > STEADY:
+            self._pause = PAUSE
         while not self._over.done():
-            await asyncio.wait([self._over], timeout=pause)
-            pause = min(5.0, pause * 1.7)
+            await asyncio.wait([self._over], timeout=self._pause)
+            self._pause = min(5.0, self._pause * 1.7)
             trying = asyncio.ensure_future(self._try(shell))
             try:
                 await asyncio.wait([trying, self._over], return_when=asyncio.FIRST_COMPLETED)
                 if trying.done():
+                    self._back = asyncio.get_running_loop().time()
                     return trying.result()
             except RemoteError as error:
                 self._tell("not reached", error=error.line())
