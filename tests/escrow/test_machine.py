@@ -6,7 +6,7 @@ from penstock.ledgers.artifacts import load
 
 from .machine import run
 
-STEPS = 1_200
+STEPS = 800
 
 
 def test_the_contract_keeps_its_law() -> None:
