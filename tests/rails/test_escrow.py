@@ -247,3 +247,11 @@ def test_the_meter_signs_the_same_again_only_where_nothing_moved() -> None:
     first = next_reading(params_for(), METER, None, Quantity(3), Instant(1), (), False)
     assert next_reading(params_for(), METER, first, Quantity(3), Instant(1), (), False) is first
     assert next_reading(params_for(), METER, first, Quantity(3), Instant(2), (), False).reading.sequence == 2
+
+
+def test_a_step_that_takes_effect_below_what_was_read_before_contradicts_it() -> None:
+    before = MeterReading(1, Instant(1), Quantity(10))
+    assert MeterReading(2, Instant(60), Quantity(20), (Quantity(9),)).contradicts(before)
+    assert not MeterReading(2, Instant(60), Quantity(20), (Quantity(10),)).contradicts(before)
+    after = MeterReading(3, Instant(70), Quantity(30), (Quantity(10),))
+    assert not after.contradicts(MeterReading(2, Instant(60), Quantity(20), (Quantity(10),)))

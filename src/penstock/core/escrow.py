@@ -169,8 +169,9 @@ class MeterReading(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_
         first, second = sorted((self, other), key=lambda reading: reading.sequence)
         if first.sequence == second.sequence:
             return first != second
-        back = second.total < first.total or second.at < first.at
-        return first.last or back or second.turns[: len(first.turns)] != first.turns
+        known = len(first.turns)
+        back = second.total < first.total or second.at < first.at or second.turns[:known] != first.turns
+        return first.last or back or any(turn < first.total for turn in second.turns[known:])
 
 
 class SignedReading(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):

@@ -83,7 +83,7 @@ class Escrow:
         """Show two readings that the meter has signed."""
         require(self.contestable(now))
         lesser = min(self.due(tariff, first), self.due(tariff, second))
-        require(contradict(first, second))
+        require(first.contradicts(second))
         less = max(0, self.claimed - max(lesser, self.payee_had))
         require(less > 0 or self.closed != "contested")
         self.waiting -= less
@@ -125,14 +125,3 @@ class Escrow:
     def _return(self) -> None:
         self.payer_had = self.params.deposit - self.payee_had
         self.ended = True
-
-
-def contradict(first: MeterReading, second: MeterReading) -> bool:
-    """Whether no honest meter signs both: one takes back what the other said, or bills anew what it had counted.
-
-    A step takes effect at a reading. What was read before the step began is billed at the old price for good: a later
-    reading cannot say that the step took effect at less.
-    """
-    earlier, later = sorted((first, second), key=lambda reading: reading.sequence)
-    turned = later.turns[len(earlier.turns) :]
-    return first.contradicts(second) or any(turn < earlier.total for turn in turned)
