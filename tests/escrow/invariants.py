@@ -12,7 +12,7 @@ from itertools import combinations
 from penstock.core.escrow import EscrowParams, MeterReading
 from penstock.core.identity import Address
 from penstock.core.tariff import Tariff
-from penstock.sim.escrow_model import Escrow, contradict
+from penstock.sim.escrow_model import Escrow
 from penstock.sim.model import Forbidden
 
 from .ground import Deployment, Life
@@ -74,7 +74,7 @@ def sure(escrow: Escrow, papers: Papers, payee: bool, now: int) -> int:
     best = max([escrow.claimed, *dues.values()]) if escrow.takes_readings(now) else escrow.claimed
     if not payee:
         return escrow.params.deposit - best
-    lies = [min(dues[one], dues[two]) for one, two in combinations(dues, 2) if contradict(one, two)]
+    lies = [min(dues[one], dues[two]) for one, two in combinations(dues, 2) if one.contradicts(two)]
     if not lies:
         return best
     if escrow.contestable(now):

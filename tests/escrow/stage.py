@@ -17,7 +17,7 @@ from penstock.core.escrow import (
 from penstock.core.identity import Key
 from penstock.core.tariff import Bill, Step, Tariff
 from penstock.core.units import Instant, Quantity
-from penstock.sim.escrow_model import Escrow, contradict
+from penstock.sim.escrow_model import Escrow
 
 from ..contracts.world import NO_SIGNATURE, START
 from .ground import FLAT, ground
@@ -215,7 +215,7 @@ class Stage(RuleBasedStateMachine):
     def _liars(self, papers: Papers, noise: int) -> tuple[MeterReading, MeterReading] | None:
         """Two readings of an escrow that contradict each other."""
         fitting = list(worth_of(self.play.escrow(papers), papers))
-        pairs = [(one, two) for at, one in enumerate(fitting) for two in fitting[:at] if contradict(one, two)]
+        pairs = [(one, two) for at, one in enumerate(fitting) for two in fitting[:at] if one.contradicts(two)]
         return pairs[noise // 16 % len(pairs)] if pairs else None
 
     def _anybody(self, noise: int) -> Key:
