@@ -22,6 +22,7 @@ from penstock.ledgers.devnet.manifest import Manifest
 from penstock.ledgers.escrow import EvmEscrows
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, clock, escrow_till
+from penstock.node.book import EscrowRow
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.escrow_purse import EscrowPurse
 from penstock.node.escrow_till import EscrowTill
@@ -29,7 +30,16 @@ from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
 from penstock.node.tasks import durable
 from penstock.node.upkeep import problems, retire
-from penstock.rails.escrow import END_ROWS, NAME, READING_ROWS, EndNote
+from penstock.rails.escrow import (
+    END_ROWS,
+    NAME,
+    READING_ROWS,
+    EndNote,
+    EscrowTerms,
+    check_terms,
+    decode_terms,
+    next_reading,
+)
 from penstock.sim.line import LineSupply
 from penstock.storage.sqlite import SqliteJournal
 from penstock.transports.tls import serve
@@ -72,13 +82,14 @@ class EscrowCar(Car):
 
     street: EscrowStreet
     life = 4_000
+    least_window = WINDOW
 
     async def _escrows(self) -> EvmEscrows:
         return self.street.escrows
 
     async def buy(self, quantity: int | None = 500, keep: bool = False, budget: int = 1_000_000) -> Session:
         wish = Wish(Price(450_000, 1_000), budget, quantity, keep=keep)
-        purse = EscrowPurse(self.key, self.journal, self._escrows, self.told, self.life)
+        purse = EscrowPurse(self.key, self.journal, self._escrows, self.told, self.life, least_window=self.least_window)
         self.consumer = Consumer(
             self.key, self.journal, self.meter, self._dial, wish, self._clock, self.told, purse, self.patience
         )
@@ -116,6 +127,10 @@ async def _refuse(supplier: Supplier, visit: Any, propose: Any) -> None:
 
 async def the_state(it: EscrowStreet, journal: SqliteJournal) -> tuple[str, int]:
     (row,) = book.escrows(journal)
+    return await the_state_of(it, row)
+
+
+async def the_state_of(it: EscrowStreet, row: EscrowRow) -> tuple[str, int]:
     state = await it.escrows.escrow(row.params)
     return state.status, state.drawn
 
@@ -344,3 +359,82 @@ async def test_an_unused_escrow_of_an_old_journal_pays_no_session(
         assert session.complete
         old, new = sorted(book.escrows(car.journal), key=lambda row: row.params.counter)
         assert book.account_in(session.row) == new.params.id != old.params.id
+
+
+@pytest.mark.asyncio
+async def test_an_escrow_pays_for_nobody_but_its_payer(street: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with street() as it, it.car() as car, it.car(name="thief") as thief:
+        with monkeypatch.context() as patched:
+            patched.setattr(Supplier, "admit", _refuse)
+            with pytest.raises(PeerRefused):
+                await car.buy()
+        (row,) = book.escrows(car.journal)  # all that is in it stands in the chain's logs, too
+        await durable(thief.journal, row.rows())
+
+        async def another(*_: Any) -> Any:
+            return row
+
+        monkeypatch.setattr(EscrowPurse, "_unused", another)
+        with pytest.raises(PeerRefused, match="another consumer's"):
+            await thief.buy()
+        assert await the_state_of(it, row) == ("open", 0)
+
+
+@pytest.mark.asyncio
+async def test_a_supplier_that_claims_and_refuses_gets_one_deposit_and_no_more(
+    street: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with street() as it, it.car() as car:
+
+        async def claim(supplier: Supplier, visit: Any, propose: Any) -> None:
+            params = decode_terms(propose.terms.rail_terms).params
+            till = it.site.tills[NAME]
+            assert isinstance(till, EscrowTill)
+            signed = next_reading(params, till._meter, None, Quantity(10**9), clock.now(), (), True)
+            await it.escrows.release(it.key, params, propose.terms.offer.tariff, signed)
+            visit.send(Refused("not now"))
+
+        monkeypatch.setattr(Supplier, "admit", claim)
+        own = await car.tokens()
+        with pytest.raises(PeerRefused, match="not now"):
+            await car.buy(budget=50_000)
+        assert own - await car.tokens() <= 50_000
+        assert len(book.escrows(car.journal)) == 1
+
+
+@pytest.mark.asyncio
+async def test_a_till_with_an_old_journal_takes_no_escrow_that_it_may_have_served(street: Open) -> None:
+    async with street() as it, it.car() as car:
+        await car.buy()
+        (row,) = book.escrows(car.journal)
+        await it.crash()
+        (it.directory / "pole.db").rename(it.directory / "away.db")  # a journal that knows nothing of it
+        await it.open()
+        car.port = it.server.port
+        assert it.site.tills[NAME].offer != b""
+        await car.buy()  # over another escrow, and another meter's key
+        rows = book.escrows(car.journal)
+        assert len({one.params.meter for one in rows}) == len(rows) == 2
+        till = it.site.tills[NAME]
+        assert isinstance(till, EscrowTill)
+        with pytest.raises(BadTerms, match="keys"):
+            check_terms(till._offer, car.consumer.session.terms.offer, EscrowTerms(row.params), 0)
+
+
+@pytest.mark.asyncio
+async def test_a_restored_journal_has_a_meter_of_its_own(street: Open) -> None:
+    async with street() as it, it.car() as car:
+        await car.buy()
+        assert book.meter_of(it.journal) is not None
+        await retire(it.journal, clock.now())
+        assert book.meter_of(it.journal) is None
+        assert list(problems(it.journal)) == []
+
+
+@pytest.mark.asyncio
+async def test_a_supplier_that_leaves_no_time_to_object_is_left(street: Open) -> None:
+    async with street() as it, it.car() as car:
+        car.least_window = WINDOW + 1
+        with pytest.raises(BadTerms, match="no time to object"):
+            await car.buy()
+        assert book.escrows(car.journal) == []

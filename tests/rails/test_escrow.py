@@ -7,7 +7,16 @@ import pytest
 from tests.core.pair import CONSUMER, STRANGER, SUPPLIER, make_offer
 
 from penstock.core.codec import decode_part, encode
-from penstock.core.errors import BadMessage, BadReading, BadSignature, BadTerms, BadVoucher, OutOfFunds, RemoteError
+from penstock.core.errors import (
+    BadMessage,
+    BadReading,
+    BadSignature,
+    BadTerms,
+    BadVoucher,
+    IllegalEvent,
+    OutOfFunds,
+    RemoteError,
+)
 from penstock.core.escrow import EscrowDomain, EscrowParams, MeterReading, SignedReading, tariff_hash
 from penstock.core.identity import Address, Key
 from penstock.core.offer import Offer
@@ -143,6 +152,7 @@ def test_a_supply_that_is_over_needs_the_last_reading() -> None:
     bill = Bill(OFFER.tariff)
     evidence = payee.metered(bill, Quantity(3), Instant(1), False)
     assert evidence is not None
+    payer.metered(evidence.data, bill, Quantity(3), Instant(1), False)  # and not the one before, once more
     with pytest.raises(BadReading):
         payer.metered(evidence.data, bill, Quantity(3), Instant(1), True)
     announce(payee, payer, bill, 3, 1, last=True)
@@ -157,8 +167,11 @@ def test_after_the_last_reading_the_meter_signs_nothing_else() -> None:
     assert again is not None
     assert again.data == last.data
     assert again.rows == ()
-    with pytest.raises(Exception, match="contradicts"):
-        payee.metered(bill, Quantity(4), Instant(2), True)
+    late = payee.metered(bill, Quantity(4), Instant(2), True)
+    assert late is not None
+    assert late.data == last.data
+    with pytest.raises(IllegalEvent, match="contradicts"):
+        next_reading(params_for(), METER, decode_reading(last.rows[0][1] or b""), Quantity(4), Instant(2), (), True)
 
 
 def test_the_end_pays_the_bill_exactly_and_is_durable_at_both_ends() -> None:

@@ -522,8 +522,8 @@ class Session:
         total, own, offer = message.total, self.meter.total, self.terms.offer
         try:
             self._check_record(message)
-            if total < self.claimed:
-                raise BadReading(f"the supplier's meter went back from {self.claimed} to {total}")
+            if total < self._least:
+                raise BadReading(f"the supplier's meter went back from {self._least} to {total}")
         except BadReading as error:
             self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
@@ -560,18 +560,28 @@ class Session:
         self.control.give(rail.paid)
         return [Persist(rows)]
 
+    @property
+    def _least(self) -> Quantity:
+        """Below what no honest total can be: what was announced, and what the bill has turned at."""
+        return max(self.claimed, *self.bill.turns[-1:]) if self.bill.turns else self.claimed
+
     def _check_record(self, message: Metered | Final) -> None:
         if self.seal is not None:
             self.seal.check(message.record, message.total, message.at)
 
     def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
         """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
-        if message.total < self.claimed:
+        if message.total < self._least:
             return []
         self._check_record(message)
         self.claimed = message.total
         turned: list[Effect] = [self._persist()] if self.bill.turn(message.total, message.at) else []
-        return turned + self._believe(message, last=False)
+        try:
+            return turned + self._believe(message, last=False)
+        except BadReading as error:
+            if not error.proof:
+                raise
+            return [*turned, Persist(error.proof)]
 
     def _pay(self) -> list[Effect]:
         """Pay what the control unit lets go, in whole ticks."""
@@ -616,7 +626,7 @@ class Session:
         total, own = message.total, self.meter.total
         self._check_record(message)
         allowed = self.terms.offer.tolerance.at(max(total, own))
-        self.bill.turn(max(total, self.claimed), message.at)
+        self.bill.turn(max(total, self._least), message.at)
         reason = self.row.reason or message.reason
         bill = min(self.bill.due(total), self.terms.budget, self._payer.capacity)
         believed: list[Effect] = []
@@ -626,7 +636,13 @@ class Session:
         elif reason is Reason.METERS_DISAGREE:
             bill = self._payer.paid
         else:
-            believed = self._believe(message, last=True)
+            try:
+                believed = self._believe(message, last=True)
+            except BadReading as error:
+                if not error.proof:
+                    raise
+                self.fault = str(error)
+                return [Persist(error.proof), *self._give_up(Reason.PEER_CHEATED, now)]
         self.claimed = max(total, self.claimed)
         evidence = self._payer.square(bill)
         self.receipt = Receipt(

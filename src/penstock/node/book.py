@@ -13,7 +13,7 @@ from penstock.core.codec import decode_row, encode
 from penstock.core.effects import Rows
 from penstock.core.errors import UsageError
 from penstock.core.escrow import EscrowParams, SignedReading
-from penstock.core.identity import Address, to_hex
+from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Filing, Mined, TokenFacts
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.tariff import Tariff
@@ -36,6 +36,7 @@ from penstock.rails.stream import (
 UNHEARD = b"unheard"  # in the place of an acceptance that we never heard of, and that may never have been
 CHANNEL_ROWS = b"channel/"
 ESCROW_ROWS = b"escrow/"
+METER_ROW = b"meter/"  # the secret of the key that signs readings for escrows: this journal's own
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
 TOKEN_ROWS = b"token/"  # by contract, then chain: how the sums of its token are written
 
@@ -158,6 +159,12 @@ def escrow_of(journal: Rowed, id_: bytes) -> EscrowRow | None:
     """The escrow with this id, if we know it."""
     value = one(journal, ESCROW_ROWS + id_)
     return decode_row(value, EscrowRow, "escrow") if value else None
+
+
+def meter_of(journal: Rowed) -> Key | None:
+    """The key that signs readings for the escrows in this journal; None before the first."""
+    secret = one(journal, METER_ROW)
+    return Key(secret) if secret else None
 
 
 def reading_of(journal: Rowed, id_: bytes) -> SignedReading | None:

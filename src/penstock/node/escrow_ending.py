@@ -100,9 +100,9 @@ async def _claim(journal: Journal, ledger: EscrowLedger, key: Key, row: EscrowRo
         return await ledger.end(key, [SignedEnd(params, Amount(end.amount), end.signature, ours)])
     if signed is None or await ledger.now() >= params.deadline:
         return []
-    reading = signed.reading
-    if not reading.last and key.address == params.meter:
-        signed = next_reading(params, key, signed, reading.total, reading.at, reading.turns, last=True)
+    reading, meter = signed.reading, book.meter_of(journal)
+    if not reading.last and meter is not None and meter.address == params.meter:
+        signed = next_reading(params, meter, signed, reading.total, reading.at, reading.turns, last=True)
         await durable(journal, ((READING_ROWS + params.id, encode(signed)),))
     if signed.reading.due(row.tariff, params.deposit) <= state.claimed and not signed.reading.last:
         return []

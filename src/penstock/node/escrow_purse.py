@@ -32,6 +32,7 @@ from penstock.rails.escrow import (
 )
 
 CONFIRMING = 900  # seconds that a deposit may take to be deep enough
+WINDOW, LEAST_WINDOW = 600, 60  # seconds to object to a claim in
 LIFE = 86_400  # seconds from the deposit to the deadline, unless the payee wants more
 
 
@@ -48,14 +49,18 @@ class EscrowPurse:
         tell: Tell,
         life: int = LIFE,
         domain: EscrowDomain | None = None,
+        window: int = WINDOW,
+        least_window: int = LEAST_WINDOW,
     ) -> None:
         """`life` is how long our deposit may be held (s); `domain` the ledger whose token our sums are in (None: any
-        that the payee is on)."""
+        that the payee is on). We want `window` seconds to object to a claim in, and take no fewer than `least_window`.
+        """
         self._key = key
         self._journal = journal
         self._ledger = ledger
         self._tell = tell
         self._life, self._domain = life, domain
+        self._window, self._least_window = window, least_window
 
     async def fund(self, offer: Offer, need: int) -> bytes:
         """The rail's part of terms over an escrow with `need` in it (`Purse`): one that no session used, or a new one.
@@ -75,6 +80,11 @@ class EscrowPurse:
                 f"the supplier may hold our deposit for {details.min_life} s, {self._life} s are allowed",
                 "look for another supplier",
             )
+        if details.max_window < self._least_window:
+            raise BadTerms(
+                f"the supplier waits at most {details.max_window} s for its money, which leaves no time to object",
+                "look for another supplier",
+            )
         ledger = await self._ledger()
         row = await self._unused(ledger, details, offer, need) or await self._fresh(ledger, details, offer, need)
         return encode(EscrowTerms(row.params))
@@ -83,6 +93,8 @@ class EscrowPurse:
         """The payer's end of a session (`Purse`); an escrow needs no secret."""
         params = decode_terms(terms.rail_terms).params
         if not again:
+            if params.tariff != tariff_hash(terms.offer.tariff):
+                raise BadTerms("the offer's price changed while the deposit was made", "try again")
             return EscrowPayer(params, terms.offer, self._key)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
         return EscrowPayer(params, terms.offer, self._key, reading, end)
@@ -96,14 +108,17 @@ class EscrowPurse:
         return ()
 
     async def other(self, terms: Terms) -> bool:
-        """Whether the payee refused this escrow because the ledger has it no more, as after a reorganisation."""
+        """Whether the payee refused this escrow because the ledger has it no more, as after a reorganisation.
+
+        One that the payee has claimed in is no reason to fund another: it could go on so until nothing is left.
+        """
         row = book.escrow_of(self._journal, decode_terms(terms.rail_terms).params.id)
         assert row is not None, "we proposed it"
         try:
             state = await (await self._ledger()).escrow(row.params)
         except LedgerError:
             return False
-        if state.status == "open" and not state.claimed:
+        if state.status != "absent":
             return False
         await durable(self._journal, msgspec.structs.replace(row, session=terms.digest()).rows())
         return True
@@ -122,7 +137,7 @@ class EscrowPurse:
                 continue
             if (params.domain, params.payee, params.payee_key, params.meter, params.tariff) != wanted:
                 continue
-            if params.payer != self._key.address or params.deposit < need or params.window > details.max_window:
+            if params.payer != self._key.address or params.deposit != need or params.window > details.max_window:
                 continue
             now = await ledger.now()
             if params.deadline < now + details.min_life + self._margin(details):
@@ -143,7 +158,7 @@ class EscrowPurse:
             tariff=tariff_hash(offer.tariff),
             deposit=need,
             deadline=await ledger.now() + self._life,
-            window=details.max_window,
+            window=min(self._window, details.max_window),
             counter=ledger.fresh_counter(),
         )
         params.check()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 
 import msgspec
@@ -20,7 +21,7 @@ from penstock.core.rail import PayeeEnd
 from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
 from penstock.node import book
-from penstock.node.book import EscrowRow
+from penstock.node.book import METER_ROW, EscrowRow
 from penstock.node.escrow_ending import payable, settle
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
@@ -54,11 +55,16 @@ class EscrowTill:
         min_life: int = 4 * 3_600,
     ) -> None:
         """We wait at most `max_window` seconds for what a reading releases, and want `min_life` seconds to stream and
-        file in. Our own key signs the readings: that of a gateway, which attests to what its meter says."""
+        file in.
+
+        Readings are signed by a key of the journal's own: that of a gateway, which attests to what its meter says. Who
+        has another journal, or an old one, knows other escrows, and would contradict what was signed for these.
+        """
         self.seen = clock()
         self._key, self._journal, self._ledger = key, journal, ledger
         self._clock, self._tell = clock, tell
-        self._offer = EscrowOffer(ledger.domain, key.address, key.address, key.address, max_window, min_life)
+        self._meter = book.meter_of(journal) or Key(secrets.token_bytes(32))
+        self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
         self.offer = encode(self._offer)
         self._ahead = 0  # seconds that the ledger's clock is ahead of ours
         self._stops: dict[bytes, Callable[[Reason], None]] = {}  # of the sessions that stream, by escrow
@@ -91,6 +97,8 @@ class EscrowTill:
         asked = decode_terms(terms.rail_terms)
         check_terms(self._offer, terms.offer, asked, await self._time())
         params = asked.params
+        if params.payer_key != terms.consumer:  # all of an escrow's parameters are public
+            raise BadTerms("the escrow is another consumer's", "fund one of your own")
         if params.id in self._in_use or book.escrow_of(self._journal, params.id) is not None:
             raise BadTerms("the escrow has paid a session already", "fund another for this one")
         self._in_use.add(params.id)
@@ -103,22 +111,25 @@ class EscrowTill:
                     f"the escrow has {params.deposit} token units, too little for a first package",
                     f"fund one with at least {terms.offer.least_credit}",
                 )
-            payee = EscrowPayee(params, terms.offer, self._key)
+            payee = EscrowPayee(params, terms.offer, self._meter)
             rows = payee.take(evidence)
         except BaseException:
             self._in_use.discard(params.id)
             raise
         self._watched[params.id] = params
         record = EscrowRow(params, Role.SUPPLIER, terms.offer.tariff, terms.digest(), funded=True)
+        if book.meter_of(self._journal) is None:  # it goes with every session until it is durable
+            rows = (*rows, (METER_ROW, self._meter.secret))
         return payee, rows + record.rows()
 
     def restore(self, row: SessionRow) -> PayeeEnd:
         """The payee's end of a session that the journal knows (`Till`)."""
         params = decode_terms(row.terms.rail_terms).params
         self._in_use.add(params.id)
+        self._watched[params.id] = params
         self._ready.pop(params.id, None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayee(params, row.terms.offer, self._key, reading, end)
+        return EscrowPayee(params, row.terms.offer, self._meter, reading, end)
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
         """A session streams (`Till`): it is stopped where its escrow comes to its deadline."""
@@ -225,7 +236,8 @@ class EscrowTill:
             await asyncio.sleep(PAUSE)
             now = seconds(self._clock()) + self._ahead
             for escrow, stop in list(self._stops.items()):
-                if now > self._watched[escrow].deadline - MARGIN:
+                params = self._watched.get(escrow)
+                if params is None or now > params.deadline - MARGIN:
                     stop(Reason.CHANNEL_CLOSING)
             try:
                 await self._turn()
@@ -234,8 +246,7 @@ class EscrowTill:
                 self._tell("ledger not seen", error=error.line(), for_s=str(age))
 
     async def _turn(self) -> None:
-        if not self._watched:
-            await self._time()
+        await self._time()
         for escrow in list(self._watched):
             if escrow in self._in_use or escrow in self._ready:
                 continue

@@ -16,7 +16,7 @@ import msgspec
 from penstock.core.codec import decode_row, encode
 from penstock.core.errors import PenstockError
 from penstock.core.escrow import end_digest, tariff_hash
-from penstock.core.identity import check_signed
+from penstock.core.identity import Key, check_signed
 from penstock.core.messages import Reason
 from penstock.core.offer import accept_digest, propose_digest
 from penstock.core.ports import Journal
@@ -26,6 +26,7 @@ from penstock.node import book
 from penstock.node.book import (
     CHANNEL_ROWS,
     ESCROW_ROWS,
+    METER_ROW,
     SECRET_ROWS,
     TOKEN_ROWS,
     ChannelRow,
@@ -35,6 +36,7 @@ from penstock.node.book import (
 )
 from penstock.node.tasks import durable
 from penstock.rails.escrow import END_ROWS, PROOF_ROWS, READING_ROWS, decode_end, decode_reading
+from penstock.rails.escrow import NAME as ESCROW
 from penstock.rails.stream import (
     EARNED_ROWS,
     PAID_ROWS,
@@ -70,7 +72,10 @@ async def retire(journal: Journal, now: Instant) -> int:
         if escrow.role is Role.CONSUMER and not escrow.session:  # a session that we do not know of may have used it
             retired += not escrow.settled
             rows += msgspec.structs.replace(escrow, session=RETIRED).rows()
-    for row in book.unfinished(journal, Role.CONSUMER):
+    # Its meter's key has signed for escrows that this journal does not know: another is made, and takes no old session.
+    rows.append((METER_ROW, None))
+    unfinished = [row for row in book.unfinished(journal, Role.SUPPLIER) if row.terms.rail == ESCROW]
+    for row in book.unfinished(journal, Role.CONSUMER) + unfinished:
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
         rows.append((SESSION_ROWS + row.terms.digest(), encode(ended)))
     rows += [(key, None) for key, _ in journal.load(SECRET_ROWS)]
@@ -208,6 +213,11 @@ def _end(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
     check_signed(end_digest(escrow.params, note.amount), note.signature, escrow.params.payer_key, "the end")
 
 
+def _secret_key(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
+    Key(value)
+    yield from ()
+
+
 def _token(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
     decode_row(value, TokenRow, "token")
     yield from ()
@@ -229,6 +239,7 @@ _CHECKS: dict[bytes, Callable[[Rowed, bytes, bytes], Iterator[str]]] = {
     READING_ROWS: _reading,
     PROOF_ROWS: _reading,
     END_ROWS: _end,
+    METER_ROW: _secret_key,
     TOKEN_ROWS: _token,
     RESTORED_ROWS: _restored,
 }

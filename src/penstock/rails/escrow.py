@@ -164,7 +164,7 @@ class EscrowPayer:
 
     def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant, last: bool) -> Rows:
         signed, before = _decode_reading(evidence), self._signed
-        if signed == before:
+        if signed == before and (signed.reading.last or not last):
             return ()  # repeated after a lost link
         reading = signed.reading
         if (reading.total, reading.at, reading.turns) != (total, at, bill.turns) or (last and not reading.last):
@@ -230,6 +230,8 @@ class EscrowPayee:
         return Amount(self._params.deposit)
 
     def metered(self, bill: Bill, total: Quantity, at: Instant, last: bool) -> Evidence | None:
+        if self._signed is not None and self._signed.reading.last:
+            return Evidence(encode(self._signed))  # the meter has said its last word, whatever flows
         signed = next_reading(self._params, self._meter, self._signed, total, at, bill.turns, last)
         if signed == self._signed:
             return Evidence(encode(signed))

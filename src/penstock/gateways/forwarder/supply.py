@@ -12,6 +12,8 @@ from penstock.core.units import Instant, Quantity
 from penstock.gateways.forwarder.connection import CLOSE, END, TAKEN, Connection
 from penstock.gateways.forwarder.end import CONNECTIONS, End, Tell, lingering
 
+SCRAP = 512  # bytes: shorter ones are joined, so that a peer that sends them one by one costs no more than it sends
+
 CONNECT = 10.0  # seconds to reach what is forwarded to
 PACE = 500  # connections made a second: what we forward to must not suffer from a peer that opens and closes
 COMPLAINTS = 1.0  # seconds between two events on a target that cannot be reached
@@ -130,7 +132,11 @@ class DataSupply(End):
 
     def _arrived(self, connection: Connection, data: memoryview) -> None:
         if connection.said != CLOSE:
-            connection.going.append(data)
+            going = connection.going
+            if going and len(going[-1]) < SCRAP:  # what holds one byte takes some 400
+                going[-1] = memoryview(b"".join((going[-1], data)))
+            else:
+                going.append(data)
             self.came(connection)
 
     def _pass_on(self, connection: Connection) -> None:
