@@ -53,18 +53,6 @@ class Interface:
         except EncodingError as error:
             raise OutOfRange(f"{name} cannot take these values: {error}") from error
 
-    def arguments(self, name: str, data: bytes) -> tuple[Any, ...]:
-        """What a call of function `name` was given, from its calldata; what follows that is passed over.
-
-        Raises:
-            WrongLedger: no call of this contract has that.
-        """
-        function = self._functions[name]
-        try:
-            return decode(function.inputs, data[4:], strict=False)
-        except _UNREADABLE as error:
-            raise WrongLedger(f"that is no call of {name}", "check the contract's address") from error
-
     def decode(self, name: str, data: bytes) -> tuple[Any, ...]:
         """What function `name` returned.
 

@@ -166,15 +166,10 @@ class EvmEscrows(Contract):
             return await self._send(key, "contest", *words)
 
     async def filed(self, params: EscrowParams) -> list[SignedReading]:
-        """The readings that were filed within the last window, oldest first: those that can still be contested.
-
-        What a contract of the payee's made up in the chain itself is not found (`readings.filed_since`).
-        """
+        """The readings that were filed within the last window, oldest first: those that can still be contested."""
         self._check(params)
-        nothing: tuple[object, ...] = ((0, []), (0, 0, 0, [], False), (0, 0))
-        head = self._contract.encode("release", params_words(params), *nothing)[: 4 + 7 * 32]  # selector and parameters
         since = await self.now() - params.window  # what was filed then has matured
-        return await filed_since(self._node, self._contract, params, head, since + 1)
+        return await filed_since(self._node, self._contract, params, since + 1)
 
     async def settle(self, key: Key, params: EscrowParams) -> list[Mined]:
         self._check(params)

@@ -1,13 +1,12 @@
-"""Readings as they were filed: from the transactions that brought them, for who wants to contest them."""
+"""Readings as they were filed: from the logs of the contract, for who wants to contest them."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import msgspec
 
-from penstock.core.errors import BadSignature, WrongLedger
+from penstock.core.errors import BadSignature
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading
 from penstock.core.identity import recover, to_hex
 from penstock.ledgers.abi import Interface
@@ -16,21 +15,17 @@ from penstock.ledgers.jsonrpc import Node, NodeRefused
 LOG_BLOCKS = 2_000  # which every public node searches at once; more are asked for in parts where it refuses
 
 
-async def filed_since(
-    node: Node, interface: Interface, params: EscrowParams, head: bytes, since: int
-) -> list[SignedReading]:
+async def filed_since(node: Node, interface: Interface, params: EscrowParams, since: int) -> list[SignedReading]:
     """The readings of an escrow that its meter signed and that were filed at `since` (seconds) or later, oldest first.
 
-    They are read from the calldata of the transactions that filed them, whether these called the contract or another
-    one that passed the call on; `head` is how calldata of this escrow's releases begins. What a contract made up in the
-    chain itself is not found.
+    The contract logs each whose claim waits (`Filed`), whoever called it.
     """
     newest = await node.quantity("eth_blockNumber")
     found: list[SignedReading] = []
-    for tx_hash in await _releases(node, interface, params, await _first_block(node, newest, since), newest):
-        transaction = await node.record("eth_getTransactionByHash", tx_hash) or {}
-        data = node.bytes_of("eth_getTransactionByHash", transaction.get("input"))
-        found += (signed for signed in _signed_in(interface, params, head, data) if signed not in found)
+    for data in await _logged(node, interface, params, await _first_block(node, newest, since), newest):
+        signed = signed_in(interface, data)
+        if signed is not None and signed not in found and _is_meters(params, signed):
+            found.append(signed)
     return found
 
 
@@ -47,11 +42,11 @@ async def _first_block(node: Node, newest: int, since: int) -> int:
     return low
 
 
-async def _releases(node: Node, interface: Interface, params: EscrowParams, first: int, last: int) -> list[str]:
-    """The hashes of the transactions in these blocks that filed readings of the escrow."""
+async def _logged(node: Node, interface: Interface, params: EscrowParams, first: int, last: int) -> list[bytes]:
+    """The data of the logs in these blocks that have readings of the escrow."""
     wanted = {
         "address": to_hex(params.domain.contract),
-        "topics": [to_hex(interface.topic("Released")), to_hex(params.id)],
+        "topics": [to_hex(interface.topic("Filed")), to_hex(params.id)],
         "fromBlock": hex(first),
         "toBlock": hex(last),
     }
@@ -63,27 +58,21 @@ async def _releases(node: Node, interface: Interface, params: EscrowParams, firs
         if last - first < LOG_BLOCKS:
             raise
         middle = (first + last) // 2
-        lower = await _releases(node, interface, params, first, middle)
-        return lower + await _releases(node, interface, params, middle + 1, last)
-    hashes = [log.get("transactionHash") for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
-    return list(dict.fromkeys(to_hex(node.bytes_of("eth_getLogs", found)) for found in hashes))
+        lower = await _logged(node, interface, params, first, middle)
+        return lower + await _logged(node, interface, params, middle + 1, last)
+    rows = [log.get("data") for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
+    return [node.bytes_of("eth_getLogs", data) for data in rows]
 
 
-def _signed_in(interface: Interface, params: EscrowParams, head: bytes, data: bytes) -> Iterator[SignedReading]:
-    """The readings that the escrow's meter signed, wherever they stand in calldata."""
-    at = data.find(head)
-    while at >= 0:
-        signed = _decoded(interface, data[at:])
-        if signed is not None and _is_meters(params, signed):
-            yield signed
-        at = data.find(head, at + 1)
-
-
-def _decoded(interface: Interface, data: bytes) -> SignedReading | None:
+def signed_in(interface: Interface, data: bytes) -> SignedReading | None:
+    """The signed reading in a log's data; None where there is none."""
+    event = interface.event(interface.topic("Filed"), data)
+    if event is None:
+        return None
+    reading, (r, vs) = event[1]
     try:
-        _, _, reading, (r, vs) = interface.arguments("release", data)
         said = msgspec.convert(reading, MeterReading)
-    except (WrongLedger, msgspec.ValidationError):
+    except msgspec.ValidationError:
         return None
     s = vs & (2**255 - 1)
     return SignedReading(said, r.to_bytes(32, "big") + s.to_bytes(32, "big") + bytes([27 + (vs >> 255)]))
