@@ -23,7 +23,7 @@ from penstock.core.units import Amount, Instant, Quantity
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.escrow import EvmEscrows
-from penstock.node.book import EscrowRow
+from penstock.node.book import METER_ROW, EscrowRow
 from penstock.node.tasks import durable
 from penstock.rails.escrow import END_ROWS, READING_ROWS, EndNote
 from penstock.storage import keystore
@@ -79,6 +79,7 @@ class Pair:
         self.name = to_hex(self.params.id)
         for side, role in ((self.car, Role.CONSUMER), (self.pole, Role.SUPPLIER)):
             side.keep(EscrowRow(self.params, role, TARIFF, bytes(32), funded=True).rows())
+        self.pole.keep(((METER_ROW, self.pole.key.secret),))
 
     def ask(self, work: Callable[[EvmEscrows], Awaitable[T]]) -> T:
         """Do something on the ledger."""

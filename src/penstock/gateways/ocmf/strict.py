@@ -9,6 +9,9 @@ from typing import Any, NamedTuple
 from penstock.core.errors import BadReading
 
 
+BRACKETS = 4_000  # a record of a thousand readings has one for each
+
+
 class Number(NamedTuple):
     """A number as it is written: how many digits it has is part of what was signed (OCMF, table 7, RV)."""
 
@@ -21,6 +24,8 @@ def read_object(text: str, what: str) -> dict[str, Any]:
     Raises:
         BadReading: it is none, is nested too deeply, or names something twice; the message says `what` it was to be.
     """
+    if text.count("{") + text.count("[") > BRACKETS:  # how deep Python's reader goes, others in the process may raise
+        raise BadReading(f"the reading's {what} cannot be read: that is no JSON with at most {BRACKETS} brackets")
     try:
         found = json.loads(
             text, parse_int=Number, parse_float=Number, parse_constant=_constant, object_pairs_hook=_object

@@ -163,6 +163,8 @@ class Chain:
             transaction.validate()
             transaction.check_signature_validity()
             transaction.sender  # noqa: B018 - recovered once and cached
+            if transaction.encode() != raw:  # an empty list for a zero is read, too
+                raise ValueError("not in the one form that a transaction has")
         except (
             RLPException,
             ValidationError,
