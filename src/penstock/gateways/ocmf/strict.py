@@ -8,7 +8,6 @@ from typing import Any, NamedTuple
 
 from penstock.core.errors import BadReading
 
-
 BRACKETS = 4_000  # a record of a thousand readings has one for each
 
 
