@@ -43,7 +43,7 @@ offers = st.builds(
     text,
     times,
 )
-terms = st.builds(Terms, offers, addresses, text, data, totals, sums, times, data)
+terms = st.builds(Terms, offers, addresses, text, data, totals, sums, times, data, totals)
 receipts = st.builds(Receipt, data, totals, totals, sums, sums, totals, text, times)
 reasons = st.sampled_from(list(Reason))
 MESSAGES: list[st.SearchStrategy[Any]] = [
@@ -52,17 +52,18 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.Propose, terms, data, data),
     st.builds(messages.Accepted, data, data),
     st.builds(messages.Refused, text),
-    st.builds(messages.Metered, totals, times, sums, data, data),
+    st.builds(messages.Metered, totals, times, sums, data, data, totals, st.booleans()),
     st.builds(messages.Paid, totals, st.lists(data, max_size=3).map(tuple)),
     st.builds(messages.Stop, reasons),
-    st.builds(messages.Final, totals, times, reasons, data, data),
+    st.builds(messages.Final, totals, times, reasons, data, data, totals),
     st.builds(messages.Square, receipts, data, data),
-    st.builds(messages.Receipted, data),
+    st.builds(messages.Receipted, data, data),
     st.builds(messages.AskClose, data, st.builds(Close, sums, sums, times), data),
     st.builds(messages.Closing, data),
-    st.builds(messages.Resume, data),
+    st.builds(messages.Resume, data, data, st.booleans()),
     st.builds(messages.Resumed, totals, times, st.lists(totals, max_size=3).map(tuple), data, data, data),
     st.builds(messages.AskPole, text),
+    st.builds(messages.Reverse, st.booleans()),
 ]
 any_message = st.one_of(MESSAGES)
 
@@ -89,7 +90,7 @@ def test_rubbish_is_no_message(rubbish: bytes) -> None:
         decode(rubbish)
     except BadMessage:
         return
-    assert json.loads(rubbish)[0] in range(1, 17)
+    assert json.loads(rubbish)[0] in range(1, 18)
 
 
 @settings(max_examples=300)

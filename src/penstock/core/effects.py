@@ -28,9 +28,13 @@ class Send(msgspec.Struct, frozen=True, gc=False):
 
 
 class Allow(msgspec.Struct, frozen=True):
-    """Let the supply run until the meter's register reaches `total` (units of the medium)."""
+    """Let the supply run until the meter's import register reaches `total` (units of the medium).
+
+    In a session whose flow may turn round, `export` is how far the export register may run; None in all others.
+    """
 
     total: Quantity
+    export: Quantity | None = None
 
 
 class ShutValve(msgspec.Struct, frozen=True):

@@ -7,6 +7,8 @@ Propose                       ->
                               <-        Accepted | Refused
                               <-        Metered       (the loop:
 Paid                          ->                       supply, reading, payment)
+                              <-        Paid          (for what is fed in)
+Reverse                       ->                      (where the consumer wants the flow to turn round)
 Stop                          <->       Stop          (either, once)
                               <-        Final
 Square                        ->
@@ -102,6 +104,7 @@ class Metered(_Message, frozen=True, tag=6):
     """The supplier's meter: the session's total at an instant of its clock, and what is durably secured so far.
 
     `evidence` is what the rail makes of the reading, `record` what the meter itself signed of it; either may be empty.
+    `export` is what was fed in, and `feeding` says that the flow goes that way from here on.
     """
 
     total: Total
@@ -109,10 +112,12 @@ class Metered(_Message, frozen=True, tag=6):
     secured: Sum
     evidence: bytes
     record: bytes
+    export: Total = Quantity(0)
+    feeding: bool = False
 
 
 class Paid(_Message, frozen=True, tag=7):
-    """The total on the consumer's own meter, and the rail's evidence."""
+    """The total on the payer's own meter, and the rail's evidence. The supplier pays so for what is fed in."""
 
     total: Total
     evidence: tuple[bytes, ...]
@@ -132,6 +137,7 @@ class Final(_Message, frozen=True, tag=9):
     reason: Reason
     evidence: bytes
     record: bytes
+    export: Total = Quantity(0)
 
 
 class Square(_Message, frozen=True, tag=10):
@@ -143,9 +149,10 @@ class Square(_Message, frozen=True, tag=10):
 
 
 class Receipted(_Message, frozen=True, tag=11):
-    """The supplier's signature over the receipt: the session is over."""
+    """The supplier's signature over the receipt: the session is over. `evidence` pays what it owes, to the unit."""
 
     signature: bytes
+    evidence: bytes = b""
 
 
 class AskClose(_Message, frozen=True, tag=12):
@@ -163,14 +170,19 @@ class Closing(_Message, frozen=True, tag=13):
 
 
 class Resume(_Message, frozen=True, tag=14):
-    """Let us take up the session under these terms (their hash)."""
+    """Let us take up the session under these terms (their hash).
+
+    `state` proves what was paid to the consumer, and `feeding` is the way in which it wants the flow to go.
+    """
 
     terms: bytes
+    state: bytes = b""
+    feeding: bool = False
 
 
 class Resumed(_Message, frozen=True, tag=15):
-    """Where the supplier stands: its meter, the bill's turns, and the rail's state as proof of what was paid; evidence
-    and record as in `Metered`."""
+    """Where the supplier stands: its meter, the bill's turns, and the rail's state as proof of what was paid; evidence,
+    record and all that is of feed-in as in `Metered`."""
 
     total: Total
     at: Time
@@ -178,6 +190,15 @@ class Resumed(_Message, frozen=True, tag=15):
     state: bytes
     evidence: bytes
     record: bytes
+    export: Total = Quantity(0)
+    feed_turns: tuple[Total, ...] = ()
+    feeding: bool = False
+
+
+class Reverse(_Message, frozen=True, tag=17):
+    """The consumer wants the flow to go this way: the supplier answers with `Metered`, when it has turned."""
+
+    feeding: bool
 
 
 Message = (
@@ -197,4 +218,5 @@ Message = (
     | Resume
     | Resumed
     | AskPole
+    | Reverse
 )

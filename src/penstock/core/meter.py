@@ -11,14 +11,17 @@ from penstock.core.units import MAX_QUANTITY, Instant, Quantity
 
 
 class Reading(msgspec.Struct, frozen=True, array_like=True):
-    """A meter's running total (units of the medium) at an instant of the meter's clock.
+    """A meter's running totals (units of the medium) at an instant of the meter's clock.
 
-    `record` is what the device itself signed of it, in the device's own form; empty where it signs nothing.
+    `total` is its import register: what went from the supplier to the consumer. `export` is its export register: what
+    the consumer fed back; 0 where nothing can flow that way. `record` is what the device itself signed of it, in the
+    device's own form; empty where it signs nothing.
     """
 
     total: Quantity
     at: Instant
     record: bytes = b""
+    export: Quantity = Quantity(0)
 
 
 class Tolerance(msgspec.Struct, frozen=True, array_like=True):

@@ -24,6 +24,38 @@ MAX_RAIL_BYTES = 4096
 _json = msgspec.json.Encoder()
 
 
+class Feed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """On which terms the supplier takes back what the consumer feeds in: the session's other direction.
+
+    Its own tariff (quoted per the same quantity), tick and limits. `package` and `credit_limit` are the consumer's where
+    the supplier's are `Offer`'s. `limit` is the most that the supplier takes in a session (units of the medium); 0 where
+    it only has to be able to pay, for hours in which its own price is negative.
+    """
+
+    tariff: Tariff
+    tick_value: int
+    package: int
+    credit_limit: int
+    limit: int
+
+    def check(self, per: int) -> None:
+        """Pass where a session can work with this direction, beside a supply that is quoted per `per`.
+
+        Raises:
+            BadTerms: a number outside its bounds, or another quantity to quote per.
+        """
+        self.tariff.check(negative=True)
+        if self.tariff.per != per:
+            raise BadTerms("both directions are quoted per the same quantity")
+        if not 0 < self.tick_value <= MAX_AMOUNT or not 0 < self.package <= MAX_QUANTITY:
+            raise BadTerms("a tick is worth at least one token unit, and a package is a positive quantity")
+        if not 0 <= self.limit <= MAX_QUANTITY:
+            raise BadTerms("the most that is fed in is a quantity")
+        least = _least_credit(self.tariff, self.tick_value)
+        if not least <= self.credit_limit <= MAX_AMOUNT:
+            raise BadTerms(f"a credit limit of {self.credit_limit} for what is fed in: it is at least {least}")
+
+
 class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """What a supplier sells and how it wants to be paid. Sums in token units, quantities in the medium's unit.
 
@@ -32,7 +64,8 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     `credit_limit` bounds what the side that goes first may have at stake: the supplier in "pay-after", the consumer in
     "pay-before". `rails` has, for each payment method, what that rail needs to know, in its own encoding. `meter` names
     the key of a meter that signs its own readings, after the form of its records ("ocmf:" and a key); every reading
-    announced then carries such a record. Empty where the meter signs nothing.
+    announced then carries such a record. Empty where the meter signs nothing. `feed` says on which terms the flow may
+    turn round; without it there is one direction, and no price below 0.
     """
 
     supplier: Address
@@ -47,6 +80,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     rails: dict[str, bytes]
     meter: str
     expires: Instant
+    feed: Feed | None = None
 
     def check(self) -> None:
         """Pass where a session under this offer can work at all.
@@ -58,7 +92,9 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
             medium(self.medium)
         except OutOfRange as error:
             raise BadTerms(str(error), error.advice) from None
-        self.tariff.check()
+        self.tariff.check(negative=self.feed is not None)
+        if self.feed is not None:
+            self.feed.check(self.tariff.per)
         if len(self.supplier) != 20 or len(self.name) > MAX_NAME:
             raise BadTerms(f"a supplier is an address of 20 bytes, with a name of at most {MAX_NAME} characters")
         if not 0 < self.tick_value <= MAX_AMOUNT:
@@ -84,8 +120,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     @property
     def least_credit(self) -> int:
         """The smallest trust that never locks up: one tick, and one unit of the medium that may be too much for it."""
-        unit = -(-self.tariff.highest.amount // self.tariff.per)
-        return self.tick_value + unit
+        return _least_credit(self.tariff, self.tick_value)
 
     @property
     def first_trust(self) -> int:
@@ -97,11 +132,16 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
         return purpose_digest("penstock/offer/1", _json.encode(self))
 
 
+def _least_credit(tariff: Tariff, tick_value: int) -> int:
+    return tick_value + -(-tariff.dearest // tariff.per)
+
+
 class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """An offer taken: by whom, up to which quantity and sum, over which rail. Signed by both sides.
 
     `consumer` is the address of the key that signs for the consumer; `nonce` (16 bytes) makes each session its own.
     `rail_terms` is the rail's, in its own encoding; it names the ledger and, where there is one, the channel.
+    `feed_limit` is the most that the consumer feeds in (units of the medium).
     """
 
     offer: Offer
@@ -112,6 +152,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     budget: int
     at: Instant
     nonce: bytes
+    feed_limit: int = 0
 
     def check(self) -> None:
         """Pass where the terms are well formed and fit their offer. Whose offer, and whether it is ours, is not asked.
@@ -128,6 +169,9 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
             raise BadTerms("rail terms are too long, or the session's nonce is not 16 bytes")
         if not 0 < self.quantity_limit <= MAX_QUANTITY:
             raise BadTerms("the quantity limit is a positive quantity")
+        most = self.offer.feed.limit if self.offer.feed else 0
+        if not 0 <= self.feed_limit <= most:
+            raise BadTerms(f"at most {most} can be fed in under this offer, not {self.feed_limit}")
         if not 0 < self.budget <= MAX_AMOUNT:
             raise BadTerms("the budget is a positive sum")
         if not 0 <= self.at <= self.offer.expires:
@@ -141,7 +185,8 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """How a session ended, signed by both: what either meter counted, what was paid, and why it ended.
 
-    `unpaid` is what the supplier's meter makes due beyond `paid`: 0 unless the meters disagreed.
+    `unpaid` is what the supplier's meter makes due beyond `paid`: 0 unless the meters disagreed. The exports are what
+    either meter counted of what was fed in, and `repaid` is what the supplier paid to the consumer.
     """
 
     terms: bytes
@@ -152,6 +197,9 @@ class Receipt(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_field
     ticks: Annotated[int, Meta(ge=0)]
     reason: str
     at: Annotated[Instant, Meta(ge=0, le=MAX_INSTANT)]
+    supplier_export: Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)] = Quantity(0)
+    consumer_export: Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)] = Quantity(0)
+    repaid: Annotated[Amount, Meta(ge=0)] = Amount(0)
 
     def digest(self) -> Digest:
         """What both sides sign."""

@@ -121,6 +121,35 @@ class Valve(Protocol):
         ...
 
 
+class TwoWayValve(Protocol):
+    """A valve through which the flow may go either way: the duties of `Valve`, in both directions.
+
+    Both sides of a reversible session have one, and what flows is what both allow.
+    """
+
+    def allow(self, total: Quantity, export: Quantity = ...) -> None:
+        """Let the flow run until the meter's import register reaches `total` and its export register `export`.
+
+        Which way it goes follows from what is ahead: a register that may not run on stands still.
+        """
+        ...
+
+    def close(self) -> None:
+        """Stop the flow at once, either way."""
+        ...
+
+
+class Throttle(Protocol):
+    """A device whose rate can be limited while it flows, as a grid asks for."""
+
+    def limit(self, supply: int | None, feed: int | None) -> None:
+        """Let no more than so much flow in an hour (units of the medium: W for electricity), to the consumer and back.
+
+        None is whatever the device can, 0 is nothing. In force at once.
+        """
+        ...
+
+
 class Carrier(Protocol):
     """A device whose medium flows as frames on the session's own link: none of them begins with "[".
 

@@ -40,11 +40,16 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
 
     @property
     def highest(self) -> Price:
-        """The dearest step's price."""
-        return Price(max(step.amount for step in self.steps), self.per)
+        """The dearest step's price; 0 where all are negative."""
+        return Price(max(0, *(step.amount for step in self.steps)), self.per)
 
-    def check(self) -> None:
-        """Pass where both sides can compute with this tariff.
+    @property
+    def dearest(self) -> int:
+        """The largest sum per `per` units that either side may come to owe the other (token units)."""
+        return max(abs(step.amount) for step in self.steps)
+
+    def check(self, *, negative: bool = False) -> None:
+        """Pass where both sides can compute with this tariff. `negative` lets prices be 0 or below.
 
         Raises:
             BadTerms: no steps or too many, not in order of time, or a price that is not positive or absurd.
@@ -57,8 +62,11 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
         for step in self.steps:
             if not before < step.start <= MAX_INSTANT:
                 raise BadTerms("a tariff's steps start one after the other")
-            if not 0 < step.amount <= MAX_AMOUNT:
-                raise BadTerms("a tariff's prices are positive and within uint96")
+            if not (-MAX_AMOUNT if negative else 1) <= step.amount <= MAX_AMOUNT:
+                raise BadTerms(
+                    "a tariff's prices are positive and within uint96",
+                    "offer feed-in, too: prices of 0 and below need a way to pay back",
+                )
             before = step.start
 
 

@@ -67,13 +67,25 @@ class StreamOffer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
     min_period: int
 
 
+class StreamBack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    """The other direction of a channel when a session begins: the partner's last voucher, and what its ticks are worth."""
+
+    nonce: int
+    amount: int
+    tick_value: int
+
+
 class StreamTerms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The channel, and where it stands when the session begins: the payer's last voucher, fully folded."""
+    """The channel, and where it stands when the session begins: the payer's last voucher, fully folded.
+
+    `back` is the other direction of a two-way channel, where the session pays both ways.
+    """
 
     params: ChannelParams
     nonce: int
     amount: int
     tick_value: int
+    back: StreamBack | None = None
 
 
 class VoucherNote(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
