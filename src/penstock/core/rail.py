@@ -9,7 +9,7 @@ session began.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -152,3 +152,10 @@ class PayeeEnd(Protocol):
     def state(self) -> bytes:
         """Where this end stands, for the payer's `resume`."""
         ...
+
+
+class Ends(NamedTuple):
+    """The ends that one side of a session has: one of the two, or both where the flow may turn round."""
+
+    payer: PayerEnd | None
+    payee: PayeeEnd | None
