@@ -490,8 +490,8 @@ class StreamPayee:
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
         held, voucher, locks, ticks = self._row.note, note.voucher, note.locks, self._proof.count
-        if least is None and note == held:
-            return ()  # repeated after a lost link
+        if note == held and (least is None or (not locks and voucher.amount - self._start == least)):
+            return ()  # repeated after a lost link, or folded to the very end already
         if not held.voucher.nonce < voucher.nonce < 2**63:
             raise BadVoucher(f"voucher {voucher.nonce} does not follow {held.voucher.nonce}")
         for lock in locks:
