@@ -255,10 +255,10 @@ def test_two_way_terms_under_which_somebody_could_not_be_paid_are_refused(
     offer = StreamOffer(DOMAIN, SUPPLIER.address, SUPPLIER.address, 60)
     good = (TERMS, msgspec.structs.replace(TERMS, amount=110, back=StreamBack(1, 10, 0)))
     for terms in good:
-        check_terms(offer, terms, 100, TICKS[OPENER], 100, TICKS[PARTNER])
+        check_terms(offer, terms, (100, 100), TICKS)
     bad = msgspec.structs.replace(TERMS, **changes)  # type: ignore[arg-type]  # any field
     with pytest.raises(BadTerms):
-        check_terms(offer, bad, deposits[0], TICKS[OPENER], deposits[1], TICKS[PARTNER])
+        check_terms(offer, bad, deposits, TICKS)
 
 
 def test_nothing_is_paid_back_over_a_one_way_channel() -> None:

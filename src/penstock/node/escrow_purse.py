@@ -12,11 +12,12 @@ from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, LedgerError, WrongLedger
 from penstock.core.escrow import EscrowDomain, EscrowParams, tariff_hash
 from penstock.core.identity import Key, to_hex
-from penstock.core.messages import AskClose
+from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import EscrowLedger, Journal
 from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import Role
+from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import EscrowRow
 from penstock.node.tasks import durable
@@ -98,6 +99,9 @@ class EscrowPurse:
             return Ends(EscrowPayer(params, terms.offer, self._key), None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
         return Ends(EscrowPayer(params, terms.offer, self._key, reading, end), None)
+
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Nothing: an escrow pays its payer nothing (`Purse`)."""
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""

@@ -117,6 +117,13 @@ class Purse(Protocol):
         """
         ...
 
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Until cancelled, look after what this session pays us on its ledger, and `stop` it where that is in danger.
+
+        Returns at once where nothing is paid to us. To be run beside every session, from its acceptance on.
+        """
+        ...
+
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""
         ...

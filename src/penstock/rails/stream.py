@@ -155,14 +155,13 @@ def way(terms: StreamTerms, back: bool) -> Way:
 def check_terms(
     offer: StreamOffer,
     terms: StreamTerms,
-    deposit: int,
-    tick_value: int,
-    partner_deposit: int = 0,
-    feed_tick: int = 0,
+    deposits: tuple[int, int],
+    ticks: tuple[int, int],
 ) -> None:
-    """Pass where a payee can be paid under these terms, given both deposits (token units) as the ledger has them.
+    """Pass where both parties can be paid under these terms.
 
-    `tick_value` and `feed_tick` are the offer's for either direction; a `feed_tick` of 0 offers none back.
+    `deposits` are the opener's and the partner's (token units) as the ledger has them; `ticks` is what a tick is worth
+    by the offer, to the partner and back to the opener, or 0 where nothing is paid back.
 
     Raises:
         BadTerms: another ledger, payee, key or period than was offered, or numbers that do not fit.
@@ -181,11 +180,11 @@ def check_terms(
     if params.two_way is not (terms.back is not None):
         raise BadTerms("the terms name one direction for a one-way channel, and both for a two-way one")
     back = terms.back or StreamBack(0, 0, 0)
-    if terms.tick_value != tick_value or back.tick_value not in (0, feed_tick):
+    if terms.tick_value != ticks[0] or back.tick_value not in (0, ticks[1]):
         raise BadTerms("the lock's tick is not worth what the offer says")
-    if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposit + back.amount <= MAX_AMOUNT):
+    if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposits[0] + back.amount <= MAX_AMOUNT):
         raise BadTerms("the channel's last voucher does not fit its deposit")
-    if not (0 <= back.nonce < 2**63 and 0 <= back.amount <= partner_deposit + terms.amount <= MAX_AMOUNT):
+    if not (0 <= back.nonce < 2**63 and 0 <= back.amount <= deposits[1] + terms.amount <= MAX_AMOUNT):
         raise BadTerms("the supplier's last voucher in the channel does not fit its deposit")
 
 
