@@ -27,9 +27,9 @@ _json = msgspec.json.Encoder()
 class Feed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """On which terms the supplier takes back what the consumer feeds in: the session's other direction.
 
-    Its own tariff (quoted per the same quantity), tick and limits. `package` and `credit_limit` are the consumer's where
-    the supplier's are `Offer`'s. `limit` is the most that the supplier takes in a session (units of the medium); 0 where
-    it only has to be able to pay, for hours in which its own price is negative.
+    Its own tariff (quoted per the same quantity), tick and limits. `package` and `credit_limit` are the consumer's
+    where the supplier's are `Offer`'s. `limit` is the most that the supplier takes in a session (units of the medium);
+    0 where it only has to be able to pay, for hours in which its own price is negative.
     """
 
     tariff: Tariff
@@ -54,6 +54,11 @@ class Feed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         least = _least_credit(self.tariff, self.tick_value)
         if not least <= self.credit_limit <= MAX_AMOUNT:
             raise BadTerms(f"a credit limit of {self.credit_limit} for what is fed in: it is at least {least}")
+
+    @property
+    def first_trust(self) -> int:
+        """The consumer's trust to begin with: what a package is worth, at least what never locks up."""
+        return max(_least_credit(self.tariff, self.tick_value), self.tariff.dearest * self.package // self.tariff.per)
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -125,7 +130,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     @property
     def first_trust(self) -> int:
         """The trust to begin with: what a package costs, at least what never locks up."""
-        return max(self.least_credit, self.tariff.highest.cost(self.package))
+        return max(self.least_credit, self.tariff.dearest * self.package // self.tariff.per)
 
     def digest(self) -> Digest:
         """What the supplier signs."""

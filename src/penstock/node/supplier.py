@@ -288,7 +288,7 @@ class Supplier:
             raise PeerRefused(f"that session is at {row.terms.offer.name!r}, not here")
         if not row.supplier_signature:
             raise PeerRefused(f"that session is over: {row.reason}")
-        visit.send(Receipted(row.supplier_signature))
+        visit.send(Receipted(row.supplier_signature, row.last_evidence))
 
     def unlink(self, visit: Visit) -> None:
         """The link that our session uses is gone."""
