@@ -16,7 +16,7 @@ from penstock.core.identity import Key
 from penstock.core.messages import AskClose
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import ChannelState, Journal, Ledger
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import Amount
 from penstock.node import book
@@ -62,14 +62,14 @@ class ChannelPurse:
         nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)
         return encode(StreamTerms(row.params, nonce, amount, offer.tick_value))
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> StreamPayer:
-        """The payer's end of a session (`Purse`)."""
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our ends of a session (`Purse`)."""
         stream = decode_terms(terms.rail_terms)
         channel = book.channel_of(self._journal, stream.params.id)
         if channel is None:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
         paid = book.paid_of(self._journal, stream.params.id) if again else None
-        return StreamPayer(stream, channel.deposit, self._key, secret, paid)
+        return Ends(StreamPayer(stream, channel.deposit, self._key, secret, paid), None)
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""

@@ -16,7 +16,7 @@ from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
-from penstock.core.rail import PayeeEnd
+from penstock.core.rail import Ends
 from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import MAX_AMOUNT, Amount, Instant
 from penstock.core.watcher import worth
@@ -80,7 +80,7 @@ class ChannelTill:
         """How many channels are looked at on the ledger."""
         return self.lookout.watching
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that these terms would be paid, and reserve their channel. The rows go with the session's first.
 
         Raises:
@@ -130,7 +130,7 @@ class ChannelTill:
         # A payer that begins at its last voucher has brought what a restored journal did not have.
         record = msgspec.structs.replace(record, deposit=state.opener_deposit, restored=False)
         self.lookout.watch(params)
-        return payee, rows + record.rows() + self._forgive(params.id)
+        return Ends(None, payee), rows + record.rows() + self._forgive(params.id)
 
     def _forgive(self, channel: bytes) -> Rows:
         """No debt is left in a channel whose payer has brought more than a restored journal knew.
@@ -160,14 +160,14 @@ class ChannelTill:
         """What pays the session, for the log."""
         return {"channel": "0x" + decode_terms(terms.rail_terms).params.id.hex()}
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows, where we left it."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our ends of a session that the journal knows, where we left it."""
         stream = self._shared(decode_terms(row.terms.rail_terms))
         record = book.channel_of(self.journal, stream.params.id)
         if record is None:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
         self._in_use.add(stream.params.id)
-        return StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id))
+        return Ends(None, StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id)))
 
     def release(self, row: SessionRow) -> None:
         """The session is over. Its channel may pay another, unless something was left unpaid: it gets no more credit

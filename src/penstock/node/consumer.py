@@ -37,7 +37,7 @@ from penstock.core.messages import (
 from penstock.core.meter import Seal
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
 from penstock.core.ports import Carrier, Journal, Link, Meter
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
 from penstock.node import book
@@ -177,7 +177,7 @@ class Consumer:
             offer = await self._offer(talk)
         terms = self._terms(offer, details)
         digest, secret = terms.digest(), self._entropy(32)
-        payer = purse.payer(terms, secret, again=False)
+        payer = _payer(purse.ends(terms, secret, again=False))
         opening = payer.open()
         signature = self._key.sign(propose_digest(digest))
         row = SessionRow(Role.CONSUMER, terms, signature, b"", self._meter.read())
@@ -333,7 +333,7 @@ class Consumer:
                 f"an unfinished session with this supplier is paid over {row.terms.rail}",
                 f"finish it first: --rail {row.terms.rail}",
             )
-        payer = self._purse.payer(row.terms, secret, again=True)
+        payer = _payer(self._purse.ends(row.terms, secret, again=True))
         shell = self._take(self._session(row, payer))
         self._tell("restored")
         return shell, payer
@@ -438,3 +438,8 @@ class Consumer:
             await asyncio.sleep(BEAT)
             if self._shell is not None:
                 self._shell.on_time()
+
+
+def _payer(ends: Ends) -> PayerEnd:
+    assert ends.payer is not None, "a consumer pays"
+    return ends.payer

@@ -15,7 +15,7 @@ from penstock.core.identity import Key, to_hex
 from penstock.core.messages import AskClose
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import EscrowLedger, Journal
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import Role
 from penstock.node import book
 from penstock.node.book import EscrowRow
@@ -89,15 +89,15 @@ class EscrowPurse:
         row = await self._unused(ledger, details, offer, need) or await self._fresh(ledger, details, offer, need)
         return encode(EscrowTerms(row.params))
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> EscrowPayer:
-        """The payer's end of a session (`Purse`); an escrow needs no secret."""
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our end of a session (`Purse`); an escrow needs no secret."""
         params = decode_terms(terms.rail_terms).params
         if not again:
             if params.tariff != tariff_hash(terms.offer.tariff):
                 raise BadTerms("the offer's price changed while the deposit was made", "try again")
-            return EscrowPayer(params, terms.offer, self._key)
+            return Ends(EscrowPayer(params, terms.offer, self._key), None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayer(params, terms.offer, self._key, reading, end)
+        return Ends(EscrowPayer(params, terms.offer, self._key, reading, end), None)
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""

@@ -17,6 +17,7 @@ from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, 
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
 from penstock.core.ports import Carrier, Link, Meter, Valve
+from penstock.core.rail import Ends, PayeeEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
@@ -114,7 +115,7 @@ class Supplier:
     def take_up(self, row: SessionRow) -> None:
         """Take up an unfinished session of this pole, unless it has one."""
         if self.shell is None:
-            session = Session(row, self.site.restore(row), self.site.key, self.site.clock(), self._patience)
+            session = Session(row, _payee(self.site.restore(row)), self.site.key, self.site.clock(), self._patience)
             self._take(session)
             self.site.tell("restored", session=session.digest.hex(), secured=session.paid)
 
@@ -191,7 +192,7 @@ class Supplier:
         self.check_free()
         terms = self._check(propose.terms, propose.signature, visit.link)
         propose = msgspec.structs.replace(propose, terms=terms)
-        payee, rows = await self.site.admit(terms, propose.evidence)
+        ends, rows = await self.site.admit(terms, propose.evidence)
         try:
             self.check_free()  # whoever is still being looked at keeps nobody out
             self._admitting = True
@@ -202,7 +203,7 @@ class Supplier:
         except BaseException:
             self.site.leave(terms)
             raise
-        session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
+        session = Session(row, _payee(ends), self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted, row.base.record))
@@ -351,3 +352,8 @@ class Supplier:
     def _on_reading(self, reading: Reading) -> None:
         if self.shell is not None:
             self.shell.on_reading(reading)
+
+
+def _payee(ends: Ends) -> PayeeEnd:
+    assert ends.payee is not None, "a supplier is paid"
+    return ends.payee

@@ -68,7 +68,7 @@ class StreamOffer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 class StreamBack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The other direction of a channel when a session begins: the partner's last voucher, and what its ticks are worth."""
+    """The other direction of a channel when a session begins: the partner's last voucher, and its tick's worth."""
 
     nonce: int
     amount: int
