@@ -40,14 +40,12 @@ class Account:
         self.payer: PayerEnd | None = ends.payer
         self.payee: PayeeEnd | None = ends.payee
         self.bill = Bill(offer.tariff, turns)
-        self.feed = Bill(offer.feed.tariff, feed_turns) if offer.feed is not None else None
+        self.feed = Bill(terms.feed.tariff, feed_turns) if terms.feed is not None else None
         self._per = offer.tariff.per
         self._ahead = offer.mode == "pay-before"
         self._budget, self._limit, self._tick = terms.budget, terms.quantity_limit, offer.tick_value
-        if offer.feed is not None and not supplies:
-            self._tick = min(self._tick, offer.feed.tick_value)
         # Whoever goes first in a direction has the credit limit of that direction, and the other side none there.
-        direction = offer if supplies != self._ahead else offer.feed
+        direction = offer if supplies != self._ahead else terms.feed
         limit, first = (direction.credit_limit, direction.first_trust) if direction is not None else (0, 0)
         self.first_trust = first
         self.received = (
@@ -140,9 +138,9 @@ class Account:
         """
         supply, back = total, export
         if way is Way.SUPPLY:
-            supply = max(total, min(self._run(total, export, self.bill.price.amount, total), Quantity(self._limit)))
+            supply = max(total, min(self._run(total, export, self._worth(way), total), Quantity(self._limit)))
         elif way is Way.FEED and self.feed is not None:
-            back = max(export, min(self._run(total, export, -self.feed.price.amount, export), Quantity(feed_limit)))
+            back = max(export, min(self._run(total, export, self._worth(way), export), Quantity(feed_limit)))
         return supply, back
 
     def _run(self, total: int, export: int, worth: int, reached: int) -> Quantity:
@@ -209,7 +207,7 @@ class Account:
     def _worth(self, way: Way) -> int:
         """By how much each `per` units make the consumer owe more (token units)."""
         if way is Way.SUPPLY:
-            return self.bill.price.amount
+            return self.bill.price.amount if self.feed is not None else max(0, self.bill.price.amount)
         return -self.feed.price.amount if way is Way.FEED and self.feed is not None else 0
 
     def _most_due(self) -> int:

@@ -159,10 +159,3 @@ class PayeeEnd(Protocol):
     def state(self) -> bytes:
         """Where this end stands, for the payer's `resume`."""
         ...
-
-
-class Ends(NamedTuple):
-    """The ends that one side of a session has: one of the two, or both where the flow may turn round."""
-
-    payer: PayerEnd | None
-    payee: PayeeEnd | None

@@ -148,7 +148,7 @@ class Session:
         offer = row.terms.offer
         self.payer, self.payee = ends
         self._supplies = row.role is Role.SUPPLIER
-        self._two_way = offer.feed is not None
+        self._two_way = row.terms.feed is not None
         self._before = offer.mode == "pay-before"
         self.account = Account(row.terms, self._supplies, ends, row.turns, row.feed_turns)
         self.control: Control = self.account.control
@@ -224,6 +224,11 @@ class Session:
         """Whether both sides have signed the receipt."""
         return bool(self.row.consumer_signature and self.row.supplier_signature)
 
+    @property
+    def request(self) -> Resume:
+        """What a consumer asks to take up the session with."""
+        return Resume(self.digest, self._payee.state() if self._two_way else b"", self.wanted)
+
     # ---- events of our own side
 
     def begin(self, now: Instant) -> list[Effect]:
@@ -264,15 +269,15 @@ class Session:
 
     def _tick_due(self) -> bool:
         """Whether what flowed since the last announcement is worth a tick, or the flow waits for one."""
-        meter, before, account, offer = self.meter, self._announced, self.account, self.terms.offer
+        meter, before, account, terms = self.meter, self._announced, self.account, self.terms
         if meter.total >= self._allowed[0] and self.way is not Way.FEED:
             return True
         if not self._two_way:
-            return account.bill.due(meter.total) - account.bill.due(before[0]) >= offer.tick_value
-        if account.due(meter.total, meter.export) - account.due(*before) >= offer.tick_value:
+            return account.bill.due(meter.total) - account.bill.due(before[0]) >= terms.offer.tick_value
+        if account.due(meter.total, meter.export) - account.due(*before) >= terms.offer.tick_value:
             return True
-        assert offer.feed is not None
-        if account.owed(meter.total, meter.export) - account.owed(*before) >= offer.feed.tick_value:
+        assert terms.feed is not None
+        if account.owed(meter.total, meter.export) - account.owed(*before) >= terms.feed.tick_value:
             return True
         return self.way is Way.FEED and meter.export >= self._allowed[1]
 
@@ -346,7 +351,7 @@ class Session:
             return []
         if not self._supplies:
             self._linked_at = now
-            return [Send(Resume(self.digest, self._payee.state() if self._two_way else b"", self.wanted))]
+            return [Send(self.request)]
         again = self._payer.resume(asked.state) if self._two_way and asked is not None else []
         self._linked_at = now
         effects = self.secure(now)
@@ -557,7 +562,7 @@ class Session:
         if not self._valved or not self.linked:
             return []
         stand, (allowed, allowed_back) = self._stand, self._allowed
-        supply, back = self.account.reach(self._open, *stand, self.terms.feed_limit)
+        supply, back = self.account.reach(self._open, *stand, self.terms.feed_limit or 0)
         if supply <= allowed and back <= allowed_back:
             return []
         self._allowed = max(supply, allowed), max(back, allowed_back)
@@ -574,12 +579,12 @@ class Session:
 
     def _owed(self) -> bool:
         """Whether it is the other's move: it owes a tick, or flow has run as far as it may for want of its payment."""
-        control, offer = self.control, self.terms.offer
+        exposure, terms = self.control.exposure, self.terms
         if self._supplies:
             waits = self.way is Way.SUPPLY and self.meter.total >= self._allowed[0]
-            return control.exposure >= offer.tick_value or waits
+            return exposure >= terms.offer.tick_value or waits
         if self._gives:
-            return control.exposure >= (offer.feed or offer).tick_value
+            return exposure >= (terms.feed or terms.offer).tick_value
         return self._open is Way.SUPPLY
 
     def _pay(self) -> list[Effect]:
@@ -596,8 +601,8 @@ class Session:
     @property
     def _tick(self) -> int:
         """What one of our own ticks is worth."""
-        offer = self.terms.offer
-        return offer.feed.tick_value if self._supplies and offer.feed is not None else offer.tick_value
+        terms = self.terms
+        return terms.feed.tick_value if self._supplies and terms.feed is not None else terms.offer.tick_value
 
     def _give(self, evidence: list[Evidence]) -> list[Effect]:
         if not evidence:
@@ -907,13 +912,12 @@ class Session:
     def _bills_of(self, message: Resumed) -> tuple[Bill, Bill | None]:
         """Our bills with the turns that the supplier made while we were apart: none of them before what we heard, none
         after where it stands, none before its step's time."""
-        offer, account, at = self.terms.offer, self.account, message.at
+        account, at = self.account, message.at
         bill = self._caught_up(account.bill, message.turns, self.claimed, message.total, at)
         if account.feed is None:
             if message.feed_turns or message.export:
                 raise BadTerms("the supplier bills what was fed in, and nothing could be")
             return bill, None
-        assert offer.feed is not None
         return bill, self._caught_up(account.feed, message.feed_turns, self.fed, message.export, at)
 
     @staticmethod
