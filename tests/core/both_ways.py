@@ -15,7 +15,7 @@ import msgspec
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Continue, Effect, Persist, Send, ShutValve
 from penstock.core.errors import RemoteError
-from penstock.core.messages import Message, Paid, Receipted, Resume, Way
+from penstock.core.messages import Message, Paid, Receipted, Resume, Resumed, Way
 from penstock.core.meter import Reading
 from penstock.core.offer import Feed, Terms
 from penstock.core.rail import Ends
@@ -158,7 +158,8 @@ class Both:
         side.sent.append(message)
         if isinstance(message, Paid) and side.session.payer is not None:
             self.given[side.role] = max(self.given[side.role], side.session.payer.paid)
-        arrives = self.cut(message) if self.up else None
+        speaks = self.up and (side.session.linked or isinstance(message, Resume | Resumed | Receipted))
+        arrives = self.cut(message) if speaks else None
         if arrives is not None:
             self.wire.append((self.other(side), encode(arrives)))
 

@@ -55,9 +55,10 @@ class CoinPayee:
     def state(self): return str(self.secured).encode()
 
 class Coins:
+    def __init__(self, tick=1000, back=800): self.t=(tick,back)
     def terms(self): return b""
     def ends(self, role, books):
-        t=(1000,800) if role is Role.CONSUMER else (800,1000)
+        t=self.t if role is Role.CONSUMER else self.t[::-1]
         return Ends(CoinPayer(books,"c" if role is Role.CONSUMER else "s",None,t[0]),CoinPayee(books,t[1]))
 
 

@@ -16,9 +16,10 @@ from penstock.core.messages import Way
 from penstock.core.offer import Terms
 from penstock.core.rail import Ends, Evidence, PayeeEnd, PayerEnd
 from penstock.core.tariff import Bill
-from penstock.core.units import MAX_QUANTITY, Amount, Instant, Quantity
+from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Amount, Duration, Instant, Quantity
 
 Turns = tuple[Quantity, ...]
+SOON = Duration(60_000)  # as far as two clocks may be apart
 
 
 class Account:
@@ -131,17 +132,30 @@ class Account:
 
     # ---- how far it may go
 
-    def reach(self, way: Way, total: Quantity, export: Quantity, feed_limit: int) -> tuple[Quantity, Quantity]:
+    def reach(
+        self, way: Way, total: Quantity, export: Quantity, at: Instant, feed_limit: int
+    ) -> tuple[Quantity, Quantity]:
         """How far the two registers may run, the way the flow goes, having reached `total` and `export`.
 
         What flows from us is bounded by what came back and by our trust; what flows to us, by what we can still pay.
+        A consumer hears of a new price only after it took effect: it lets no more flow than all prices allow that are
+        in force by its own clock, `at`, or soon.
         """
         supply, back = total, export
+        by = at + SOON if not self.supplies and self.feed is not None else -1
         if way is Way.SUPPLY:
-            supply = max(total, min(self._run(total, export, self._worth(way), total), Quantity(self._limit)))
+            least = 0 if self.feed is None else -MAX_AMOUNT
+            runs = [self._run(total, export, max(least, price), total) for price in self.bill.soon(by)]
+            supply = max(total, min(*runs, Quantity(self._limit)))
         elif way is Way.FEED and self.feed is not None:
-            back = max(export, min(self._run(total, export, self._worth(way), export), Quantity(feed_limit)))
+            runs = [self._run(total, export, -price, export) for price in self.feed.soon(by)]
+            back = max(export, min(*runs, Quantity(feed_limit)))
         return supply, back
+
+    def spent(self, way: Way, total: Quantity, export: Quantity) -> bool:
+        """Whether we cannot pay for one more unit of what flows to us that way."""
+        reached = total if way is Way.SUPPLY else export
+        return self._takes(way) and self._run(total, export, self._worth(way), reached) <= reached
 
     def _run(self, total: int, export: int, worth: int, reached: int) -> Quantity:
         """How far a register may run from `reached`, where each `per` units make the consumer owe `worth` more.
@@ -154,8 +168,11 @@ class Account:
         per, consumer_owes = self._per, worth > 0
         mine, theirs = (due, owed) if self.supplies else (owed, due)
         if consumer_owes == self.supplies:  # it flows from us
-            trust = 0 if self._ahead else self.control.trust
-            most = self.control.got + trust - self.paid
+            got = self.control.got
+            if self._ahead:
+                most = got - self.paid
+            else:  # what we owe now we are about to pay, and cannot give a second time
+                most = got + self.control.trust - max(self.paid, got - mine // per if self.payer is not None else 0)
             if self.payee is not None:
                 most = min(most, self.payee.capacity + theirs // per - self.paid)
         else:
@@ -189,8 +206,10 @@ class Account:
         if self.feed is None:
             most = min(control.may_give, self._budget, payer.capacity, self._most_due())
             return most if not self.supplies else 0
+        if self._ahead and not self._takes(way):
+            return payer.paid  # what was paid ahead to us is for what flows from us
         mine = self.due(total, export) if self.supplies else self.owed(total, export)
-        trust = control.trust if self._ahead and self._takes(way) else 0
+        trust = control.trust if self._ahead else 0
         most = min(control.got + trust - mine, payer.capacity)
         if not self.supplies:
             most = min(most, self._budget + self.received, max(self._most_due() - mine + self.received, payer.paid))

@@ -562,7 +562,7 @@ class Session:
         if not self._valved or not self.linked:
             return []
         stand, (allowed, allowed_back) = self._stand, self._allowed
-        supply, back = self.account.reach(self._open, *stand, self.terms.feed_limit or 0)
+        supply, back = self.account.reach(self._open, *stand, self.meter.at, self.terms.feed_limit or 0)
         if supply <= allowed and back <= allowed_back:
             return []
         self._allowed = max(supply, allowed), max(back, allowed_back)
@@ -804,10 +804,8 @@ class Session:
             return Reason.TARGET_REACHED
         account, budget, capacity = self.account, self.terms.budget, self._payer.capacity
         if self._two_way:
-            if self._open is not Way.SUPPLY or account.reach(Way.SUPPLY, *self._stand, 0)[0] > self._stand[0]:
+            if self._open is not Way.SUPPLY or not account.spent(Way.SUPPLY, *self._stand):
                 return None
-            if account.gives(Way.SUPPLY):
-                return None  # it is the supplier who cannot pay
             spent = account.net(*self._known) + self._tick > budget
             return Reason.BUDGET_SPENT if spent else Reason.WALLET_EMPTY
         sum_ = min(budget, capacity)

@@ -110,6 +110,11 @@ class Bill:
         self.turns = (*self.turns, total)
         self._enter(len(self.turns))
 
+    def soon(self, at: int) -> list[int]:
+        """The price in force, and those that will have begun by `at` (token units per `tariff.per`)."""
+        ahead = self.tariff.steps[len(self.turns) + 1 :] if at >= self._next else ()
+        return [self.price.amount, *(step.amount for step in ahead if step.start <= at)]
+
     def turns_at(self, at: Instant) -> bool:
         """Whether a step that has not taken effect starts at or before a reading's instant."""
         return at >= self._next
