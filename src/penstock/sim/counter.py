@@ -29,6 +29,12 @@ class Counter:
         """The clock (ms)."""
         return self.clock // MILLISECOND
 
+    @property
+    def totals(self) -> tuple[int, int]:
+        """Both registers."""
+        total, export = self.registers
+        return total, export
+
     def restart(self, at: int) -> None:
         """Begin anew at `at` (ms), or where the clock is ahead of it already; parts of a Wh are forgotten."""
         self.clock = max(at * MILLISECOND, self.clock)

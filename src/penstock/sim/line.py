@@ -48,9 +48,9 @@ class LineSupply:
     """
 
     __slots__ = (
-        "_allowed", "_base", "_counter", "_full", "_goal", "_limits", "_loop", "_package", "_path", "_permits",
-        "_permitted", "_power", "_register", "_seen", "_sequence", "_since", "_speed", "_start", "_told", "_two_way",
-        "_wake", "_watchers", "_way", "_zero",
+        "_allowed", "_base", "_counter", "_ends", "_full", "_goal", "_limits", "_loop", "_package", "_path", "_permits",
+        "_power", "_register", "_seen", "_sequence", "_since", "_speed", "_start", "_told", "_two_way", "_wake",
+        "_watchers", "_watts", "_way", "_zero",
     )  # fmt: skip
 
     def __init__(
@@ -87,19 +87,21 @@ class LineSupply:
         newest = self._register.read()
         self._sequence = newest.sequence
         self._counter = Counter(newest.total, newest.export, max(clock(), newest.at))
-        self._power = [power_w, feed_w]
-        self._limits: list[int | None] = [None, None]  # W, that the power is throttled to
+        self._power = (power_w, feed_w)
+        self._limits: tuple[int | None, int | None] = (None, None)  # W, that the power is throttled to
+        self._watts = self._power  # of what flows, where it flows that way
         self._speed = None if speed is None else speed.as_integer_ratio()
         self._package, self._full = package, limit
         self._allowed: tuple[int, int] | None = None  # how far each register may run; None: the valve is closed
         self._two_way = False  # whether the car has to allow it, too
         self._permits = Permits(path, self._on_call)
-        self._permitted, self._seen = (0, 0), 0  # by the car; when we last saw that it let the flow run (ns)
+        self._ends = (0, 0)  # how far each register may run, by all who have a say
+        self._seen = 0  # when we last saw that they let the flow run (ns, real time)
         self._way, self._goal = IMPORT, 0  # of what flows
         self._since: int | None = None  # real time (ns) from which the flow has not been counted; None: nothing flows
         self._zero: int | None = None  # the real time when the line's clock started (ns), at `_start` of its own
         self._start = 0
-        self._base = self._told = self._totals
+        self._base = self._told = self._counter.totals
         self._wake: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[Callable[[Reading], None]] = []
@@ -107,7 +109,7 @@ class LineSupply:
 
     def read(self) -> Reading:
         """The registers as they were last written; while electricity flows, that is at most a second old."""
-        total, export = self._totals
+        total, export = self._counter.totals
         return Reading(Quantity(total), Instant(self._counter.at), export=Quantity(export))
 
     def watch(self, on_reading: Callable[[Reading], None]) -> None:
@@ -118,7 +120,7 @@ class LineSupply:
         """What flows now (W), on the line's clock; below 0 where it is fed in."""
         if self._since is None:
             return 0
-        return self._watts(self._way) if self._way == IMPORT else -self._watts(self._way)
+        return self._watts[self._way] if self._way == IMPORT else -self._watts[self._way]
 
     def allow(self, total: Quantity, export: Quantity | None = None) -> None:
         """Let electricity flow until the register shows `total`. Needs a running event loop.
@@ -134,7 +136,7 @@ class LineSupply:
             self._zero, self._start = self._now(), self._counter.clock
         self._count()
         if self._allowed is None:
-            self._base = self._totals
+            self._base = self._counter.totals
         self._allowed, self._two_way = (total, export or 0), export is not None
         self._look()
         self._plan()
@@ -145,6 +147,7 @@ class LineSupply:
             return
         self._count()
         self._allowed = None
+        self._look()
         self._plan()
 
     def limit(self, supply: int | None, feed: int | None) -> None:
@@ -158,16 +161,18 @@ class LineSupply:
             raise UsageError(f"a limit of {supply} W and {feed} W is below 0", "0 W is the least")
         if self._loop is not None:
             self._count()
-        self._limits = [supply, feed]
+        self._limits = (supply, feed)
+        self._set_watts()
         if self._loop is not None:
             self._plan()
-            if self._told != self._totals:
+            if self._told != self._counter.totals:
                 self._loop.call_soon(self._tell)
 
     def plug(self, power_w: int, at: Instant, feed_w: int = 0) -> None:
         """Another car plugs in at `at`: the line's clock goes on from there, and flows bring these powers."""
         self.close()
-        self._power = [power_w, feed_w]
+        self._power = (power_w, feed_w)
+        self._set_watts()
         self._counter.restart(at)
         self._zero = None
         self._show()
@@ -188,40 +193,33 @@ class LineSupply:
         if self._sequence < 0:
             raise DeviceError(f"line {self._path} was let go of", "start the pole again")
 
-    @property
-    def _totals(self) -> tuple[int, int]:
-        total, export = self._counter.registers
-        return total, export
-
     def _now(self) -> int:
         assert self._loop is not None
         return int(self._loop.time() * _SECOND)
 
-    def _watts(self, way: int) -> int:
-        """What flows, where it flows that way."""
-        limit = self._limits[way]
-        return self._power[way] if limit is None else min(limit, self._power[way])
+    def _set_watts(self) -> None:
+        (supply, feed), (power, fed) = self._limits, self._power
+        self._watts = (power if supply is None else min(supply, power), fed if feed is None else min(feed, fed))
 
-    def _bound(self, way: int) -> int:
-        """How far that register may run, by all who have a say."""
+    def _look(self) -> None:
+        """Ask how far each register may run now."""
         if self._allowed is None:
-            return 0
-        bound = self._allowed[way]
-        if way == IMPORT:
-            bound = min(bound, self._full + self._counter.registers[EXPORT])
-        return min(bound, self._permitted[way]) if self._two_way else bound
+            self._ends = (0, 0)
+            return
+        total, export = self._allowed
+        if total > self._full:
+            total = min(total, self._full + self._counter.registers[EXPORT])
+        if self._two_way:
+            permitted, back = self._permits.look()
+            total, export = min(total, permitted), min(export, back)
+        self._ends = (total, export)
 
     def _ahead(self) -> int | None:
         """The way in which electricity may flow now."""
-        for way in (IMPORT, EXPORT):
-            if self._bound(way) > self._counter.registers[way] and self._watts(way) > 0:
-                return way
-        return None
-
-    def _look(self) -> None:
-        """Ask what the car allows, where it has a say."""
-        if self._two_way:
-            self._permitted = self._permits.look()
+        total, export = self._counter.registers
+        if self._ends[IMPORT] > total and self._watts[IMPORT]:
+            return IMPORT
+        return EXPORT if self._ends[EXPORT] > export and self._watts[EXPORT] else None
 
     def _count(self) -> None:
         """Count what has flowed until now, and look what may."""
@@ -229,11 +227,11 @@ class LineSupply:
         if self._since is None or self._speed is None:
             return
         now = until = self._now()
-        if self._two_way and self._permitted[self._way] < self._goal:
+        if self._ends[self._way] < self._goal:
             until = min(now, self._seen + GONE)  # however long we were held up: the car has shut its own valve
         self._seen = now
         since, until = self._line_time(self._since), self._line_time(until)
-        self._counter.run(self._way, self._watts(self._way), max(0, until - since), until, self._goal)
+        self._counter.run(self._way, self._watts[self._way], max(0, until - since), until, self._goal)
         self._since = now
 
     def _line_time(self, real: int) -> int:
@@ -253,14 +251,14 @@ class LineSupply:
         if way is None:
             self._since = None
             self._show()
-            if self._told != self._totals:
+            if self._told != self._counter.totals:
                 self._wake = self._loop.call_soon(self._on_rest)
             else:
                 self._await_car()
             return
         if self._since is None:
             self._since = self._seen = self._now()
-        self._way, self._goal = way, self._bound(way)
+        self._way, self._goal = way, self._ends[way]
         self._show()
         if self._speed is None:
             self._wake = self._loop.call_soon(self._on_step)
@@ -272,7 +270,7 @@ class LineSupply:
         assert self._speed is not None
         register, way, (times, over) = self._counter.registers[self._way], self._way, self._speed
         boundary = register + self._package - (register - self._base[way]) % self._package
-        return self._counter.ahead(way, self._watts(way), min(boundary, self._goal)) * over / times / _SECOND
+        return self._counter.ahead(way, self._watts[way], min(boundary, self._goal)) * over / times / _SECOND
 
     def _await_car(self) -> None:
         """Look again for a car that is not there: it calls us only once we hear it."""
@@ -290,7 +288,7 @@ class LineSupply:
     def _on_wake(self) -> None:
         self._count()
         self._plan()
-        if self._packages(self._totals) > self._packages(self._told):
+        if self._packages(self._counter.totals) > self._packages(self._told):
             self._tell()
 
     def _on_rest(self) -> None:
@@ -307,8 +305,8 @@ class LineSupply:
         self._look()
         way = self._ahead()
         if way is not None:
-            goal = min(self._bound(way), self._counter.registers[way] + self._watts(way))
-            self._counter.pass_at_once(way, self._watts(way), goal)
+            goal = min(self._ends[way], self._counter.registers[way] + self._watts[way])
+            self._counter.pass_at_once(way, self._watts[way], goal)
         self._plan()
         self._tell()
 
@@ -318,13 +316,14 @@ class LineSupply:
 
     def _show(self) -> None:
         self._sequence += 1
-        total, export = self._totals
+        total, export = self._counter.registers
         self._register.write(Entry(self._sequence, total, self._counter.at, self.power(), export))
 
     def _tell(self) -> None:
-        if self._told == self._totals:
+        totals = self._counter.totals
+        if self._told == totals:
             return
-        self._told = self._totals
+        self._told = totals
         reading = self.read()
         for watcher in list(self._watchers):
             watcher(reading)
