@@ -22,8 +22,20 @@ from penstock.core.rail import Ends
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Instant, Quantity
+from penstock.rails.stream import (
+    EARNED_ROWS,
+    PAID_ROWS,
+    TICK_ROWS,
+    StreamBack,
+    StreamPayee,
+    StreamPayer,
+    StreamTerms,
+    decode_earned,
+    decode_paid,
+    pair,
+)
 
-from .pair import CONSUMER, START, SUPPLIER, make_offer, make_terms, session_row
+from .pair import CONSUMER, PARAMS, SECRET, START, SUPPLIER, make_offer, make_terms, session_row
 
 Books = dict[bytes, bytes]
 
@@ -33,6 +45,31 @@ class Rail(Protocol):
 
     def terms(self) -> bytes: ...
     def ends(self, role: Role, books: Books) -> Ends: ...
+
+
+class Streams:
+    """A two-way channel, funded by either side."""
+
+    params = msgspec.structs.replace(PARAMS, two_way=True)
+
+    def __init__(self, deposit: int = 10_000_000, stake: int = 0, tick: int = 1_000, back: int = 800) -> None:
+        self.deposit, self.stake = deposit, stake
+        self.stream = StreamTerms(self.params, 0, 0, tick, StreamBack(0, 0, back))
+
+    def terms(self) -> bytes:
+        return encode(self.stream)
+
+    def ends(self, role: Role, books: Books) -> Ends:
+        earned, ticks = books.get(EARNED_ROWS + self.params.id), books.get(TICK_ROWS + self.params.id)
+        paid = books.get(PAID_ROWS + self.params.id)
+        pays_back = role is Role.SUPPLIER
+        ours, theirs = (self.stake, self.deposit) if pays_back else (self.deposit, self.stake)
+        key, secret = (SUPPLIER, b"\x08" * 32) if pays_back else (CONSUMER, SECRET)
+        payer = StreamPayer(self.stream, ours, key, secret, decode_paid(paid) if paid else None, back=pays_back)
+        row = decode_earned(earned) if earned else None
+        payee = StreamPayee(self.stream, theirs, row, ticks, back=not pays_back)
+        pair(payer, payee)
+        return Ends(payer, payee)
 
 
 def feed_terms(rail: Rail, feed_limit: int = 400, **changes: Any) -> Terms:

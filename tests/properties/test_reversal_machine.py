@@ -1,5 +1,5 @@
-"""Two sessions whose flow turns round, under any order of turns, deliveries, losses, crashes and waits, with prices that
-step, below 0 too. What must hold, holds after each step:
+"""Two sessions whose flow turns round, under any order of turns, deliveries, losses, crashes and waits, with prices
+that step, below 0 too. What must hold, holds after each step:
 
 - exposure: neither side would lose more than its own limit (the harness measures after every effect);
 - at the end both have one receipt, and what it pays is the integral, net, to the unit;
@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -20,14 +21,15 @@ from penstock.core.offer import Feed
 from penstock.core.session import Role, State
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Instant
+from penstock.rails import stream
 
-from ..core.both_ways import Both, Machine, feed_terms
-from ..core.test_reversal import Coins
+from ..core.both_ways import START, Both, Machine, Streams, feed_terms
+
 
 def steps(*prices: tuple[int, int]) -> Tariff:
-    return Tariff(1_000, tuple(Step(Instant(START_OF[0] + at), price) for at, price in prices))
+    return Tariff(1_000, tuple(Step(Instant(START + at), price) for at, price in prices))
 
-START_OF = [1_000_000]
+
 SUPPLY = steps((-1_000_000, 300_000), (3_000, 900_000), (6_000, -200_000), (9_000, 50_000), (14_000, 0))
 FEED = steps((-1_000_000, 500_000), (2_000, 100_000), (5_000, -300_000), (11_000, 700_000))
 
@@ -42,10 +44,13 @@ class Reversals(RuleBasedStateMachine):
         quantity=st.integers(1, 300),
         feed=st.integers(0, 300),
         budget=st.integers(1_900, 100_000),
+        funds=st.tuples(st.integers(2_500, 200_000), st.sampled_from([0, 5_000, 100_000])),
         first=st.integers(0, 60),
     )
-    def begin(self, mode: Any, ticks: Any, credit: Any, quantity: int, feed: int, budget: int, first: int) -> None:
-        rail = Coins(*ticks)
+    def begin(
+        self, mode: Any, ticks: Any, credit: Any, quantity: int, feed: int, budget: int, funds: Any, first: int
+    ) -> None:
+        rail = Streams(*funds, *ticks)
         terms = feed_terms(
             rail,
             feed_limit=feed,
@@ -55,8 +60,6 @@ class Reversals(RuleBasedStateMachine):
             credit_limit=credit[0],
             tariff=SUPPLY,
         )
-        import msgspec
-
         terms = msgspec.structs.replace(terms, quantity_limit=quantity, budget=budget)
         self.both = Both(rail, terms)
         self.go(first, None)
@@ -138,6 +141,15 @@ class Reversals(RuleBasedStateMachine):
             assert car.secured() == receipt.repaid
             assert receipt.paid - receipt.repaid <= self.both.terms.budget
         assert both.consumer.session.account.bill.turns == both.supplier.session.account.bill.turns
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _short_chains() -> Any:
+    """Folds and fresh chains every few ticks, so that short histories meet them."""
+    before = stream.FOLD_EVERY, stream.MAX_WALK
+    stream.FOLD_EVERY, stream.MAX_WALK = 3, 7
+    yield
+    stream.FOLD_EVERY, stream.MAX_WALK = before
 
 
 Machine_ = Reversals.TestCase

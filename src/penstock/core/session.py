@@ -409,13 +409,13 @@ class Session:
             return self._stop(Reason.SUPPLY_STALLED if paid_for else Reason.PAYMENT_STALLED, now)
         if not streams:
             return []
-        folded = self._give(self.payer.fold()) if self.payer is not None else []
-        if not self._supplies:
-            return folded
-        effects = self._follow(now)
-        if now - self._announced_at >= (HEARTBEAT if self._has_news else ALIVE):
-            effects += self._announce(now)
-        return effects + self._pay() + folded
+        effects: list[Effect] = []
+        if self._supplies:
+            effects += self._follow(now)
+            if now - self._announced_at >= (HEARTBEAT if self._has_news else ALIVE):
+                effects += self._announce(now)
+            effects += self._pay()
+        return effects + self._give(self.payer.fold()) if self.payer is not None else effects
 
     @property
     def _has_news(self) -> bool:
