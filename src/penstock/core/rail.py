@@ -52,6 +52,13 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
     rows: Rows = ()
 
 
+class Ends(NamedTuple):
+    """What one side of a session has of its rail: the end that pays, the end that is paid, or both."""
+
+    payer: PayerEnd | None = None
+    payee: PayeeEnd | None = None
+
+
 class PayerEnd(Protocol):
     """The implementor's duty: `paid` never falls, never exceeds what was asked, and nothing is promised twice.
 
@@ -152,10 +159,3 @@ class PayeeEnd(Protocol):
     def state(self) -> bytes:
         """Where this end stands, for the payer's `resume`."""
         ...
-
-
-class Ends(NamedTuple):
-    """The ends that one side of a session has: one of the two, or both where the flow may turn round."""
-
-    payer: PayerEnd | None
-    payee: PayeeEnd | None

@@ -53,17 +53,19 @@ class EscrowTill:
         tell: Tell,
         max_window: int = 600,
         min_life: int = 4 * 3_600,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """We wait at most `max_window` seconds for what a reading releases, and want `min_life` seconds to stream and
         file in.
 
         Readings are signed by a key of the journal's own: that of a gateway, which attests to what its meter says. Who
         has another journal, or an old one, knows other escrows, and would contradict what was signed for these.
+        `entropy(n)` gives n bytes that nobody can guess: that key, where the journal has none yet.
         """
         self.seen = clock()
         self._key, self._journal, self._ledger = key, journal, ledger
         self._clock, self._tell = clock, tell
-        self._meter = book.meter_of(journal) or Key(secrets.token_bytes(32))
+        self._meter = book.meter_of(journal) or Key(entropy(32))
         self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
         self.offer = encode(self._offer)
         self._ahead = 0  # seconds that the ledger's clock is ahead of ours

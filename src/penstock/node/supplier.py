@@ -17,7 +17,6 @@ from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, 
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
 from penstock.core.ports import Carrier, Link, Meter, Valve
-from penstock.core.rail import Ends, PayeeEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
@@ -115,7 +114,7 @@ class Supplier:
     def take_up(self, row: SessionRow) -> None:
         """Take up an unfinished session of this pole, unless it has one."""
         if self.shell is None:
-            session = Session(row, _payee(self.site.restore(row)), self.site.key, self.site.clock(), self._patience)
+            session = Session(row, self.site.restore(row), self.site.key, self.site.clock(), self._patience)
             self._take(session)
             self.site.tell("restored", session=session.digest.hex(), secured=session.paid)
 
@@ -203,7 +202,7 @@ class Supplier:
         except BaseException:
             self.site.leave(terms)
             raise
-        session = Session(row, _payee(ends), self.site.key, self.site.clock(), self._patience)
+        session = Session(row, ends, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted, row.base.record))
@@ -280,7 +279,7 @@ class Supplier:
             if before is not None and before is not visit:
                 before.leave("the session was taken up over another link")
             self.site.tell("resumed", session=resume.terms.hex(), secured=shell.session.paid)
-            shell.relink(visit.link)
+            shell.relink(visit.link, resume)
             return
         row = book.session_of(self.site.journal, resume.terms)
         if row is None or row.terms.consumer != visit.link.peer:
@@ -289,7 +288,7 @@ class Supplier:
             raise PeerRefused(f"that session is at {row.terms.offer.name!r}, not here")
         if not row.supplier_signature:
             raise PeerRefused(f"that session is over: {row.reason}")
-        visit.send(Receipted(row.supplier_signature))
+        visit.send(Receipted(row.supplier_signature, row.last_evidence))
 
     def unlink(self, visit: Visit) -> None:
         """The link that our session uses is gone."""
@@ -352,8 +351,3 @@ class Supplier:
     def _on_reading(self, reading: Reading) -> None:
         if self.shell is not None:
             self.shell.on_reading(reading)
-
-
-def _payee(ends: Ends) -> PayeeEnd:
-    assert ends.payee is not None, "a supplier is paid"
-    return ends.payee
