@@ -65,14 +65,14 @@ class ChannelPurse:
         self._ledger = ledger
         self._tell = tell
         self._deposit, self._period, self._domain = deposit, period, domain
-        self._two_way = two_way
+        self.two_way = two_way
 
     async def fund(self, offer: Offer, need: int) -> bytes:
         """The rail's part of terms over an open channel that can still pay `need` (`Purse`)."""
         details = decode_offer(offer.rails[NAME])
         if self._domain is not None:
             check_ledger(details.domain, self._domain)
-        feed = offer.feed if self._two_way else None
+        feed = offer.feed if self.two_way else None
         row = await self.channel(details, need, self._deposit, self._period, feed is not None)
         paid = book.paid_of(self._journal, row.params.id)
         nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)

@@ -99,6 +99,11 @@ class Purse(Protocol):
         """The rail's name."""
         ...
 
+    @property
+    def two_way(self) -> bool:
+        """Whether it can be paid, too."""
+        ...
+
     async def fund(self, offer: Offer, need: int) -> bytes:
         """The rail's part of terms under which `need` token units can be paid: of an account that we have, or of a new
         one.

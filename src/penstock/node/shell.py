@@ -119,9 +119,15 @@ class SessionShell:
         Raises:
             RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
         """
-        if self.carries(frame):
-            return
-        message = decode(frame)
+        if not self.carries(frame):
+            self.take(decode(frame))
+
+    def take(self, message: Message) -> None:
+        """A message from the peer, of any kind.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
         if type(message) is Paid and not self.over:
             self.on_paid(message)
         else:
