@@ -306,7 +306,7 @@ class Car:
     ) -> Session:
         """One session; one that may turn round, where `feed` says how much goes back at most."""
         wish = Wish(Price(max_price, 1_000), budget, quantity, keep=keep, feed=feed)
-        purse = ChannelPurse(self.key, self.journal, self._ledger, self.told, two_way=feed is not None)
+        purse = ChannelPurse(self.key, self.journal, self._ledger, self.told)
         self.consumer = Consumer(
             self.key,
             self.journal,

@@ -183,7 +183,7 @@ class Consumer:
     async def _begin(self, talk: Talk) -> None:
         offer = await self._offer(talk)
         purse = self._purse
-        details = await purse.fund(offer, self._need(offer))
+        details = await purse.fund(offer, self._need(offer), self._feed_limit(offer) is not None)
         if offer.expires <= self._clock():  # funding took its time
             offer = await self._offer(talk)
         terms = self._terms(offer, details)
