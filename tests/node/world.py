@@ -27,6 +27,7 @@ from penstock.core.messages import (
     Resume,
     Resumed,
     Stop,
+    Way,
 )
 from penstock.core.offer import Offer, Terms, propose_digest
 from penstock.core.session import Patience, Session
@@ -113,7 +114,7 @@ class Thief:
 
     async def resumes(self, digest: bytes) -> Resumed | Refused:
         """Ask to take a session up again."""
-        answer: Resumed | Refused = await self.ask(Resume(digest), (Resumed, Refused))
+        answer: Resumed | Refused = await self.ask(Resume(digest, b"", Way.SUPPLY), (Resumed, Refused))
         return answer
 
     async def cut_off(self) -> str:

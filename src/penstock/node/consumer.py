@@ -31,13 +31,12 @@ from penstock.core.messages import (
     Propose,
     Reason,
     Receipted,
-    Resume,
     Resumed,
 )
 from penstock.core.meter import Seal
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
 from penstock.core.ports import Carrier, Journal, Link, Meter
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
 from penstock.node import book
@@ -60,6 +59,8 @@ class Wish(NamedTuple):
     """What the consumer wants and what it will not exceed. Sums in token units, quantities in the medium's unit.
 
     `keep` leaves the channel open for the next session. `pole` names one of a gateway's poles ("": any that is free).
+    `feed` is the most that it feeds in, for no less than `min_feed`, where the supplier takes that; None where it has
+    no valve of its own, or wants none of it.
     """
 
     max_price: Price
@@ -68,6 +69,8 @@ class Wish(NamedTuple):
     medium: str = "electricity"
     keep: bool = False
     pole: str = ""
+    feed: int | None = None
+    min_feed: Price | None = None
 
 
 def seal_of(offer: Offer) -> Seal | None:
@@ -177,8 +180,8 @@ class Consumer:
             offer = await self._offer(talk)
         terms = self._terms(offer, details)
         digest, secret = terms.digest(), self._entropy(32)
-        payer = purse.payer(terms, secret, again=False)
-        opening = payer.open()
+        ends = purse.ends(terms, secret, again=False)
+        opening = _payer(ends).open()
         signature = self._key.sign(propose_digest(digest))
         row = SessionRow(Role.CONSUMER, terms, signature, b"", self._meter.read())
         kept = (SESSION_ROWS + digest, encode(row))
@@ -192,16 +195,16 @@ class Consumer:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
             if not isinstance(error, PeerRefused):  # another answer: the payee may have taken the session all the same
-                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), ends)
                 raise
-            await self._forget(row, payer)
+            await self._forget(row, ends)
             if not await purse.other(terms):
                 raise
             await self._begin(talk)  # over another channel
             return
         row = msgspec.structs.replace(row, accepted=accepted.signature, began=accepted.record)
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
-        shell = self._take(self._session(row, payer))
+        shell = self._take(self._session(row, ends))
         self._tell("accepted", **purse.facts(terms))
         shell.begin(talk.link)
         talk.hand_over(shell)
@@ -221,10 +224,10 @@ class Consumer:
         self._check(offer)
         return offer
 
-    async def _forget(self, row: SessionRow, payer: PayerEnd) -> None:
+    async def _forget(self, row: SessionRow, ends: Ends) -> None:
         """There was no session, and nothing was paid."""
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
-        rows = self._purse.forget(payer)
+        rows = self._purse.forget(_payer(ends))
         await durable(self._journal, (*rows, (SESSION_ROWS + row.terms.digest(), encode(ended))))
 
     def _check(self, offer: Offer) -> None:
@@ -303,13 +306,13 @@ class Consumer:
 
     async def _take_up(self, talk: Talk, row: SessionRow) -> bool:
         """Go on with an unfinished session. False where the supplier never took it, so that there is none."""
-        shell, payer = self._restore(row)
+        shell, ends = self._restore(row)
         try:
             await self._resume(talk)
         except PeerRefused as error:
             self._tell("not resumed", error=error.line())
             if not row.accepted:
-                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), ends)
                 self.session = self._shell = None
                 self._tell = self._told
                 return False
@@ -324,7 +327,7 @@ class Consumer:
                 return row
         return None
 
-    def _restore(self, row: SessionRow) -> tuple[SessionShell, PayerEnd]:
+    def _restore(self, row: SessionRow) -> tuple[SessionShell, Ends]:
         secret = book.one(self._journal, SECRET_ROWS + row.terms.digest())
         if secret is None:
             raise BadTerms("the journal knows the session, but not its secret", "restore a backup of the journal")
@@ -333,17 +336,17 @@ class Consumer:
                 f"an unfinished session with this supplier is paid over {row.terms.rail}",
                 f"finish it first: --rail {row.terms.rail}",
             )
-        payer = self._purse.payer(row.terms, secret, again=True)
-        shell = self._take(self._session(row, payer))
+        ends = self._purse.ends(row.terms, secret, again=True)
+        shell = self._take(self._session(row, ends))
         self._tell("restored")
-        return shell, payer
+        return shell, ends
 
     async def _resume(self, talk: Talk) -> None:
         """Take up our session over a fresh link."""
         shell = self._shell
         assert shell is not None
         session = shell.session
-        answer = await talk.ask(Resume(session.digest), Resumed, Receipted)
+        answer = await talk.ask(session.request, Resumed, Receipted)
         if not session.row.accepted:
             began = self._began(session, answer) if isinstance(answer, Resumed) else b""
             session.row = msgspec.structs.replace(session.row, accepted=RESUMED, began=began)
@@ -406,7 +409,7 @@ class Consumer:
             raise
         return talk
 
-    def _session(self, row: SessionRow, payer: PayerEnd) -> Session:
+    def _session(self, row: SessionRow, ends: Ends) -> Session:
         """The session of a row; where its meter signs, every reading is checked against the record of the beginning.
 
         Raises:
@@ -415,7 +418,8 @@ class Consumer:
         seal = seal_of(row.terms.offer)
         if seal is not None and row.began:
             seal.begin(row.began, Quantity(0))
-        return Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price, seal)
+        wish = self._wish
+        return Session(row, ends, self._key, self._clock(), self._patience, wish.max_price, seal, wish.min_feed)
 
     def _take(self, session: Session) -> SessionShell:
         self.session = session
@@ -438,3 +442,8 @@ class Consumer:
             await asyncio.sleep(BEAT)
             if self._shell is not None:
                 self._shell.on_time()
+
+
+def _payer(ends: Ends) -> PayerEnd:
+    assert ends.payer is not None, "a consumer pays"
+    return ends.payer

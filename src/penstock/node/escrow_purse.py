@@ -12,11 +12,12 @@ from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, LedgerError, WrongLedger
 from penstock.core.escrow import EscrowDomain, EscrowParams, tariff_hash
 from penstock.core.identity import Key, to_hex
-from penstock.core.messages import AskClose
+from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import EscrowLedger, Journal
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import Role
+from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import EscrowRow
 from penstock.node.tasks import durable
@@ -89,15 +90,18 @@ class EscrowPurse:
         row = await self._unused(ledger, details, offer, need) or await self._fresh(ledger, details, offer, need)
         return encode(EscrowTerms(row.params))
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> EscrowPayer:
-        """The payer's end of a session (`Purse`); an escrow needs no secret."""
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our end of a session (`Purse`); an escrow needs no secret."""
         params = decode_terms(terms.rail_terms).params
         if not again:
             if params.tariff != tariff_hash(terms.offer.tariff):
                 raise BadTerms("the offer's price changed while the deposit was made", "try again")
-            return EscrowPayer(params, terms.offer, self._key)
+            return Ends(EscrowPayer(params, terms.offer, self._key), None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayer(params, terms.offer, self._key, reading, end)
+        return Ends(EscrowPayer(params, terms.offer, self._key, reading, end), None)
+
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Nothing: an escrow pays its payer nothing (`Purse`)."""
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""

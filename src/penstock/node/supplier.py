@@ -191,7 +191,7 @@ class Supplier:
         self.check_free()
         terms = self._check(propose.terms, propose.signature, visit.link)
         propose = msgspec.structs.replace(propose, terms=terms)
-        payee, rows = await self.site.admit(terms, propose.evidence)
+        ends, rows = await self.site.admit(terms, propose.evidence)
         try:
             self.check_free()  # whoever is still being looked at keeps nobody out
             self._admitting = True
@@ -202,7 +202,7 @@ class Supplier:
         except BaseException:
             self.site.leave(terms)
             raise
-        session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
+        session = Session(row, ends, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted, row.base.record))
@@ -279,7 +279,7 @@ class Supplier:
             if before is not None and before is not visit:
                 before.leave("the session was taken up over another link")
             self.site.tell("resumed", session=resume.terms.hex(), secured=shell.session.paid)
-            shell.relink(visit.link)
+            shell.relink(visit.link, resume)
             return
         row = book.session_of(self.site.journal, resume.terms)
         if row is None or row.terms.consumer != visit.link.peer:
@@ -288,7 +288,7 @@ class Supplier:
             raise PeerRefused(f"that session is at {row.terms.offer.name!r}, not here")
         if not row.supplier_signature:
             raise PeerRefused(f"that session is over: {row.reason}")
-        visit.send(Receipted(row.supplier_signature))
+        visit.send(Receipted(row.supplier_signature, row.last_evidence))
 
     def unlink(self, visit: Visit) -> None:
         """The link that our session uses is gone."""
