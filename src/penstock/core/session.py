@@ -21,7 +21,6 @@ nothing: IllegalEvent for one of ours, BadMessage for the peer's. In every state
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -47,68 +46,19 @@ from penstock.core.messages import (
     Way,
 )
 from penstock.core.meter import Reading, Seal, SessionMeter
-from penstock.core.offer import Receipt, Terms
+from penstock.core.offer import Receipt
 from penstock.core.rail import Ends, Evidence, PayeeEnd, PayerEnd
+from penstock.core.record import SESSION_ROWS, Patience, Role, SessionRow, State
 from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 
-SESSION_ROWS = b"session/"
+__all__ = ["SESSION_ROWS", "Patience", "Role", "Session", "SessionRow", "State"]
+
 EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or two
 _NOTHING = Evidence(b"")
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 TURN_EVERY = Duration(1_000)  # a flow turns no faster, whatever the consumer asks: contactors wear
 ALIVE = Duration(4_000)  # after which it repeats its reading where nothing is new: nothing may flow, but it is there
-
-
-class Role(StrEnum):
-    """Which side of the session we are."""
-
-    SUPPLIER = "supplier"
-    CONSUMER = "consumer"
-
-
-class State(StrEnum):
-    """Where the session stands; see the table at the top of the module."""
-
-    STREAMING = "streaming"
-    STOPPING = "stopping"
-    SQUARING = "squaring"
-    ENDED = "ended"
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long we wait for the peer: for its next move, and for its return after the link was lost (ms)."""
-
-    move: Duration = Duration(10_000)
-    return_: Duration = Duration(120_000)
-
-
-class SessionRow(msgspec.Struct, frozen=True):
-    """What the journal keeps of a session.
-
-    `base` is our own meter's reading at its beginning, `last` the supplier's when its valve was shut for good: what the
-    register counts after that is no part of the session. `unpaid` is what a supplier could have asked for in the end
-    and did not get. `began` is the record of the beginning by a supplier's meter that signs, as its consumer keeps it.
-    `last_evidence` is what a supplier's receipt pays with.
-    """
-
-    role: Role
-    terms: Terms
-    proposed: bytes
-    accepted: bytes
-    base: Reading
-    state: State = State.STREAMING
-    reason: Reason | None = None
-    turns: tuple[Quantity, ...] = ()
-    receipt: Receipt | None = None
-    consumer_signature: bytes = b""
-    supplier_signature: bytes = b""
-    worst: Amount = Amount(0)
-    last: Reading | None = None
-    unpaid: Amount = Amount(0)
-    began: bytes = b""
-    feed_turns: tuple[Quantity, ...] = ()
-    last_evidence: bytes = b""
 
 
 class Session:
