@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from random import Random
 
 import msgspec
@@ -12,10 +13,12 @@ import pytest
 from penstock.core.channel import Close, Domain
 from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, LedgerUnreachable, OutOfFunds, PeerRefused, UsageError
-from penstock.core.identity import Address, Key
+from penstock.core.identity import Address, Key, parse_address
 from penstock.core.messages import AskClose, Reason
 from penstock.core.ports import Ledger
-from penstock.node import book, ending, upkeep
+from penstock.ledgers.devnet.manifest import Manifest
+from penstock.ledgers.evm import EvmLedger
+from penstock.node import book, clock, ending, lookout, upkeep
 from penstock.node.channel_till import ChannelTill
 from penstock.node.handover import consented
 from penstock.node.tasks import Tasks
@@ -26,9 +29,10 @@ from penstock.sim.disk import Disk, MemoryJournal
 from penstock.sim.life import Life
 from penstock.sim.tender import SimLedger
 from penstock.sim.virtual import VirtualLoop
+from penstock.storage.sqlite import SqliteJournal
 
 from .deal import DEPOSIT, FEED_TICK, Deal, offer_of, payee_of, payer_of
-from .world import Told
+from .world import Told, until
 
 DOMAIN = Domain(31_337, Address(b"\x11" * 20), Address(b"\x22" * 20))
 CAR, POLE = Key(b"\x01" * 32), Key(b"\x02" * 32)
@@ -404,3 +408,63 @@ def test_what_somebody_withdrew_pays_nobody() -> None:
             block.accounts.channels[deal.params.id].paid = (0, 0)
 
     played(lives)
+
+
+# ---- on a real chain
+
+
+@pytest.fixture
+def _often(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lookout, "LONGEST", 0.1)
+    monkeypatch.setattr(lookout, "SHORTEST", 0.1)
+
+
+@pytest.mark.asyncio
+@pytest.mark.usefixtures("_often")
+@pytest.mark.parametrize("closer", ["the pole", "the car", "both"])
+async def test_whoever_ends_it_a_real_contract_pays_each_side_its_share(
+    devnet: Manifest, fresh_key: Callable[[], Key], tmp_path: Path, closer: str
+) -> None:
+    """The pole closes with what the car promised and hides its own promise; the car closes alone; both together."""
+    car, pole, told, tasks, stops = fresh_key(), fresh_key(), Told(), Tasks(), list[Reason]()
+    ledger = await EvmLedger.connect(devnet.url, parse_address(devnet.contracts["CryptoEuroChannel"]))
+    journals = SqliteJournal(tmp_path / "car.db"), SqliteJournal(tmp_path / "pole.db")
+    before = [(await ledger.holdings(key.address)).tokens for key in (car, pole)]
+    try:
+        till = ChannelTill(pole, journals[1], ledger, clock.now, told)
+        deal = Deal(ledger, clock.now, (car, journals[0]), till, told)
+        await deal.begin()
+        await _charge_and_discharge(deal)
+        if closer == "the pole":
+            await deal.pay(540, back=True, fold=False)
+            tasks.start(deal.purse.guard(deal.terms, stops.append, clock.now))
+            await ledger.close(pole, deal.params, book.filing_of(journals[1], deal.rows()[1]))
+            await until(lambda: stops, "the session goes on")
+            await _pass(ledger, 1_801)  # the answer waits so long for the session
+        elif closer == "the car":
+            await deal.pay(540, back=True)
+            till.start(tasks)
+            await ending.close(journals[0], ledger, car, deal.rows()[0])
+        else:
+            await deal.pay(540, back=True)
+            await deal.finish()
+            await till.take_close(await deal.sign_off())
+            await till.settle()
+        if closer != "both":
+            await until(lambda: told.of("filed"), "nobody answers")
+            await _pass(ledger, 2 * 3_600)
+            await until(lambda: told.of("paid out"), "nobody settles")
+        after = [(await ledger.holdings(key.address)).tokens for key in (car, pole)]
+        assert [now - then for now, then in zip(after, before, strict=True)] == [-46_000 + 540, 46_000 - 540]
+        assert [row for journal in journals for row in upkeep.problems(journal)] == []
+    finally:
+        await tasks.cancel()
+        for journal in journals:
+            await journal.close()
+        await ledger.disconnect()
+
+
+async def _pass(ledger: EvmLedger, seconds: int) -> None:
+    """Let so much of the chain's time pass."""
+    await ledger._node.ask("evm_increaseTime", seconds)
+    await ledger._node.ask("evm_mine")
