@@ -117,8 +117,9 @@ class Session:
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_apart", "_before", "_blamed", "_empty", "_handlers",
         "_heard", "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
-        "account", "claimed", "control", "digest", "fault", "fed", "key", "linked", "max_price", "meter", "min_feed",
-        "order", "patience", "payee", "payer", "receipt", "row", "seal", "state", "terms", "wanted", "way",
+        "account", "barred", "claimed", "control", "digest", "fault", "fed", "key", "linked", "max_price", "meter",
+        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "seal", "state", "terms", "wanted",
+        "way",
     )  # fmt: skip
 
     def __init__(
@@ -162,6 +163,7 @@ class Session:
         self.way = Way.SUPPLY
         self.wanted = Way.SUPPLY  # the consumer's wish
         self.order: Way | None = None  # the supplier's own, which comes before it
+        self.barred: frozenset[Way] = frozenset()  # where nothing may flow for now, whoever wants it
         self.claimed = row.turns[-1] if row.turns else Quantity(0)
         self.fed = row.feed_turns[-1] if row.feed_turns else Quantity(0)  # as `claimed`, of what was fed in
         self._heard = False  # a payment was taken that `secure` has not acted on
@@ -241,6 +243,10 @@ class Session:
             raise IllegalEvent("a session begins once")
         self.linked = True
         self._moved = self._alive = self._announced_at = now
+        if self._supplies:
+            self.way = self._willing
+            if self.way is not Way.SUPPLY or self.account.turns_at(self.meter.at):
+                return self._announce(now) + self._release()
         effects = self._release()
         if not self._supplies:
             effects += self._pay()
@@ -311,6 +317,17 @@ class Session:
     def stop(self, reason: Reason, now: Instant) -> list[Effect]:
         """End the session from our side. Nothing where it is ending already."""
         return self.secure(now) + self._stop(reason, now)
+
+    def bar(self, ways: frozenset[Way], now: Instant) -> list[Effect]:
+        """A supplier lets nothing flow these ways from now on, and everything that another call barred."""
+        if not self._supplies:
+            raise IllegalEvent("a consumer asks for another way")
+        self.barred = ways
+        if self.state is not State.STREAMING:
+            return []
+        if self.way in ways:
+            self._turned_at = Instant(now - TURN_EVERY)  # a limit does not wait
+        return self.secure(now) + self._follow(now)
 
     def direct(self, way: Way | None, now: Instant) -> list[Effect]:
         """Which way the flow is to go. A supplier decides, whatever the consumer wants (None: as it wants).
@@ -524,7 +541,7 @@ class Session:
     def _willing(self) -> Way:
         """The way that a supplier lets the flow go: its own, or the consumer's; back only where the terms have it."""
         way = self.wanted if self.order is None else self.order
-        return Way.HOLD if way is Way.FEED and not self.terms.feed_limit else way
+        return Way.HOLD if way in self.barred or (way is Way.FEED and not self.terms.feed_limit) else way
 
     @property
     def _open(self) -> Way:

@@ -45,6 +45,7 @@ class ChannelPurse:
     """The channels that a key pays through. `ledger` is called only where one has to be asked or changed."""
 
     name = NAME
+    two_way = True
 
     def __init__(
         self,

@@ -41,6 +41,7 @@ class EscrowPurse:
     """The escrows that a key pays from. `ledger` is called where one has to be funded."""
 
     name = NAME
+    two_way = False
 
     def __init__(
         self,
