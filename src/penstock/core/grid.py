@@ -12,7 +12,7 @@ setpoint between both, above 0 towards the consumers and below 0 from them. Pric
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from enum import StrEnum
 from typing import Literal, NamedTuple
 
@@ -135,30 +135,19 @@ class Grid:
     __slots__ = ("_events",)
 
     def __init__(self) -> None:
-        self._events: dict[str, Event] = {}
+        self._events: tuple[Event, ...] = ()
 
     def __len__(self) -> int:
         return len(self._events)
 
-    def replace(self, events: list[Event], now: Instant) -> int:
-        """Know these events and no others; of one id the one that was modified last. Returns how many were left out.
+    def replace(self, events: Iterable[Event], now: Instant) -> int:
+        """Know these events and no others, as far as `fitting` keeps them. Returns how many were left out.
 
-        Events that are over, or ask nothing, are not kept and not counted.
+        Events that are over, or ask nothing, are not kept and not counted. Their ids are not looked at: each is one.
         """
-        newest: dict[str, Event] = {}
-        for event in events:
-            known = newest.get(event.id)
-            if known is None or known.modified <= event.modified:
-                newest[event.id] = event
-        asking = [event for event in newest.values() if event.over > now]
-        kept: dict[str, Event] = {}
-        room = MAX_SIGNALS
-        for event in sorted(asking, key=lambda event: event.rank):
-            if len(kept) < MAX_EVENTS and len(event.signals) <= room:
-                kept[event.id] = event
-                room -= len(event.signals)
-        self._events = kept
-        return len(asking) - len(kept)
+        asking = [event for event in events if event.over > now]
+        self._events = fitting(asking)
+        return len(asking) - len(self._events)
 
     def at(self, now: Instant) -> Orders:
         """What is asked at `now`, whichever way time went since the last question."""
@@ -176,7 +165,18 @@ class Grid:
         return _orders(found, why, Instant(until))
 
     def _signals(self) -> Iterator[tuple[Event, Signal]]:
-        return ((event, signal) for event in self._events.values() for signal in event.signals)
+        return ((event, signal) for event in self._events for signal in event.signals)
+
+
+def fitting(events: Iterable[Event]) -> tuple[Event, ...]:
+    """As many of the events as are kept, the first in rank before the others: MAX_EVENTS, with MAX_SIGNALS in all."""
+    kept: list[Event] = []
+    room = MAX_SIGNALS
+    for event in sorted(events, key=lambda event: event.rank):
+        if len(kept) < MAX_EVENTS and len(event.signals) <= room:
+            kept.append(event)
+            room -= len(event.signals)
+    return tuple(kept)
 
 
 def _orders(found: dict[Kind, Signal], why: tuple[str, ...], until: Instant) -> Orders:

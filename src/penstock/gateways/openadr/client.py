@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
 from typing import TypeVar
 from urllib.parse import urlencode, urljoin, urlsplit
 
@@ -22,7 +22,7 @@ from penstock.gateways.openadr.credentials import Credentials
 
 ANSWER = 20.0  # seconds for a whole answer; it takes milliseconds
 CONNECTIONS = 4
-MAX_BODY = 4 * 2**20  # bytes of an answer, and of a list over all its pages; a day of quarter hours has 15 kB
+MAX_BODY = 4 * 2**20  # bytes of an answer, which is a page of a list; a day of quarter hours has 15 kB
 PAGE = 50  # what a server gives at once, at most: the description's bound
 MAX_PAGES = 10
 _MARGIN = 30.0  # seconds before its end that a token is renewed, where it lives longer than twice that
@@ -71,27 +71,29 @@ class Client:
         """
         return self._formed(await self._ask("GET", path, {}, None), form)
 
-    async def listed(self, path: str, query: Query) -> list[Raw]:
-        """All objects of a list, page after page, at most MAX_PAGES full ones and MAX_BODY in all.
+    async def pages(self, path: str, query: Query) -> AsyncIterator[list[Raw]]:
+        """A list, page after page, at most MAX_PAGES of them, each at most MAX_BODY.
 
         Raises:
-            GridUnreachable: no answer, no list, or more than that.
+            GridUnreachable: no answer, no list, or more than that in a page.
             GridRefused: the server says no.
         """
-        found: list[Raw] = []
-        room, seen = MAX_BODY, set[str]()
+        seen, skip = set[str](), 0
         for _ in range(MAX_PAGES):
-            body = await self._ask("GET", path, {**query, "skip": str(len(found)), "limit": str(PAGE)}, None, room)
+            body = await self._ask("GET", path, {**query, "skip": str(skip), "limit": str(PAGE)}, None)
             page = self._formed(body, list[Raw])
-            room -= len(body)
             first = forms.identity(page[0]) if page else ""
             if first in seen:  # a server that knows no pages says the same again
-                break
+                return
             seen.add(first)
-            found.extend(page)
+            skip += len(page)
+            yield page
             if len(page) < PAGE:
-                break
-        return found
+                return
+
+    async def short(self, path: str, query: Query) -> list[Raw]:
+        """The first page of a list, which is all of a short one. Raises as `pages` does."""
+        return self._formed(await self._ask("GET", path, query, None), list[Raw])
 
     async def create(self, path: str, what: object) -> str:
         """Create an object; returns its id. Raises as `one` does."""
@@ -111,12 +113,12 @@ class Client:
         except BadSignal as error:
             raise GridUnreachable(f"{self.place}: {error}", "check that the URL is that of a VTN") from None
 
-    async def _ask(self, method: str, path: str, query: Query, what: object, room: int = MAX_BODY) -> bytes:
+    async def _ask(self, method: str, path: str, query: Query, what: object) -> bytes:
         body = forms.written(what) if what is not None else None
         for again in (True, False):
             token = await self._bearer()
             headers = {"Authorization": f"Bearer {token}"} | ({"Content-Type": "application/json"} if body else {})
-            status, answer = await self._send(method, self._base + path, room, headers, query, body)
+            status, answer = await self._send(method, self._base + path, MAX_BODY, headers, query, body)
             if status == 401 and again:
                 self._spoilt(token)
                 continue
@@ -196,11 +198,12 @@ class Client:
     async def _discovered(self) -> str:
         status, answer = await self._send("GET", self._base + "/auth/server", _CHUNK, {}, {}, None)
         self._check("GET auth", status, answer)
-        url = urljoin(self._base + "/", self._formed(answer, forms.TokenServer).token_url)
+        said = self._formed(answer, forms.TokenServer).token_url
         try:
+            url = urljoin(self._base + "/", said)
             same = _place(url) == self.place
-        except UsageError:
-            same = False
+        except (UsageError, ValueError):
+            url, same = said, False
         if not same:
             raise GridRefused(
                 f"{self.place} would have us show our secret to {url[:100]!r}", "name the token's URL, if that is right"

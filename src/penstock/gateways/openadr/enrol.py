@@ -72,7 +72,7 @@ class Enrolment:
             await self._client.delete(f"/subscriptions/{quote(gone)}")
 
     async def _found(self, path: str, query: dict[str, str]) -> str | None:
-        listed = await self._client.listed(path, query)
+        listed = await self._client.short(path, query)
         return forms.identity(listed[0]) if listed else None
 
     async def _subscribe(self) -> None:
@@ -88,7 +88,7 @@ class Enrolment:
                 }
             ],
         } | ({"targets": list(self._targets)} if self._targets else {})
-        for raw in await self._client.listed("/subscriptions", {"clientName": self._name}):
+        for raw in await self._client.short("/subscriptions", {"clientName": self._name}):
             try:
                 old = forms.decode(raw, _Subscription, "a subscription")
             except BadSignal:

@@ -8,16 +8,14 @@
 | CHARGE_STATE_SETPOINT | charge state | permille (PERCENT: 0.0 to 1.0) or Wh (KWH), rounded down |
 | PRICE, EXPORT_PRICE | price, export price | token units a kWh, rounded down |
 
-Other types are not for us and left aside. Numbers are read as decimals, never as floats.
+Other types are not for us and left aside. Numbers are read as decimals and stay exact; there are no floats here.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from decimal import Decimal
-from fractions import Fraction
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import msgspec
 from msgspec import Raw
@@ -31,7 +29,7 @@ from penstock.gateways.openadr.windows import Window, parts, windows
 
 MAX_OF_EVENT = 1_024  # signals: a week of quarter hours, and then some
 _LONGEST = 40  # characters of a number
-_NUMBER = re.compile(r"-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
+_NUMBER = re.compile(r"(-?\d+)(?:\.(\d+))?(?:[eE]([+-]?\d{1,3}))?", re.ASCII)
 
 KINDS = {
     "ALERT_GRID_EMERGENCY": Kind.EMERGENCY,
@@ -117,41 +115,63 @@ def _clean(text: str) -> str:
     return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:256]).split())[:128]
 
 
-def _number(raw: Raw, name: str) -> Decimal:
+class _Number(NamedTuple):
+    """A decimal number, exactly: `digits` * 10**`tens`."""
+
+    digits: int
+    tens: int
+
+    def times(self, factor: int) -> int:
+        """The product with a whole number, rounded down."""
+        shift: int = 10 ** abs(self.tens)
+        return self.digits * factor * shift if self.tens >= 0 else self.digits * factor // shift
+
+    def __str__(self) -> str:
+        return f"{self.digits}E{self.tens}"
+
+
+def _number(raw: Raw, name: str) -> _Number:
     text = bytes(raw)[: _LONGEST + 1].decode(errors="replace")
-    if len(text) > _LONGEST or not _NUMBER.fullmatch(text):
-        raise BadSignal(f"{name} of {text!r} is no number that we read", f"at most {_LONGEST} digits")
-    value = Decimal(text)
-    if value and not -15 <= value.adjusted() <= 15:
+    parts = _NUMBER.fullmatch(text) if len(text) <= _LONGEST else None
+    if parts is None:
+        raise BadSignal(f"{name} of {text!r} is no number that we read", f"it has at most {_LONGEST} digits")
+    whole, part, exponent = parts.groups(default="")
+    tens = int(exponent or 0) - len(part)
+    digits = int(whole + part)
+    if digits and not -_LONGEST <= tens <= 20:
         raise BadSignal(f"{name} of {text} is beyond all bounds")
-    return value
+    return _Number(digits, tens if digits else 0)
 
 
-def _value(kind: Kind, number: Decimal, unit: Descriptor, reading: Reading) -> int:
-    exact = Fraction(number)
+def _value(kind: Kind, number: _Number, unit: Descriptor, reading: Reading) -> int:
     if kind in _PRICES:
-        return _price(exact, unit, reading)
+        return _price(number, unit, reading)
     if kind is Kind.CHARGE_STATE:
-        return _charge(exact, unit)
+        return _charge(number, unit)
     factor = _WATTS.get(unit.units)
     if factor is None:
         raise BadSignal(f"{unit.payload_type} is in {unit.units}", "it has to be in KW")
-    watts = int(exact * factor) if kind is Kind.SETPOINT else int(exact * factor // 1)
+    if kind is Kind.SETPOINT and number.digits < 0:
+        watts = -_Number(-number.digits, number.tens).times(factor)
+    else:
+        watts = number.times(factor)
     if not (-MAX_POWER if kind is Kind.SETPOINT else 0) <= watts <= MAX_POWER:
         raise BadSignal(f"{unit.payload_type} of {number} is no power")
     return watts
 
 
-def _charge(exact: Fraction, unit: Descriptor) -> int:
-    if unit.units not in ("PERCENT", "KWH") or exact < 0 or (unit.units == "PERCENT" and exact > 1):
+def _charge(number: _Number, unit: Descriptor) -> int:
+    amount = number.times(1_000)
+    most = {"PERCENT": 1_000, "KWH": MAX_POWER}.get(unit.units or "", -1)
+    if not 0 <= amount <= most:
         raise BadSignal(
-            f"{unit.payload_type} of {float(exact):g} {unit.units or 'of no unit'} is no charge",
+            f"{unit.payload_type} of {number} {unit.units or 'without a unit'} is no charge",
             "PERCENT from 0.0 to 1.0, or KWH, is needed",
         )
-    return int(exact * 1_000 // 1)
+    return amount
 
 
-def _price(exact: Fraction, unit: Descriptor, reading: Reading) -> int:
+def _price(number: _Number, unit: Descriptor, reading: Reading) -> int:
     if unit.units not in (None, "KWH"):
         raise BadSignal(f"{unit.payload_type} is per {unit.units}", "it has to be per KWH")
     known = reading.rates
@@ -161,7 +181,7 @@ def _price(exact: Fraction, unit: Descriptor, reading: Reading) -> int:
             f"{unit.payload_type} is in {currency or 'no currency that it names'}",
             f"what tokens are worth is known in {', '.join(sorted(known)) or 'no currency'}",
         )
-    amount = int(exact * known[currency] // 1)
+    amount = number.times(known[currency])
     if abs(amount) > MAX_AMOUNT:
-        raise BadSignal(f"{unit.payload_type} of {float(exact):g} is no price")
+        raise BadSignal(f"{unit.payload_type} of {number} is no price")
     return amount

@@ -132,31 +132,38 @@ class Ven:
 
     async def _look(self) -> None:
         """Read all that is for us, and know it instead of what we knew. What fails leaves all as it was."""
+        await self._learn()
+        batch = Batch(self._clock())
+        await self._take({"active": "true"}, batch)
+        if self._site.targets:
+            await self._take({"active": "true", "targets": list(self._site.targets)}, batch)
+        self._reader.done(batch)
+        batch.left += self._grid.replace([found.event for found in batch.found.values()], batch.now)
+        self._complain(batch)
+        self._changed.set()
+
+    async def _learn(self) -> None:
         try:
-            self._reader.learn(await self._client.listed("/programs", {}))
+            self._reader.learn([raw async for page in self._client.pages("/programs", {}) for raw in page])
         except GridRefused:
             if self._site.programs:
                 raise
-        listed = await self._client.listed("/events", {"active": "true"})
-        if self._site.targets:
-            listed += await self._client.listed("/events", {"active": "true", "targets": list(self._site.targets)})
-        batch = Batch(self._clock())
-        for raw in listed:
-            self._reader.read(raw, batch)
-            await asyncio.sleep(0)  # sessions run on this loop, too
-        self._reader.done(batch)
-        left = self._grid.replace([found.event for found in batch.found.values()], batch.now)
-        self._complain(batch, left)
-        self._changed.set()
 
-    def _complain(self, batch: Batch, left: int) -> None:
+    async def _take(self, query: dict[str, str | list[str]], batch: Batch) -> None:
+        async for page in self._client.pages("/events", query):
+            for raw in page:
+                self._reader.read(raw, batch)
+                await asyncio.sleep(0)  # sessions run on this loop, too
+            batch.trim()
+
+    def _complain(self, batch: Batch) -> None:
         """Tell of what is not obeyed, once, and not of more than an operator can read."""
         faults = {(name, error.line()) for name, error in batch.faults.items()}
         for name, reason in sorted(faults - self._faults)[:MAX_TOLD]:
             self._tell("signal not read", event=name, reason=reason, faulty=len(faults))
         self._faults = faults
-        if left:
-            self._tell("signals left out", events=left)
+        if batch.left:
+            self._tell("signals left out", events=batch.left)
 
     async def _enrol(self) -> None:
         try:

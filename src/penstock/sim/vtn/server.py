@@ -28,6 +28,7 @@ from penstock.sim.vtn.objects import EVENT, Conflict, Missing, Object, Objects, 
 
 HOST = "127.0.0.1"
 MAX_BODY = 2**20  # bytes
+MAX_LINE = 2**18  # bytes of a request's first line: targets go into it, and the description does not bound them
 TOKEN_LIFE = 3600  # seconds
 PAGE = 50  # objects at once where no limit is given: the most that may be asked for
 
@@ -61,7 +62,9 @@ class Vtn:
         app = web.Application(client_max_size=MAX_BODY, middlewares=[_problems])
         for operation in self._description.operations:
             app.router.add_route(operation.method, operation.path, partial(self._answer, operation))
-        self._runner = web.AppRunner(app, access_log=None, handle_signals=False, shutdown_timeout=1.0)
+        self._runner = web.AppRunner(
+            app, access_log=None, handle_signals=False, shutdown_timeout=1.0, max_line_size=MAX_LINE
+        )
         self._notifier = Notifier()
         await self._runner.setup()
         try:
