@@ -13,6 +13,7 @@ import aiohttp
 from penstock.core.grid import Orders
 from penstock.core.units import Instant
 from penstock.gateways.openadr import Client, Credentials, Reading, Site, Ven
+from penstock.gateways.openadr.report import Measured
 from penstock.sim.vtn import Client as Known
 from penstock.sim.vtn import Role, Vtn
 
@@ -115,7 +116,13 @@ async def operator(url: str) -> AsyncIterator[Operator]:
 
 
 @contextlib.asynccontextmanager
-async def site(url: str, every: float = 0.1, who: Known = SITE, **more: Any) -> AsyncIterator[tuple[Ven, Watched]]:
+async def site(
+    url: str,
+    every: float = 0.1,
+    who: Known = SITE,
+    measured: Callable[[], Measured] | None = None,
+    **more: Any,
+) -> AsyncIterator[tuple[Ven, Watched]]:
     """A running site that polls ten times a second, and what it is told."""
     watched = Watched()
     options = {"name": "pole-1"} | more
@@ -127,6 +134,7 @@ async def site(url: str, every: float = 0.1, who: Known = SITE, **more: Any) -> 
         clock,
         watched.tell,
         every,
+        measured,
     )
     running = asyncio.ensure_future(ven.run())
     try:

@@ -6,7 +6,8 @@ and the User Guide of the same release. `docs/grid.md` says what each signal doe
 
 from penstock.gateways.openadr.client import Client
 from penstock.gateways.openadr.credentials import Credentials, load
+from penstock.gateways.openadr.report import Figures
 from penstock.gateways.openadr.signals import Reading
 from penstock.gateways.openadr.ven import Site, Ven
 
-__all__ = ["Client", "Credentials", "Reading", "Site", "Ven", "load"]
+__all__ = ["Client", "Credentials", "Figures", "Reading", "Site", "Ven", "load"]

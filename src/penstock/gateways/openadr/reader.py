@@ -10,21 +10,25 @@ from msgspec import Raw
 
 from penstock.core.errors import BadSignal
 from penstock.core.grid import Event, fitting
-from penstock.core.units import Instant
+from penstock.core.units import MAX_INSTANT, Duration, Instant
 from penstock.gateways.openadr import forms, signals
 from penstock.gateways.openadr.forms import Dispatched, Program
+from penstock.gateways.openadr.report import Stretch, Wanted
 from penstock.gateways.openadr.signals import Reading
+from penstock.gateways.openadr.windows import windows
 
 MAX_FAULTS = 64  # remembered of one list
+MAX_REPORTED = 32  # events that ask for reports and nothing else
 
 
 class Found(NamedTuple):
-    """An event, when its server changed it, since when that version of it is known here, and what it was read from."""
+    """An event, when its server changed it, since when that is known here, what it was read from, and what it wants."""
 
     event: Event
     modified: Instant
     seen: Instant
     source: tuple[bytes, Program | None]
+    wanted: Wanted | None
 
 
 class Batch:
@@ -41,6 +45,8 @@ class Batch:
         asking = [found.event for found in self.found.values() if found.event.over > self.now]
         kept = {event.id for event in fitting(asking)}
         self.left += len(asking) - len(kept)
+        reported = [name for name, found in self.found.items() if found.wanted and name not in kept]
+        kept.update(reported[:MAX_REPORTED])  # an event may ask for a report alone
         self.found = {name: found for name, found in self.found.items() if name in kept}
         while len(self.faults) > MAX_FAULTS:
             self.faults.popitem()
@@ -52,7 +58,7 @@ class Reader:
     def __init__(self, reading: Reading, programs: tuple[str, ...], targets: tuple[str, ...]) -> None:
         """`programs` (names) and `targets` narrow what is taken; empty ones do not."""
         self._reading = reading
-        self._wanted, self._targets = set(programs), set(targets)
+        self._chosen, self._targets = set(programs), set(targets)
         self._programs: dict[str, Program] = {}
         self._known: dict[str, Found] = {}
 
@@ -86,7 +92,17 @@ class Reader:
         modified = signals.modification(said, Instant(0))
         seen = before.seen if before and before.modified == modified else now
         descriptors = program.payload_descriptors if program else None
-        return Found(signals.event(said, descriptors, seen, self._reading), modified, seen, source)
+        event = signals.event(said, descriptors, seen, self._reading)
+        return Found(event, modified, seen, source, self._wanted(said, event.modified, seen))
+
+    def _wanted(self, said: Dispatched, modified: Instant, seen: Instant) -> Wanted | None:
+        if not said.report_descriptors:
+            return None
+        found = windows(said, modified, seen, self._reading.seed)
+        stretches = (Stretch(one.interval.id, one.start, one.end) for one in found)
+        in_time = tuple(sorted(stretches, key=lambda one: one.start))
+        every, stop = (found[0].every, found[0].stop) if found else (Duration(0), MAX_INSTANT)
+        return Wanted(said.id, tuple(said.report_descriptors), in_time, every, stop, seen)
 
     def done(self, batch: Batch) -> None:
         """The batch is whole: what it did not hold is forgotten."""
@@ -96,4 +112,4 @@ class Reader:
         if self._targets and said.targets and not self._targets & set(said.targets):
             return False
         program = self._programs.get(said.program_id)
-        return not self._wanted or (program is not None and program.program_name in self._wanted)
+        return not self._chosen or (program is not None and program.program_name in self._chosen)

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import secrets
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Any, NamedTuple
@@ -24,6 +25,7 @@ from penstock.gateways.openadr.client import Client
 from penstock.gateways.openadr.enrol import Enrolment
 from penstock.gateways.openadr.hook import Hook
 from penstock.gateways.openadr.reader import Batch, Reader
+from penstock.gateways.openadr.report import Measured, Reporter
 from penstock.gateways.openadr.signals import Reading
 
 EVERY = 30.0  # seconds between two polls
@@ -31,6 +33,7 @@ LONGEST = 300.0  # seconds between two tries of a server that does not answer
 AT_LEAST = 0.2  # seconds between two polls, however often it rings
 LOOK = 2.0  # seconds between two looks at the clock, which may be set
 SHORTEST = 0.05  # seconds between two orders: an event may be cut as finely as it likes
+MAX_REPORTS = 64  # that wait for a server that is away; the oldest go first
 MAX_TOLD = 8  # events of one poll whose fault is told
 
 
@@ -62,10 +65,12 @@ class Ven:
         clock: Callable[[], Instant],
         tell: Callable[..., Any],
         every: float = EVERY,
+        measured: Callable[[], Measured] | None = None,
     ) -> None:
         """`on_orders` is called from the event loop whenever something else is asked than before; at first nothing is.
 
-        `every` is the pause between two polls (s). The client is closed with the site's end.
+        `every` is the pause between two polls (s). `measured` reads the figures of all resources, for reports; without
+        it none is made. The client is closed with this.
         """
         self.orders = Orders()
         self._client, self._site, self._every = client, site, every
@@ -75,6 +80,10 @@ class Ven:
         self._bell, self._changed = asyncio.Event(), asyncio.Event()
         self._hook = Hook(self._bell.set) if site.listen else None
         self._enrolment = Enrolment(client, site.name, site.resources, site.targets)
+        self._measured = measured
+        self._reporter = Reporter(site.name)
+        self._reports: deque[dict[str, Any]] = deque(maxlen=MAX_REPORTS)
+        self._wanted = asyncio.Event()
         self._faults: set[tuple[str, str]] = set()
         self._trouble: GridError | None = None
 
@@ -91,6 +100,8 @@ class Ven:
         async with asyncio.TaskGroup() as tasks:
             tasks.create_task(self._poll())
             tasks.create_task(self._steer())
+            if self._measured:
+                tasks.create_task(self._report(self._measured))
 
     async def close(self) -> None:
         """End the subscription, stop listening, drop the connections. What we are called stays at the server."""
@@ -139,8 +150,10 @@ class Ven:
             await self._take({"active": "true", "targets": list(self._site.targets)}, batch)
         self._reader.done(batch)
         batch.left += self._grid.replace([found.event for found in batch.found.values()], batch.now)
-        self._complain(batch)
+        unmade = self._reporter.want([found.wanted for found in batch.found.values() if found.wanted])
+        self._complain(batch, unmade if self._measured else {})
         self._changed.set()
+        self._wanted.set()
 
     async def _learn(self) -> None:
         try:
@@ -156,11 +169,15 @@ class Ven:
                 await asyncio.sleep(0)  # sessions run on this loop, too
             batch.trim()
 
-    def _complain(self, batch: Batch) -> None:
+    def _complain(self, batch: Batch, unmade: dict[str, str]) -> None:
         """Tell of what is not obeyed, once, and not of more than an operator can read."""
         faults = {(name, error.line()) for name, error in batch.faults.items()}
         for name, reason in sorted(faults - self._faults)[:MAX_TOLD]:
             self._tell("signal not read", event=name, reason=reason, faulty=len(faults))
+        missing = {(name, f"no report: {reason}") for name, reason in unmade.items()}
+        for name, reason in sorted(missing - self._faults)[:MAX_TOLD]:
+            self._tell("report not made", event=name, reason=reason)
+        faults |= missing
         self._faults = faults
         if batch.left:
             self._tell("signals left out", events=batch.left)
@@ -182,6 +199,7 @@ class Ven:
             orders = self._grid.at(now)
             if not orders.same(self.orders):
                 self._order(orders)
+                self._wanted.set()
             pause = max(SHORTEST, min(LOOK, (orders.until - now) / 1000))
             await asyncio.sleep(SHORTEST)
             with suppress(TimeoutError):
@@ -196,6 +214,32 @@ class Ven:
         except Exception as fault:  # the site's; the next orders must come nevertheless
             what = {"message": "the grid's orders could not be followed", "exception": fault}
             asyncio.get_running_loop().call_exception_handler(what)
+
+    # Reporting back
+
+    async def _report(self, measured: Callable[[], Measured]) -> None:
+        while True:
+            self._wanted.clear()
+            if not self._reporter.idle:
+                self._reports.extend(self._reporter.due(self._clock(), measured(), self.orders))
+                await self._send()
+            await asyncio.sleep(SHORTEST)
+            pause = min(LOOK, max(0, self._reporter.next() - self._clock()) / 1000)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(pause):
+                    await self._wanted.wait()
+
+    async def _send(self) -> None:
+        """Send what waits; what the server cannot be told now is kept for later, and what it refuses is not."""
+        try:
+            while self._reports:
+                await self._client.create("/reports", self._reports[0])
+                self._reports.popleft()
+        except GridRefused as error:
+            refused = self._reports.popleft()
+            self._tell("report not taken", event=refused["eventID"], reason=error.line())
+        except GridError:
+            pass  # the poll tells
 
 
 def _jittered(pause: float) -> float:
