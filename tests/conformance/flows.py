@@ -18,6 +18,7 @@ from penstock.sim.line import LineMeter, LineSupply
 from penstock.sim.signing_meter import SigningMeter
 from penstock.sim.virtual import VirtualLoop
 from penstock.testing.meter import Device
+from penstock.testing.two_way import Ends
 from penstock.transports.tls import TlsLink, connect, serve
 
 HOST = "127.0.0.1"
@@ -49,6 +50,34 @@ class LineFlow:
         await self.end()
         if self.meter is not None:
             self.meter.detach()
+
+
+class TwoWayLine:
+    """A line through which either end may feed, at full speed or at one."""
+
+    step, tolerance = 25, NONE
+
+    def __init__(self, directory: Path, speed: float | None = None) -> None:
+        self.line, self._speed = directory / "line", speed
+        self.supply: LineSupply | None = None
+        self.car: LineMeter | None = None
+
+    async def open(self) -> Ends:
+        self.supply = self.supply or LineSupply(
+            self.line, 11_000, self._speed, package=Quantity(self.step), feed_w=10_000
+        )
+        self.car = self.car or LineMeter(self.line)
+        return Ends(self.supply, self.supply, self.car, self.car, self.supply)
+
+    async def end(self) -> None:
+        if self.supply is not None:
+            self.supply.detach()
+            self.supply = None
+
+    async def leave(self) -> None:
+        if self.car is not None:
+            self.car.detach()
+            self.car = None
 
 
 class SigningFlow(LineFlow):

@@ -11,7 +11,7 @@ from penstock.core.identity import Key
 from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import Journal, Ledger, Mined
-from penstock.core.rail import PayeeEnd
+from penstock.core.rail import Ends
 from penstock.core.session import SessionRow
 from penstock.core.units import Instant
 from penstock.node.beat import Beat
@@ -85,7 +85,7 @@ class Site:
             self._refused[kind] = now
             self.tell(event, **facts, reason=kind, error=error.line())
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that these terms would be paid, and reserve what pays them. The rows go with the session's first.
 
         Raises:
@@ -105,8 +105,8 @@ class Site:
             raise BadTerms(f"rail {terms.rail[:40]!r} is not taken here", f"one of {', '.join(self.tills)}")
         return till
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows, where we left it."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our ends of a session that the journal knows, where we left it."""
         return self.till_of(row.terms).restore(row)
 
     def begin(self, row: SessionRow, stop: Callable[[Reason], None]) -> None:
