@@ -105,7 +105,9 @@ def test_a_clock_that_was_set_back_stands_still(tmp_path: Path) -> None:
 def test_a_reason_is_cut_to_what_a_line_holds(tmp_path: Path) -> None:
     with SampleLog(tmp_path / "samples", ABOUT) as log:
         log.append(sample(1, "\0" * 10_000))
-    assert len(read_course(tmp_path / "samples").samples[0].why) == LONGEST_WHY
+        log.append(sample(2, "half of \ud83d"))
+    reasons = [one.why for one in read_course(tmp_path / "samples").samples]
+    assert reasons == ["\0" * LONGEST_WHY, "half of ?"]
 
 
 @pytest.mark.parametrize("content", [b"a letter to somebody\n", b"no line at all", b'{"title":1}\n', bytes(10_000)])

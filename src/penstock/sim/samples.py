@@ -108,7 +108,8 @@ class SampleLog:
         Raises:
             LocalError: the disk does not take it. The file is as it was.
         """
-        self._write(msgspec.structs.replace(sample, why=sample.why[:LONGEST_WHY]))
+        why = sample.why[:LONGEST_WHY].encode(errors="replace").decode()  # half of a character is no text
+        self._write(msgspec.structs.replace(sample, why=why))
 
     def close(self) -> None:
         """Let go of the file."""
