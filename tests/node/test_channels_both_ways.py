@@ -19,6 +19,7 @@ from penstock.core.ports import Ledger
 from penstock.ledgers.devnet.manifest import Manifest
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, clock, ending, lookout, upkeep
+from penstock.node.book import SECRET_ROWS
 from penstock.node.channel_till import ChannelTill
 from penstock.node.handover import consented
 from penstock.node.tasks import Tasks
@@ -169,6 +170,8 @@ def test_a_one_way_channel_does_not_serve_a_flow_that_may_turn_round() -> None:
 def test_terms_that_say_otherwise_than_our_books_what_we_promised_are_refused(
     nonce: int, amount: int, tick: int, said: str
 ) -> None:
+    """Rule 7: what backs a voucher is what the payee knows to have promised, and not what the payer says."""
+
     async def lives(scene: Scene) -> None:
         deal = scene.deal
         await deal.begin()
@@ -224,6 +227,27 @@ def test_two_processes_that_died_take_up_both_directions() -> None:
         await scene.till.take_close(await deal.sign_off())
         await scene.till.settle()
         assert scene.gained(POLE) == 20_000 == -scene.gained(CAR)
+
+    played(lives)
+
+
+def test_a_supplier_that_pays_back_uses_no_seed_twice() -> None:
+    """Rule 14: what is revealed is never derived again, on the side of the supplier either."""
+
+    async def lives(scene: Scene) -> None:
+        deal = scene.deal
+        secrets, roots = set(), set()
+        for _ in range(3):
+            await deal.begin(need=40_000)
+            await deal.pay(3_000)
+            for amount in (600, 60, 120):
+                await deal.pay(amount, back=True)
+            earned, _ = book.earned_of(scene.disks[0], deal.params.id)
+            assert earned is not None
+            roots.add(earned.note.locks[0].root)
+            secrets.add(book.one(scene.disks[1], SECRET_ROWS + deal.terms.digest()))
+            await deal.finish()
+        assert len(secrets - {None}) == len(roots) == 3
 
     played(lives)
 
