@@ -68,9 +68,9 @@ def waiting(claims: Collection[Claim], shares: dict[str, int]) -> list[str]:
     return [claim.name for claim in claims if claim.works and claim.least and not shares[claim.name]]
 
 
-def turned(queue: Sequence[str], shares: dict[str, int]) -> list[str]:
+def turned(queue: Sequence[str], served: Collection[str]) -> list[str]:
     """The queue of names for the next turn: those who were served go behind those who waited."""
-    return sorted(queue, key=lambda name: shares[name] > 0)
+    return sorted(queue, key=lambda name: name in served)
 
 
 def _served(limit: int, claims: Collection[Claim]) -> list[Claim]:

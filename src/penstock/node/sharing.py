@@ -16,6 +16,7 @@ from penstock.core.share import Claim, divide, turned, waiting
 from penstock.node.tell import Tell
 
 TURN = 900.0  # s: a metering period, within which a site's mean power counts
+LEAST = 1_380  # W: 6 A on one phase of 230 V, the least that a pole can signal to a car (IEC 61851-1)
 
 
 class Outlet(NamedTuple):
@@ -28,7 +29,7 @@ class Outlet(NamedTuple):
     throttle: Throttle | None
     supply: int
     feed: int = 0
-    least: int = 0
+    least: int = LEAST
 
 
 class Limits(NamedTuple):
@@ -164,7 +165,8 @@ class SiteLimit:
             else:
                 claims.append(Claim(name, most, outlet.least, place))
         shares = divide(max(0, limit), claims)
-        self._waiting[way] = waiting(claims, shares)
+        if any(shares.values()):  # where nobody is served, nobody waits for others
+            self._waiting[way] = waiting(claims, shares)
         return {name: shares.get(name, 0) for name in self._outlets}
 
     def _see_to_turns(self) -> None:
@@ -175,10 +177,10 @@ class SiteLimit:
 
     def _on_turn(self) -> None:
         self._timer = None
-        for way, waiting_now in enumerate(self._waiting):
-            if waiting_now:
-                shares = {name: 0 if self._set[name][way] == 0 else 1 for name in self._queues[way]}
-                self._queues[way] = turned(self._queues[way], shares)
+        for way, names in enumerate(self._waiting):
+            if names:
+                queue = self._queues[way]
+                self._queues[way] = turned(queue, [name for name in queue if self._set[name][way] != 0])
         self._divide(self._why)
 
 
