@@ -38,6 +38,11 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
         """The price of a step."""
         return Price(self.steps[step].amount, self.per)
 
+    def since(self, at: Instant) -> Tariff:
+        """The same prices from `at` on: it begins with the step that is in force then."""
+        begun = [step for step in self.steps if step.start <= at]
+        return Tariff(self.per, self.steps[max(0, len(begun) - 1) :])
+
     @property
     def highest(self) -> Price:
         """The dearest step's price; 0 where all are negative."""

@@ -45,6 +45,7 @@ class ChannelPurse:
     """The channels that a key pays through. `ledger` is called only where one has to be asked or changed."""
 
     name = NAME
+    two_way = True
 
     def __init__(
         self,
@@ -55,24 +56,21 @@ class ChannelPurse:
         deposit: int = 0,
         period: int = 3_600,
         domain: Domain | None = None,
-        two_way: bool = False,
     ) -> None:
         """`deposit` is what a new channel gets at least (token units), `period` the longest challenge period (s) that
-        we open one with. `domain` is the ledger whose token our sums are in (None: any that the payee is on). `two_way`
-        says that we want to be paid, too, by whoever offers to take what we feed in."""
+        we open one with. `domain` is the ledger whose token our sums are in (None: any that the payee is on)."""
         self._key = key
         self._journal = journal
         self._ledger = ledger
         self._tell = tell
         self._deposit, self._period, self._domain = deposit, period, domain
-        self._two_way = two_way
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms over an open channel that can still pay `need` (`Purse`)."""
         details = decode_offer(offer.rails[NAME])
         if self._domain is not None:
             check_ledger(details.domain, self._domain)
-        feed = offer.feed if self._two_way else None
+        feed = offer.feed if two_way else None
         row = await self.channel(details, need, self._deposit, self._period, feed is not None)
         paid = book.paid_of(self._journal, row.params.id)
         nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)

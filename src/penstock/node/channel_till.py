@@ -100,7 +100,7 @@ class ChannelTill:
             BadVoucher, BadSignature: the evidence. LedgerError: the ledger cannot tell.
         """
         stream = decode_terms(terms.rail_terms)
-        ticks = terms.offer.tick_value, terms.offer.feed.tick_value if terms.offer.feed else 0
+        ticks = terms.offer.tick_value, terms.feed.tick_value if terms.feed else 0
         check_terms(self._offer, stream, (stream.amount, stream.back.amount if stream.back else 0), ticks)
         stream = self._shared(stream)
         params = stream.params

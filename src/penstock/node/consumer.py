@@ -32,10 +32,11 @@ from penstock.core.messages import (
     Reason,
     Receipted,
     Resumed,
+    Way,
 )
 from penstock.core.meter import Seal
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
-from penstock.core.ports import Carrier, Journal, Link, Meter
+from penstock.core.ports import Carrier, Journal, Link, Meter, TwoWayValve
 from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
@@ -102,9 +103,10 @@ class Consumer:
         patience: Patience | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
         carrier: Carrier | None = None,
+        valve: TwoWayValve | None = None,
     ) -> None:
         """`entropy(n)` gives n bytes that nobody can guess, and never the same twice. `carrier` is there where the
-        medium flows over the link itself.
+        medium flows over the link itself, and `valve` where we may feed in: a wish to do so needs one.
         """
         self.session: Session | None = None
         self._key = key
@@ -112,6 +114,7 @@ class Consumer:
         self._purse = purse
         self._meter = meter
         self._carrier = carrier
+        self._valve = valve
         self._dial = dial
         self._wish = wish
         self._clock = clock
@@ -170,12 +173,17 @@ class Consumer:
         if self._shell is not None:
             self._shell.stop(reason)
 
+    def direct(self, way: Way) -> None:
+        """Ask for the flow to go this way, or to rest."""
+        if self._shell is not None:
+            self._shell.direct(way)
+
     # ---- beginning
 
     async def _begin(self, talk: Talk) -> None:
         offer = await self._offer(talk)
         purse = self._purse
-        details = await purse.fund(offer, self._need(offer))
+        details = await purse.fund(offer, self._need(offer), self._feed_limit(offer) is not None)
         if offer.expires <= self._clock():  # funding took its time
             offer = await self._offer(talk)
         terms = self._terms(offer, details)
@@ -269,9 +277,16 @@ class Consumer:
             budget=self._wish.budget,
             at=self._clock(),
             nonce=self._entropy(16),
+            feed_limit=self._feed_limit(offer),
         )
         terms.check()
         return terms
+
+    def _feed_limit(self, offer: Offer) -> int | None:
+        """The most that we feed in under this offer; None where we do not, and are paid nothing back."""
+        if self._wish.feed is None or offer.feed is None or self._valve is None or not self._purse.two_way:
+            return None
+        return min(self._wish.feed, offer.feed.limit)
 
     def _need(self, offer: Offer) -> int:
         """The most that this session can cost; in whole ticks where they are paid before they are used."""
@@ -424,8 +439,10 @@ class Consumer:
     def _take(self, session: Session) -> SessionShell:
         self.session = session
         self._tell = partial(self._told, session=session.digest.hex())
-        shell = SessionShell(session, self._journal, self._meter, None, self._clock, self._ended, self._carrier)
+        valve = self._valve if session.terms.feed is not None else None
+        shell = SessionShell(session, self._journal, self._meter, valve, self._clock, self._ended, self._carrier)
         self._shell = shell
+        self._tasks.start(self._purse.guard(session.terms, shell.stop, self._clock))
         return shell
 
     def _ended(self, error: PenstockError | None) -> None:

@@ -41,6 +41,7 @@ class EscrowPurse:
     """The escrows that a key pays from. `ledger` is called where one has to be funded."""
 
     name = NAME
+    two_way = False
 
     def __init__(
         self,
@@ -63,12 +64,14 @@ class EscrowPurse:
         self._life, self._domain = life, domain
         self._window, self._least_window = window, least_window
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms over an escrow with `need` in it (`Purse`): one that no session used, or a new one.
 
         Its parameters are kept before the money moves: without them nobody could get it back.
         """
         check_offer(offer)
+        if two_way:
+            raise BadTerms("an escrow pays one way, and cannot pay for what is fed in", "choose another with --rail")
         details = decode_offer(offer.rails[NAME])
         if self._domain is not None and details.domain != self._domain:
             raise WrongLedger(

@@ -99,9 +99,14 @@ class Purse(Protocol):
         """The rail's name."""
         ...
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    @property
+    def two_way(self) -> bool:
+        """Whether we can be paid over it, too."""
+        ...
+
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms under which `need` token units can be paid: of an account that we have, or of a new
-        one.
+        one. In `two_way` terms the payee can pay us, too, by the offer's `feed`.
 
         Raises:
             BadTerms: the payee wants what we do not. LedgerError: the ledger does not take it.

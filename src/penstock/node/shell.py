@@ -104,6 +104,10 @@ class SessionShell:
         self._part()
         self._event(lambda now: self.session.link_lost(now))
 
+    def bar(self, ways: frozenset[Way]) -> None:
+        """Let nothing flow these ways, and everything that another call barred."""
+        self._event(lambda now: self.session.bar(ways, now))
+
     def stop(self, reason: Reason) -> None:
         """End the session from our side."""
         self._event(lambda now: self.session.stop(reason, now))
@@ -119,9 +123,15 @@ class SessionShell:
         Raises:
             RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
         """
-        if self.carries(frame):
-            return
-        message = decode(frame)
+        if not self.carries(frame):
+            self.take(decode(frame))
+
+    def take(self, message: Message) -> None:
+        """A message from the peer, of any kind.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
         if type(message) is Paid and not self.over:
             self.on_paid(message)
         else:

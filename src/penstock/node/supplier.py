@@ -7,16 +7,16 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, Busy, DeviceError, JournalError, PeerRefused
 from penstock.core.identity import check_signed
-from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
+from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume, Way
 from penstock.core.meter import Reading, Tolerance
-from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
-from penstock.core.ports import Carrier, Link, Meter, Valve
+from penstock.core.offer import Feed, Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
+from penstock.core.ports import Carrier, Link, Meter, Throttle, TwoWayValve, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
@@ -35,14 +35,16 @@ GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 class Pole(NamedTuple):
     """Where the medium leaves: a name, a meter, a valve, and a carrier where the medium flows over the link itself.
 
-    `signs` names the key of a meter that signs its readings itself, as `core.offer.Offer.meter` does.
+    `signs` names the key of a meter that signs its readings itself, as `core.offer.Offer.meter` does. `throttle` limits
+    the rate of what flows, where the device can.
     """
 
     name: str
     meter: Meter
-    valve: Valve
+    valve: Valve | TwoWayValve
     carrier: Carrier | None = None
     signs: str = ""
+    throttle: Throttle | None = None
 
 
 class Goods(NamedTuple):
@@ -55,6 +57,7 @@ class Goods(NamedTuple):
     credit_limit: int
     mode: Mode = "pay-after"
     tolerance: Tolerance = Tolerance(5, 20_000)
+    feed: Feed | None = None
 
 
 class Supplier:
@@ -66,9 +69,11 @@ class Supplier:
 
     __slots__ = (
         "_admitting",
+        "_barred",
         "_closing",
         "_free",
         "_on_session",
+        "_order",
         "_patience",
         "goods",
         "parted",
@@ -102,6 +107,8 @@ class Supplier:
         self._free[pole.name] = self
         self._admitting = False
         self._closing = False
+        self._barred: frozenset[Way] = frozenset()
+        self._order: Way | None = None
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
@@ -159,6 +166,26 @@ class Supplier:
         self.visits.discard(visit)
         self.parted = in_order
 
+    def limit(self, supply: int | None, feed: int | None) -> None:
+        """Let no more than so much flow in an hour (units of the medium), to the consumer and back; None is no limit.
+
+        A way that is limited to 0 stops at once, and its session rests until it may flow again.
+        """
+        self._barred = frozenset(way for way, most in ((Way.SUPPLY, supply), (Way.FEED, feed)) if most == 0)
+        if self.shell is not None:
+            self.shell.bar(self._barred)
+        if self.pole.throttle is not None:
+            try:
+                self.pole.throttle.limit(supply, feed)
+            except DeviceError as error:  # what cannot be throttled is at least shut where nothing may flow
+                self.site.tell("throttle failed", pole=self.pole.name, error=error.line())
+
+    def direct(self, way: Way | None) -> None:
+        """Let the flow go this way from now on, in this session and the next; None is what each consumer wants."""
+        self._order = way
+        if self.shell is not None:
+            self.shell.direct(way)
+
     def offer(self) -> Offered:
         """Our offer as of now, signed."""
         offer = self._offer(Instant(self.site.clock() + OFFER_LIFE))
@@ -166,12 +193,12 @@ class Supplier:
         return Offered(offer, sign_offer(self.site.key, offer))
 
     def _offer(self, expires: Instant) -> Offer:
-        goods = self.goods
+        goods, now = self.goods, Instant(expires - OFFER_LIFE)
         return Offer(
             supplier=self.site.key.address,
             name=self.pole.name,
             medium=goods.medium,
-            tariff=goods.tariff,
+            tariff=goods.tariff.since(now),
             tick_value=goods.tick_value,
             package=goods.package,
             credit_limit=goods.credit_limit,
@@ -180,6 +207,7 @@ class Supplier:
             rails=self.site.rails,
             meter=self.pole.signs,
             expires=expires,
+            feed=replace(goods.feed, tariff=goods.feed.tariff.since(now)) if goods.feed is not None else None,
         )
 
     async def admit(self, visit: Visit, propose: Propose) -> None:
@@ -190,9 +218,11 @@ class Supplier:
         """
         self.check_free()
         terms = self._check(propose.terms, propose.signature, visit.link)
-        propose = msgspec.structs.replace(propose, terms=terms)
+        propose = replace(propose, terms=terms)
         ends, rows = await self.site.admit(terms, propose.evidence)
         try:
+            if terms.feed is not None and None in ends:
+                raise BadTerms("what is fed in is paid over a channel that goes both ways", "open a two-way channel")
             self.check_free()  # whoever is still being looked at keeps nobody out
             self._admitting = True
             try:
@@ -217,7 +247,7 @@ class Supplier:
         row = SessionRow(Role.SUPPLIER, propose.terms, propose.signature, accepted, self.pole.meter.read())
         await durable(self.site.journal, (*rows, (SESSION_ROWS + digest, encode(row))))
         if visit.gone or self._closing:
-            ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
+            ended = replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
             await durable(self.site.journal, ((SESSION_ROWS + digest, encode(ended)),))
             raise PeerRefused("the peer went away, or the supplier closed, before its session began")
         return row
@@ -262,7 +292,7 @@ class Supplier:
         if book.session_of(self.site.journal, terms.digest()) is not None:
             raise BadTerms("a session under these very terms has been", "propose with a fresh nonce")
         rail = self.site.till_of(terms).name
-        return msgspec.structs.replace(terms, offer=ours, consumer=link.peer, rail=rail)
+        return replace(terms, offer=ours, consumer=link.peer, rail=rail)
 
     def resume(self, visit: Visit, resume: Resume) -> None:
         """Go on with the session that the peer names, or say how it ended.
@@ -307,7 +337,8 @@ class Supplier:
             visit.use(self)
 
     def _take(self, session: Session) -> SessionShell:
-        _, meter, valve, carrier, _ = self.pole
+        _, meter, valve, carrier, *_ = self.pole
+        session.barred, session.order = self._barred, self._order
         shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
         self._free.pop(self.pole.name, None)

@@ -161,7 +161,7 @@ def check_terms(
     """Pass where both parties can be paid under these terms.
 
     `deposits` are the opener's and the partner's (token units) as the ledger has them; `ticks` is what a tick is worth
-    by the offer, to the partner and back to the opener, or 0 where nothing is paid back.
+    by the session's terms, to the partner and back to the opener, or 0 where nothing is paid back.
 
     Raises:
         BadTerms: another ledger, payee, key or period than was offered, or numbers that do not fit.
@@ -180,8 +180,8 @@ def check_terms(
     if params.two_way is not (terms.back is not None):
         raise BadTerms("the terms name one direction for a one-way channel, and both for a two-way one")
     back = terms.back or StreamBack(0, 0, 0)
-    if terms.tick_value != ticks[0] or back.tick_value not in (0, ticks[1]):
-        raise BadTerms("the lock's tick is not worth what the offer says")
+    if (terms.tick_value, back.tick_value) != ticks:
+        raise BadTerms("a tick of the channel's is not worth what the session's terms say")
     if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposits[0] + back.amount <= MAX_AMOUNT):
         raise BadTerms("the channel's last voucher does not fit its deposit")
     if not (0 <= back.nonce < 2**63 and 0 <= back.amount <= deposits[1] + terms.amount <= MAX_AMOUNT):
@@ -505,7 +505,9 @@ class StreamPayee:
         if worth < due or (least is not None and worth > due):
             raise BadVoucher(f"the voucher is worth {worth}, not the {due} due")
         if not 0 <= voucher.amount + voucher.locked <= self._funds:
-            raise BadVoucher(f"the voucher promises more than the {self._funds} that back it")
+            raise BadVoucher(
+                f"the voucher promises more than the channel's deposit and our own vouchers back: {self._funds}"
+            )
         self._signer.check(voucher.digest(self._params), note.signature, "the voucher")
         self._row = EarnedRow(note, self._row.ticks + ticks if held.voucher.nonce > self._before else 0)
         self._proof, self._nonce = self._proof_of(locks), voucher.nonce
