@@ -22,7 +22,7 @@ demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pol
 test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
-integration: $(VENV)/dev $(VENV)/anvil/ready chromium ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
+integration: $(VENV)/dev $(VENV)/anvil/ready $(VENV)/api/ready chromium ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
 	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/escrow tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
 
 chromium: # Debian's, for the pages; where it is missing and we may not install it, their tests are skipped, and say so
@@ -62,6 +62,7 @@ lock: $(VENV)/dev ## renew the locked requirements, with hashes
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/verify.in -o requirements/verify.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/fuzz.in -o requirements/fuzz.lock
 	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/bench.in -o requirements/bench.lock
+	$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header --prerelease=if-necessary-or-explicit requirements/api.in -o requirements/api.lock
 
 clean: ## remove the environment and everything built
 	rm -rf $(VENV) build dist src/penstock/contracts/artifacts
@@ -94,6 +95,12 @@ $(VENV)/verify/ready: requirements/verify.lock | $(BIN)/python
 $(VENV)/bench/ready: requirements/bench.lock | $(BIN)/python
 	@$(PYTHON) -m venv $(VENV)/bench
 	@$(VENV)/bench/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/bench.lock
+	@touch $@
+
+# In an environment of its own: it would load itself into every run of the tests.
+$(VENV)/api/ready: requirements/api.lock | $(BIN)/python
+	@$(PYTHON) -m venv $(VENV)/api
+	@$(VENV)/api/bin/pip install --quiet --disable-pip-version-check --require-hashes -r requirements/api.lock
 	@touch $@
 
 # Beside the project's own packages, which the targets run with; it needs none of its own. For CPython on Linux.

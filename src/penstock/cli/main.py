@@ -39,6 +39,7 @@ from penstock.cli import (
     replay,
     simulate,
     supply,
+    vtn,
     watch,
 )
 from penstock.cli.output import open_missing, printable, say
@@ -59,6 +60,7 @@ app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)
 app.command()(watch.watch)
+app.command()(vtn.vtn)
 app.command()(demo.demo)
 app.command()(replay.replay)
 app.command()(compare.compare)

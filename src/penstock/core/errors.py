@@ -18,11 +18,15 @@
     │   ├── BadVoucher          a voucher that the ledger would not pay in full
     │   └── PeerRefused         the peer said no, and why
     │       └── Busy            it cannot take a session now; later it may
-    └── LedgerError             the chain, or the node that speaks for it
-        ├── LedgerUnreachable   no answer from the node
-        ├── WrongLedger         another chain, contract or token than was agreed
-        ├── TransactionFailed   the chain refused or reverted a transaction
-        └── OutOfGas            an account cannot pay for a transaction; an OutOfFunds, too
+    ├── LedgerError             the chain, or the node that speaks for it
+    │   ├── LedgerUnreachable   no answer from the node
+    │   ├── WrongLedger         another chain, contract or token than was agreed
+    │   ├── TransactionFailed   the chain refused or reverted a transaction
+    │   └── OutOfGas            an account cannot pay for a transaction; an OutOfFunds, too
+    └── GridError               the grid's operator, or the server that speaks for it
+        ├── GridUnreachable     no answer that can be used; its last orders stay in force
+        ├── GridRefused         the server does not let us do this
+        └── BadSignal           an event that cannot be obeyed, because it cannot be read
 
 An error changes nothing: whoever raises it leaves its state as it was. `str(error)` is one line that says what is
 wrong; `advice` says what to do about it.
@@ -157,3 +161,23 @@ class OutOfGas(LedgerError, OutOfFunds):
         self.has = has
         self.needs = needs
         self.by = by
+
+
+class GridError(PenstockError):
+    """The grid's operator, or the server that speaks for it."""
+
+
+class GridUnreachable(GridError):
+    """No answer, or none that can be used. The orders that are known stay in force until their ends."""
+
+
+class GridRefused(GridError):
+    """The server does not let us do this: `status` is HTTP's."""
+
+    def __init__(self, message: str, advice: str = "", status: int = 0) -> None:
+        super().__init__(message, advice)
+        self.status = status
+
+
+class BadSignal(GridError):
+    """An event of the grid that cannot be obeyed, because it cannot be read. It is dropped, and nothing else."""

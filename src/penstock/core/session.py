@@ -21,7 +21,6 @@ nothing: IllegalEvent for one of ours, BadMessage for the peer's. In every state
 from __future__ import annotations
 
 from collections.abc import Callable
-from enum import StrEnum
 from typing import Any
 
 import msgspec
@@ -47,68 +46,19 @@ from penstock.core.messages import (
     Way,
 )
 from penstock.core.meter import Reading, Seal, SessionMeter
-from penstock.core.offer import Receipt, Terms
+from penstock.core.offer import Receipt
 from penstock.core.rail import Ends, Evidence, PayeeEnd, PayerEnd
+from penstock.core.record import SESSION_ROWS, Patience, Role, SessionRow, State
 from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Duration, Instant, Price, Quantity
 
-SESSION_ROWS = b"session/"
+__all__ = ["SESSION_ROWS", "Patience", "Role", "Session", "SessionRow", "State"]
+
 EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or two
 _NOTHING = Evidence(b"")
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 TURN_EVERY = Duration(1_000)  # a flow turns no faster, whatever the consumer asks: contactors wear
 ALIVE = Duration(4_000)  # after which it repeats its reading where nothing is new: nothing may flow, but it is there
-
-
-class Role(StrEnum):
-    """Which side of the session we are."""
-
-    SUPPLIER = "supplier"
-    CONSUMER = "consumer"
-
-
-class State(StrEnum):
-    """Where the session stands; see the table at the top of the module."""
-
-    STREAMING = "streaming"
-    STOPPING = "stopping"
-    SQUARING = "squaring"
-    ENDED = "ended"
-
-
-class Patience(msgspec.Struct, frozen=True):
-    """How long we wait for the peer: for its next move, and for its return after the link was lost (ms)."""
-
-    move: Duration = Duration(10_000)
-    return_: Duration = Duration(120_000)
-
-
-class SessionRow(msgspec.Struct, frozen=True):
-    """What the journal keeps of a session.
-
-    `base` is our own meter's reading at its beginning, `last` the supplier's when its valve was shut for good: what the
-    register counts after that is no part of the session. `unpaid` is what a supplier could have asked for in the end
-    and did not get. `began` is the record of the beginning by a supplier's meter that signs, as its consumer keeps it.
-    `last_evidence` is what a supplier's receipt pays with.
-    """
-
-    role: Role
-    terms: Terms
-    proposed: bytes
-    accepted: bytes
-    base: Reading
-    state: State = State.STREAMING
-    reason: Reason | None = None
-    turns: tuple[Quantity, ...] = ()
-    receipt: Receipt | None = None
-    consumer_signature: bytes = b""
-    supplier_signature: bytes = b""
-    worst: Amount = Amount(0)
-    last: Reading | None = None
-    unpaid: Amount = Amount(0)
-    began: bytes = b""
-    feed_turns: tuple[Quantity, ...] = ()
-    last_evidence: bytes = b""
 
 
 class Session:
@@ -117,8 +67,9 @@ class Session:
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_apart", "_before", "_blamed", "_empty", "_handlers",
         "_heard", "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
-        "account", "claimed", "control", "digest", "fault", "fed", "key", "linked", "max_price", "meter", "min_feed",
-        "order", "patience", "payee", "payer", "receipt", "row", "seal", "state", "terms", "wanted", "way",
+        "account", "barred", "claimed", "control", "digest", "fault", "fed", "key", "linked", "max_price", "meter",
+        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "seal", "state", "terms", "wanted",
+        "way",
     )  # fmt: skip
 
     def __init__(
@@ -162,6 +113,7 @@ class Session:
         self.way = Way.SUPPLY
         self.wanted = Way.SUPPLY  # the consumer's wish
         self.order: Way | None = None  # the supplier's own, which comes before it
+        self.barred: frozenset[Way] = frozenset()  # where nothing may flow for now, whoever wants it
         self.claimed = row.turns[-1] if row.turns else Quantity(0)
         self.fed = row.feed_turns[-1] if row.feed_turns else Quantity(0)  # as `claimed`, of what was fed in
         self._heard = False  # a payment was taken that `secure` has not acted on
@@ -241,6 +193,10 @@ class Session:
             raise IllegalEvent("a session begins once")
         self.linked = True
         self._moved = self._alive = self._announced_at = now
+        if self._supplies:
+            self.way = self._willing
+            if self.way is not Way.SUPPLY or self.account.turns_at(self.meter.at):
+                return self._announce(now) + self._release()
         effects = self._release()
         if not self._supplies:
             effects += self._pay()
@@ -311,6 +267,17 @@ class Session:
     def stop(self, reason: Reason, now: Instant) -> list[Effect]:
         """End the session from our side. Nothing where it is ending already."""
         return self.secure(now) + self._stop(reason, now)
+
+    def bar(self, ways: frozenset[Way], now: Instant) -> list[Effect]:
+        """A supplier lets nothing flow these ways from now on, and everything that another call barred."""
+        if not self._supplies:
+            raise IllegalEvent("a consumer asks for another way")
+        self.barred = ways
+        if self.state is not State.STREAMING:
+            return []
+        if self.way in ways:
+            self._turned_at = Instant(now - TURN_EVERY)  # a limit does not wait
+        return self.secure(now) + self._follow(now)
 
     def direct(self, way: Way | None, now: Instant) -> list[Effect]:
         """Which way the flow is to go. A supplier decides, whatever the consumer wants (None: as it wants).
@@ -524,7 +491,7 @@ class Session:
     def _willing(self) -> Way:
         """The way that a supplier lets the flow go: its own, or the consumer's; back only where the terms have it."""
         way = self.wanted if self.order is None else self.order
-        return Way.HOLD if way is Way.FEED and not self.terms.feed_limit else way
+        return Way.HOLD if way in self.barred or (way is Way.FEED and not self.terms.feed_limit) else way
 
     @property
     def _open(self) -> Way:

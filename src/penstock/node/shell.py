@@ -104,6 +104,10 @@ class SessionShell:
         self._part()
         self._event(lambda now: self.session.link_lost(now))
 
+    def bar(self, ways: frozenset[Way]) -> None:
+        """Let nothing flow these ways, and everything that another call barred."""
+        self._event(lambda now: self.session.bar(ways, now))
+
     def stop(self, reason: Reason) -> None:
         """End the session from our side."""
         self._event(lambda now: self.session.stop(reason, now))

@@ -13,7 +13,7 @@ from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, Busy, DeviceError, JournalError, PeerRefused
 from penstock.core.identity import check_signed
-from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
+from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume, Way
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Feed, Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
 from penstock.core.ports import Carrier, Link, Meter, Throttle, TwoWayValve, Valve
@@ -69,9 +69,11 @@ class Supplier:
 
     __slots__ = (
         "_admitting",
+        "_barred",
         "_closing",
         "_free",
         "_on_session",
+        "_order",
         "_patience",
         "goods",
         "parted",
@@ -105,6 +107,8 @@ class Supplier:
         self._free[pole.name] = self
         self._admitting = False
         self._closing = False
+        self._barred: frozenset[Way] = frozenset()
+        self._order: Way | None = None
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
@@ -161,6 +165,26 @@ class Supplier:
         """A visit's link is gone (`Door`)."""
         self.visits.discard(visit)
         self.parted = in_order
+
+    def limit(self, supply: int | None, feed: int | None) -> None:
+        """Let no more than so much flow in an hour (units of the medium), to the consumer and back; None is no limit.
+
+        A way that is limited to 0 stops at once, and its session rests until it may flow again.
+        """
+        self._barred = frozenset(way for way, most in ((Way.SUPPLY, supply), (Way.FEED, feed)) if most == 0)
+        if self.shell is not None:
+            self.shell.bar(self._barred)
+        if self.pole.throttle is not None:
+            try:
+                self.pole.throttle.limit(supply, feed)
+            except DeviceError as error:  # what cannot be throttled is at least shut where nothing may flow
+                self.site.tell("throttle failed", pole=self.pole.name, error=error.line())
+
+    def direct(self, way: Way | None) -> None:
+        """Let the flow go this way from now on, in this session and the next; None is what each consumer wants."""
+        self._order = way
+        if self.shell is not None:
+            self.shell.direct(way)
 
     def offer(self) -> Offered:
         """Our offer as of now, signed."""
@@ -314,6 +338,7 @@ class Supplier:
 
     def _take(self, session: Session) -> SessionShell:
         _, meter, valve, carrier, *_ = self.pole
+        session.barred, session.order = self._barred, self._order
         shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
         self._free.pop(self.pole.name, None)

@@ -66,6 +66,15 @@ LEVELS: dict[str, str] = {
     "LOST: no answer came in time": "error",
     "file not taken": "warning",
     "every block counts at once": "warning",
+    # the grid's operator
+    "grid asks": "info",
+    "grid reached": "info",
+    "grid not reached": "warning",
+    "signal not read": "warning",
+    "signals left out": "warning",
+    "not enrolled": "warning",
+    "report not made": "warning",
+    "report not taken": "warning",
     # our own faults
     "journal failed": "error",
     "valve failed": "error",

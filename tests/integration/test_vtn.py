@@ -1,0 +1,79 @@
+"""The grid operator's server against the description of OpenADR 3.1.0: every operation, right and wrong, by schemathesis.
+
+The description is the one that the OpenADR Alliance published, amended where it contradicts itself (`amended.py`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from penstock.sim.vtn import Client, Role, Vtn
+
+from .amended import amended
+
+ROOT = Path(__file__).parents[2]
+PROGRAM = ROOT / ".venv" / "api" / "bin" / "schemathesis"
+OURS = ROOT / "src" / "penstock" / "data" / "openadr3" / "openadr3.json"
+THEIRS = ROOT / "tests" / "data" / "openadr3" / "openadr3.yaml"
+CLIENTS = [Client("operator", "one secret", Role.BL), Client("site", "another", Role.VEN)]
+EXAMPLES = 40  # of each operation and phase
+AT_MOST = 240  # seconds
+
+_TO_JSON = """
+import json, sys, yaml
+class Plain(yaml.SafeLoader):
+    "times stay text"
+resolvers = yaml.SafeLoader.yaml_implicit_resolvers
+Plain.yaml_implicit_resolvers = {
+    sign: [one for one in found if not one[0].endswith(":timestamp")] for sign, found in resolvers.items()
+}
+json.dump(yaml.load(open(sys.argv[1]), Plain), sys.stdout)
+"""
+
+
+def test_the_server_runs_by_the_description_as_it_was_published() -> None:
+    said = subprocess.run(
+        [PROGRAM.with_name("python"), "-c", _TO_JSON, THEIRS], check=True, capture_output=True, timeout=60
+    )
+    assert json.loads(said.stdout) == json.loads(OURS.read_text())
+
+
+def prepared(vtn: Vtn) -> None:
+    """A program, an event and a site for what refers to one."""
+    operator = CLIENTS[0]
+    program = vtn.objects.create("PROGRAM", {"programName": "night"}, operator)
+    vtn.objects.create("EVENT", {"programID": program["id"], "intervals": []}, operator)
+    vtn.objects.create("VEN", {"venName": "pole", "clientID": "site"}, operator)
+
+
+@pytest.mark.asyncio
+@pytest.mark.parametrize("client", CLIENTS, ids=lambda client: client.role)
+async def test_every_operation_is_as_described_to_each_role(client: Client, tmp_path: Path) -> None:
+    described = tmp_path / "openadr3.json"
+    described.write_text(json.dumps(amended(json.loads(OURS.read_text()))))
+    vtn = Vtn(CLIENTS)
+    url = await vtn.start()
+    try:
+        prepared(vtn)
+        token = vtn.tokens.issue(client.id, client.secret)
+        checker = await asyncio.create_subprocess_exec(
+            PROGRAM, "run", described, "--url", url, "--header", f"Authorization: Bearer {token}", "--checks", "all",
+            "--max-examples", str(EXAMPLES), "--continue-on-failure", "--generation-deterministic", "--no-color",
+            cwd=tmp_path, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.STDOUT,
+        )  # fmt: skip
+        try:
+            async with asyncio.timeout(AT_MOST):
+                said, _ = await checker.communicate()
+        finally:
+            if checker.returncode is None:
+                checker.kill()
+                await checker.wait()
+    finally:
+        await vtn.stop()
+    assert checker.returncode == 0, said.decode()[-8_000:]
+    assert b"Tested: 45" in said
