@@ -21,6 +21,7 @@ LEVELS: dict[str, str] = {
     "resumed": "info",
     "ended": "info",
     "progress": "debug",
+    "limited": "info",
     # links
     "link lost": "info",
     "not reached": "info",
