@@ -61,7 +61,7 @@ def begin(it: Yard, limit: SiteLimit, name: str) -> None:
     def heed(limits: Limits) -> None:
         shell = it.gateway.poles[name].shell
         if shell is not None:
-            shell.direct(Way.HOLD if limits.supply == 0 else None)
+            shell.direct(Way.HOLD if limits.hold(shell.session.wanted) else None)
 
     limit.begin(name, heed)
 
@@ -75,15 +75,14 @@ async def test_a_limit_of_nothing_stops_every_pole_within_a_package_for_as_long_
             buyer(it, "middle", lambda: street.skew) as middle,
             buyer(it, "right", lambda: street.skew) as right,
         ):
-            shells = [supplier.shell for supplier in it.gateway.poles.values()]
             for name in POLES:
                 await until(lambda: it.lines[name].read().total > 50)  # noqa: B023  # awaited before the next round
                 begin(it, limit, name)
             limit.set(0, None, "ALERT_GRID_EMERGENCY")
             stood = [line.read().total for line in it.lines.values()]
             assert [line.power() for line in it.lines.values()] == [0, 0, 0]
-            for _ in range(4):  # half a minute passes, seen by their clocks: longer than a consumer's patience
-                street.skew += 7_000
+            for _ in range(3):  # 18 seconds pass, seen by their clocks: longer than a consumer's patience
+                street.skew += 5_000
                 await asyncio.sleep(1.05)
             assert [line.read().total for line in it.lines.values()] == stood
             shells = [supplier.shell for supplier in it.gateway.poles.values()]

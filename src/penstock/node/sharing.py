@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from penstock.core.errors import DeviceError, OutOfRange, UsageError
+from penstock.core.messages import Way
 from penstock.core.ports import Throttle
 from penstock.core.share import Claim, divide, turned, waiting
 from penstock.node.tell import Tell
@@ -37,6 +38,10 @@ class Limits(NamedTuple):
 
     supply: int | None = None
     feed: int | None = None
+
+    def hold(self, way: Way) -> bool:
+        """Whether nothing may flow that way."""
+        return (self.feed if way is Way.FEED else self.supply) == 0
 
     def lower(self, other: Limits) -> Limits:
         """The lower of both, each way."""
