@@ -11,7 +11,8 @@ from penstock.core.meter import Tolerance
 from penstock.core.units import Instant, Quantity
 from penstock.gateways.forwarder import DataMeter, DataSupply
 from penstock.node.clock import now
-from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
+from penstock.sim.cable import Cable, Socket
+from penstock.sim.car_meter import CarMeter, CarValve, MeterFaults
 from penstock.sim.gauge import Gauge, Heard, Truth
 from penstock.sim.life import Life
 from penstock.sim.line import LineMeter, LineSupply
@@ -134,6 +135,32 @@ class CableFlow:
 
     async def end(self) -> None:
         self.life.end()
+
+
+class TwoWayCable(CableFlow):
+    """The same, and the car has a valve, too."""
+
+    pole: Life | None = None
+    car: Life | None = None
+
+    async def open(self) -> Ends:  # type: ignore[override] # both of its ends, not three things of one
+        if self.car is None:
+            self.car = Life("car", self._loop)
+            self.valve = CarValve(self._car, self.car)
+        if self.pole is None:
+            self.pole = Life("pole", self._loop)
+            self.socket = Socket(self._cable, self.pole, self.step, MeterFaults())
+        return Ends(self.socket, self.socket, self._car, self.valve, self.socket)
+
+    async def end(self) -> None:
+        if self.pole is not None:
+            self.pole.end()
+            self.pole = None
+
+    async def leave(self) -> None:
+        if self.car is not None:
+            self.car.end()
+            self.car = None
 
 
 class DataFlow:

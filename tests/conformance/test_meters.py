@@ -13,7 +13,7 @@ from penstock.testing import two_way
 from penstock.testing.meter import METER_CHECKS, Check
 from penstock.testing.two_way import TWO_WAY_CHECKS
 
-from .flows import CableFlow, DataFlow, GaugeFlow, LineFlow, SigningFlow, TwoWayLine
+from .flows import CableFlow, DataFlow, GaugeFlow, LineFlow, SigningFlow, TwoWayCable, TwoWayLine
 
 Play = Callable[[Path, Check], None]
 
@@ -94,3 +94,9 @@ def test_a_device_for_both_ways_conforms(speed: float | None, check: two_way.Che
             await flow.leave()
 
     asyncio.run(play())
+
+
+@pytest.mark.parametrize("check", TWO_WAY_CHECKS, ids=lambda check: check.__name__)
+def test_the_simulations_cable_conforms_both_ways(check: two_way.Check) -> None:
+    loop = VirtualLoop()
+    loop.run(check(TwoWayCable(loop)))

@@ -36,6 +36,7 @@ LEVELS: dict[str, str] = {
     "opening": "info",
     "opened": "info",
     "adding": "info",
+    "stake not added": "warning",
     "funding": "info",
     "funded": "info",
     "waiting for confirmations": "info",

@@ -90,7 +90,9 @@ async def _pass(node: Node, seconds: int) -> None:
 PARTS: dict[str, Parts] = {
     ChannelTill.name: Parts(
         "CryptoEuroChannel", "--contract", "Channel", EvmLedger,
-        lambda key, journal, ledger, clock, tell, entropy: ChannelTill(key, journal, ledger, clock, tell, entropy=entropy),
+        lambda key, journal, ledger, clock, tell, entropy: ChannelTill(
+            key, journal, ledger, clock, tell, entropy=entropy
+        ),
         lambda key, journal, ledger, tell: ChannelPurse(key, journal, ledger, tell, period=PERIOD),
         _close, _close_and_wait,
     ),
