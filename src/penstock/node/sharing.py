@@ -128,9 +128,9 @@ class SiteLimit:
         for name, error in self._failed.items():
             if name not in failed:
                 self._tell("valve failed", pole=name, error=error)
-        for name, heed in list(self._heeds.items()):
-            limits = self._set[name]
-            if limits != before[name]:
+        for name, limits in list(self._set.items()):
+            heed = self._heeds.get(name)
+            if heed is not None and limits != before[name]:
                 waits = "; waits for its turn" if self.waits(name) else ""
                 self._tell("limited", pole=name, supply=limits.supply, feed=limits.feed, why=why + waits)
                 heed(limits)
