@@ -22,6 +22,7 @@ LEVELS: dict[str, str] = {
     "ended": "info",
     "progress": "debug",
     "limited": "info",
+    "steered": "info",
     # links
     "link lost": "info",
     "not reached": "info",
