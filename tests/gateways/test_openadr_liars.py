@@ -181,6 +181,7 @@ async def test_a_server_that_never_answers_is_given_up_and_asked_again(monkeypat
 MALFORMED: dict[str, dict[str, Any]] = {
     "no program": {"programID": None},
     "an id that is a path": {"id": "../../token"},
+    "an id that ends a line": {"id": "e\n"},
     "a priority below all": {"priority": -1},
     "a time that is none": {"intervalPeriod": {"start": "yesterday"}},
     "a time before all": {"intervalPeriod": {"start": "1969-12-31T23:59:59Z"}},

@@ -81,7 +81,7 @@ class Reader:
             if known is None or known.modified <= found.modified:
                 batch.found[said.id] = found
         except BadSignal as error:
-            batch.faults[forms.identity(raw)] = error
+            batch.faults[forms.identity(raw)] = BadSignal(forms.clean(str(error), 240), forms.clean(error.advice))
 
     def _found(self, raw: Raw, said: Dispatched, now: Instant) -> Found:
         program = self._programs.get(said.program_id)
