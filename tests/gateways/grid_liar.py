@@ -23,6 +23,7 @@ class Liar:
         self.events: Handler = self._nothing
         self.server_info: dict[str, Any] | None = None
         self.asked = 0
+        self.silent = False  # to everything
         self.seen: list[str] = []
         self.url = ""
 
@@ -31,6 +32,8 @@ class Liar:
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         self.seen.append(f"{request.method} {request.path}")
+        if self.silent:
+            await silent(request)
         if request.path == "/auth/server":
             return web.json_response(self.server_info or {"tokenURL": f"{self.url}/auth/token"})
         if request.path == "/auth/token":

@@ -13,12 +13,14 @@ import msgspec
 import pytest
 
 from penstock.core.errors import GridRefused, GridUnreachable, UsageError
-from penstock.core.grid import MAX_EVENTS
+from penstock.core.grid import MAX_EVENTS, Orders
 from penstock.gateways.openadr import Client, Credentials
 from penstock.gateways.openadr import client as client_module
+from penstock.gateways.openadr import ven as ven_module
 from penstock.gateways.openadr.client import MAX_BODY
+from penstock.gateways.openadr.reader import Batch, Reader
 
-from .grid import clock, site, until
+from .grid import RATES, clock, site, until
 from .grid_liar import LIES, LIMIT, dispatched, liar, listed, said, silent
 
 pytestmark = pytest.mark.asyncio
@@ -57,6 +59,16 @@ async def test_a_list_that_is_none_changes_nothing_and_stalls_nobody(lie: str) -
         assert max(waited) < LONGEST_STALL
         server.events = listed()
         await until(lambda: ven.orders.supply_limit is None)
+
+
+async def test_a_server_that_never_answers_does_not_keep_us_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ven_module, "FAREWELL", 0.1)
+    async with liar() as server:
+        async with site(server.url, listen=("127.0.0.1", 0)) as (ven, _):
+            await until(lambda: "POST /subscriptions" in server.seen)
+            server.silent = True
+        assert "DELETE /subscriptions/x" in server.seen
+        assert ven.orders == Orders()
 
 
 async def test_a_server_that_never_answers_is_given_up_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,12 +129,12 @@ async def test_events_that_cannot_be_read_are_dropped_and_told_once_and_the_othe
 
 @pytest.mark.parametrize("fault", MALFORMED)
 async def test_each_of_them_alone_is_dropped(fault: str) -> None:
-    async with liar() as server, site(server.url) as (ven, watched):
-        server.events = listed(dispatched("bad", "PRICE", 1) | MALFORMED[fault], LIMIT)
-        await until(lambda: ven.orders.supply_limit == 3_000)
-        assert len(watched.of("signal not read")) == 1
-        assert ven.orders.price is None
-        assert "\n" not in watched.of("signal not read")[0]["reason"]
+    reader, batch = Reader(RATES, (), ()), Batch(clock())
+    for one in (dispatched("bad", "PRICE", 1) | MALFORMED[fault], LIMIT):
+        reader.read(msgspec.Raw(msgspec.json.encode(one)), batch)
+    assert list(batch.found) == ["limit"]
+    (reason,) = (error.line() for _, error in batch.faults)
+    assert "\n" not in reason
 
 
 async def test_past_events_ask_nothing() -> None:
