@@ -11,13 +11,15 @@ from penstock.core.meter import Tolerance
 from penstock.core.units import Instant, Quantity
 from penstock.gateways.forwarder import DataMeter, DataSupply
 from penstock.node.clock import now
-from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
+from penstock.sim.cable import Cable, Socket
+from penstock.sim.car_meter import CarMeter, CarValve, MeterFaults
 from penstock.sim.gauge import Gauge, Heard, Truth
 from penstock.sim.life import Life
 from penstock.sim.line import LineMeter, LineSupply
 from penstock.sim.signing_meter import SigningMeter
 from penstock.sim.virtual import VirtualLoop
 from penstock.testing.meter import Device
+from penstock.testing.two_way import Ends
 from penstock.transports.tls import TlsLink, connect, serve
 
 HOST = "127.0.0.1"
@@ -49,6 +51,34 @@ class LineFlow:
         await self.end()
         if self.meter is not None:
             self.meter.detach()
+
+
+class TwoWayLine:
+    """A line through which either end may feed, at full speed or at one."""
+
+    step, tolerance = 25, NONE
+
+    def __init__(self, directory: Path, speed: float | None = None) -> None:
+        self.line, self._speed = directory / "line", speed
+        self.supply: LineSupply | None = None
+        self.car: LineMeter | None = None
+
+    async def open(self) -> Ends:
+        self.supply = self.supply or LineSupply(
+            self.line, 11_000, self._speed, package=Quantity(self.step), feed_w=10_000
+        )
+        self.car = self.car or LineMeter(self.line)
+        return Ends(self.supply, self.supply, self.car, self.car, self.supply)
+
+    async def end(self) -> None:
+        if self.supply is not None:
+            self.supply.detach()
+            self.supply = None
+
+    async def leave(self) -> None:
+        if self.car is not None:
+            self.car.detach()
+            self.car = None
 
 
 class SigningFlow(LineFlow):
@@ -105,6 +135,32 @@ class CableFlow:
 
     async def end(self) -> None:
         self.life.end()
+
+
+class TwoWayCable(CableFlow):
+    """The same, and the car has a valve, too."""
+
+    pole: Life | None = None
+    car: Life | None = None
+
+    async def open(self) -> Ends:  # type: ignore[override] # both of its ends, not three things of one
+        if self.car is None:
+            self.car = Life("car", self._loop)
+            self.valve = CarValve(self._car, self.car)
+        if self.pole is None:
+            self.pole = Life("pole", self._loop)
+            self.socket = Socket(self._cable, self.pole, self.step, MeterFaults())
+        return Ends(self.socket, self.socket, self._car, self.valve, self.socket)
+
+    async def end(self) -> None:
+        if self.pole is not None:
+            self.pole.end()
+            self.pole = None
+
+    async def leave(self) -> None:
+        if self.car is not None:
+            self.car.end()
+            self.car = None
 
 
 class DataFlow:

@@ -17,8 +17,9 @@ from penstock.core.units import Amount, Quantity
 from penstock.sim.tender import SimLedger
 from penstock.testing.ledger import LEDGER_CHECKS
 from penstock.testing.meter import METER_CHECKS, Device
+from penstock.testing.two_way import TWO_WAY_CHECKS, Ends
 
-from .flows import LineFlow
+from .flows import LineFlow, TwoWayLine
 from .test_ledgers import in_the_simulation
 
 
@@ -126,5 +127,79 @@ def test_a_device_that_does_not_do_its_duty_is_found(
                 await rule(flow)
         finally:
             await flow.stop()
+
+    asyncio.run(play())
+
+
+class _Alone:
+    """A pole's valve that asks no car, for what goes to it."""
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+        self.close = line.close
+
+    def allow(self, total: Quantity, export: Quantity) -> None:
+        self._line.allow(total)
+
+
+class _Drained:
+    """A car's valve that only ever opens further."""
+
+    def __init__(self, car: Any) -> None:
+        self.allow = car.allow
+
+    def close(self) -> None:
+        pass
+
+
+class _Slack:
+    """A throttle that leaves a trickle."""
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+
+    def limit(self, supply: int | None, feed: int | None) -> None:
+        self._line.limit(None if supply is None else max(supply, 500), None if feed is None else max(feed, 500))
+
+
+class _Net(_Trip):
+    """A meter with one register for both ways."""
+
+    def __init__(self, line: Any) -> None:
+        self._line = line
+
+    def read(self) -> Reading:
+        reading = self._line.read()
+        return Reading(Quantity(max(0, reading.total - reading.export)), reading.at, export=reading.export)
+
+
+@pytest.mark.parametrize(
+    ("part", "device", "check", "says"),
+    [
+        ("valve", _Alone, "nothing_flows_that_only_one_side_allows", "the consumer has not allowed|flows on"),
+        ("other_valve", _Drained, "either_side_stops_the_flow_either_way", "flows on|the consumer's closed valve"),
+        ("throttle", _Slack, "a_throttle_stops_what_flows", "flowed on|flows on"),
+        ("meter", _Net, "the_flow_turns_round_and_back", "only|fell"),
+    ],
+)
+def test_a_device_for_both_ways_that_does_not_do_its_duty_is_found(
+    part: str, device: Callable[[Any], Any], check: str, says: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("penstock.testing.two_way.PATIENCE", 1.0)
+    rule = next(rule for rule in TWO_WAY_CHECKS if rule.__name__ == check)
+
+    class Flow(TwoWayLine):
+        async def open(self) -> Ends:
+            honest = await super().open()
+            return honest._replace(**{part: device(getattr(honest, part))})
+
+    async def play() -> None:
+        flow = Flow(tmp_path, speed=20_000)
+        try:
+            with pytest.raises(AssertionError, match=says):
+                await rule(flow)
+        finally:
+            await flow.end()
+            await flow.leave()
 
     asyncio.run(play())

@@ -9,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from penstock.sim.virtual import VirtualLoop
+from penstock.testing import two_way
 from penstock.testing.meter import METER_CHECKS, Check
+from penstock.testing.two_way import TWO_WAY_CHECKS
 
-from .flows import CableFlow, DataFlow, GaugeFlow, LineFlow, SigningFlow
+from .flows import CableFlow, DataFlow, GaugeFlow, LineFlow, SigningFlow, TwoWayCable, TwoWayLine
 
 Play = Callable[[Path, Check], None]
 
@@ -78,3 +80,23 @@ DEVICES: dict[str, Play] = {
 @pytest.mark.parametrize("device", DEVICES)
 def test_a_device_conforms(device: str, check: Check, tmp_path: Path) -> None:
     DEVICES[device](tmp_path, check)
+
+
+@pytest.mark.parametrize("check", TWO_WAY_CHECKS, ids=lambda check: check.__name__)
+@pytest.mark.parametrize("speed", [None, 200_000], ids=["at full speed", "at a speed"])
+def test_a_device_for_both_ways_conforms(speed: float | None, check: two_way.Check, tmp_path: Path) -> None:
+    async def play() -> None:
+        flow = TwoWayLine(tmp_path, speed)
+        try:
+            await check(flow)
+        finally:
+            await flow.end()
+            await flow.leave()
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize("check", TWO_WAY_CHECKS, ids=lambda check: check.__name__)
+def test_the_simulations_cable_conforms_both_ways(check: two_way.Check) -> None:
+    loop = VirtualLoop()
+    loop.run(check(TwoWayCable(loop)))

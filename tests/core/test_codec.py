@@ -52,7 +52,7 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.Propose, terms, data, data),
     st.builds(messages.Accepted, data, data),
     st.builds(messages.Refused, text),
-    st.builds(messages.Metered, totals, times, sums, data, data, totals, st.booleans()),
+    st.builds(messages.Metered, totals, times, sums, data, data, totals, st.sampled_from(messages.Way)),
     st.builds(messages.Paid, totals, st.lists(data, max_size=3).map(tuple)),
     st.builds(messages.Stop, reasons),
     st.builds(messages.Final, totals, times, reasons, data, data, totals),
@@ -60,10 +60,21 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.Receipted, data, data),
     st.builds(messages.AskClose, data, st.builds(Close, sums, sums, times), data),
     st.builds(messages.Closing, data),
-    st.builds(messages.Resume, data, data, st.booleans()),
-    st.builds(messages.Resumed, totals, times, st.lists(totals, max_size=3).map(tuple), data, data, data),
+    st.builds(messages.Resume, data, data, st.sampled_from(messages.Way)),
+    st.builds(
+        messages.Resumed,
+        totals,
+        times,
+        st.lists(totals, max_size=3).map(tuple),
+        data,
+        data,
+        data,
+        totals,
+        st.lists(totals, max_size=3).map(tuple),
+        st.sampled_from(messages.Way),
+    ),
     st.builds(messages.AskPole, text),
-    st.builds(messages.Reverse, st.booleans()),
+    st.builds(messages.AskWay, st.sampled_from(messages.Way)),
 ]
 any_message = st.one_of(MESSAGES)
 
@@ -165,7 +176,8 @@ def test_a_frame_that_is_nearly_a_message_is_refused(frame: bytes) -> None:
 
 
 def test_a_sum_may_be_larger_than_64_bits() -> None:
-    assert decode(encode(messages.Metered(1, 2, MAX_AMOUNT, b"", b""))) == messages.Metered(1, 2, MAX_AMOUNT, b"", b"")  # type: ignore[arg-type]  # plain numbers
+    said = messages.Metered(1, 2, MAX_AMOUNT, b"", b"", 0, messages.Way.SUPPLY)  # type: ignore[arg-type]  # plain numbers
+    assert decode(encode(said)) == said
 
 
 @given(st.binary(max_size=100))

@@ -29,6 +29,7 @@ from penstock.core.messages import (
     Resumed,
     Square,
     Stop,
+    Way,
 )
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.session import EMPTY, Role, Session, State
@@ -97,7 +98,7 @@ def test_a_supplier_that_must_wait_announces_what_flowed() -> None:
     assert not [m for m in pair.supplier.sent if isinstance(m, Metered)], "less than a tick is no news"
     pair.draws = 10
     assert pair.flow()
-    assert pair.supplier.sent[-1] == Metered(Quantity(3), START, Amount(0), b"", b"")
+    assert pair.supplier.sent[-1] == Metered(Quantity(3), START, Amount(0), b"", b"", Quantity(0), Way.SUPPLY)
 
 
 def test_less_than_a_tick_is_announced_within_a_second_and_once() -> None:
@@ -384,7 +385,7 @@ def test_an_announcement_that_falls_while_the_consumer_stops_turns_nothing() -> 
     pair = Pair(make_terms(make_offer(tariff=turning(400_000, 100_000))))
     pair.stream(20)
     pair.stop(pair.consumer, Reason.OPERATOR)
-    late = Metered(Quantity(1), Instant(START + 5_000), Amount(0), b"", b"")
+    late = Metered(Quantity(1), Instant(START + 5_000), Amount(0), b"", b"", Quantity(0), Way.SUPPLY)
     assert pair.consumer.session.on_message(late, pair.now) == []
     assert pair.consumer.session.bill.turns == ()
     assert pair.consumer.session.reason is Reason.OPERATOR
@@ -627,8 +628,8 @@ def a_message_of_each_type() -> list[Any]:
         Refused("no"),
         AskClose(bytes(32), Close(0, DEPOSIT, 0), bytes(65)),
         Closing(bytes(32)),
-        Resume(bytes(32)),
-        Resumed(Quantity(0), START, (), bytes(45), b"", b""),
+        Resume(bytes(32), b"", Way.SUPPLY),
+        Resumed(Quantity(0), START, (), bytes(45), b"", b"", Quantity(0), (), Way.SUPPLY),
         Stop(Reason.GRID),
     ):
         sent.setdefault(type(message), message)
@@ -672,11 +673,13 @@ def test_a_message_that_does_not_belong_raises_and_changes_nothing() -> None:
 def test_a_message_that_belongs_but_lies_changes_nothing_where_it_raises() -> None:
     garbage: list[Any] = [
         Square(msgspec.structs.replace(receipt_of(), paid=1), bytes(65), b"\x02[]"),
-        Receipted(bytes(65)),
-        Receipted(SUPPLIER.sign(receipt_of().digest())),
-        Resumed(Quantity(5), START, (Quantity(3), Quantity(2)), bytes(45), b"", b""),
-        Resumed(Quantity(5), START, (), b"\x01", b"", b""),
-        Resumed(Quantity(5), START, (), b"\x01" + (9).to_bytes(8, "big") + bytes(36), b"", b""),
+        Receipted(bytes(65), b""),
+        Receipted(SUPPLIER.sign(receipt_of().digest()), b""),
+        Resumed(Quantity(5), START, (Quantity(3), Quantity(2)), bytes(45), b"", b"", Quantity(0), (), Way.SUPPLY),
+        Resumed(Quantity(5), START, (), b"\x01", b"", b"", Quantity(0), (), Way.SUPPLY),
+        Resumed(
+            Quantity(5), START, (), b"\x01" + (9).to_bytes(8, "big") + bytes(36), b"", b"", Quantity(0), (), Way.SUPPLY
+        ),
     ]
     raised = 0
     for pair, side in sides_in_every_state():

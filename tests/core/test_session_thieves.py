@@ -11,7 +11,7 @@ import pytest
 from penstock.core.channel import Voucher
 from penstock.core.codec import encode
 from penstock.core.errors import BadMessage, BadSignature, BadTerms, BadVoucher
-from penstock.core.messages import Final, Message, Metered, Paid, Reason, Receipted, Resumed, Square, Stop
+from penstock.core.messages import Final, Message, Metered, Paid, Reason, Receipted, Resumed, Square, Stop, Way
 from penstock.core.offer import Receipt
 from penstock.core.session import Role, State
 from penstock.core.tariff import Step, Tariff
@@ -258,7 +258,7 @@ def _final(**changes: Any) -> Cut:
 
     def cut(message: Message) -> Message | None:
         if isinstance(message, Metered):
-            return Final(message.total, message.at, Reason.GRID, b"", b"")
+            return Final(message.total, message.at, Reason.GRID, b"", b"", Quantity(0))
         return msgspec.structs.replace(message, **changes) if isinstance(message, Final) else message
 
     return cut
@@ -284,7 +284,7 @@ SUPPLIERS: dict[str, tuple[Callable[[], Cut], set[Reason]]] = {
     "never ends": (lambda: _drop(Final), {Reason.TARGET_REACHED}),
     "never signs": (lambda: _drop(Receipted), {Reason.TARGET_REACHED}),
     "signs something else": (
-        lambda: lambda m: Receipted(SUPPLIER.sign(PARAMS.digest(b""))) if isinstance(m, Receipted) else m,
+        lambda: lambda m: Receipted(SUPPLIER.sign(PARAMS.digest(b"")), b"") if isinstance(m, Receipted) else m,
         {Reason.TARGET_REACHED},
     ),
     "stops for no reason": (
@@ -334,7 +334,11 @@ def test_a_supplier_that_invents_turns_at_resumption_is_refused(turns: tuple[Any
     pair.thief = Role.SUPPLIER
     pair.lose_link()
     pair.relink()
-    pair.cut = lambda m: Resumed(Quantity(15), Instant(at), turns, m.state, b"", b"") if isinstance(m, Resumed) else m
+    pair.cut = lambda m: (
+        Resumed(Quantity(15), Instant(at), turns, m.state, b"", b"", Quantity(0), (), Way.SUPPLY)
+        if isinstance(m, Resumed)
+        else m
+    )
     paid = pair.consumer.session.paid
     pair.stream()
     assert isinstance(pair.consumer.errors[-1], BadTerms)

@@ -94,8 +94,8 @@ def test_the_next_act(shown: Evidence | None, state: ChannelState, stands: Filed
 
 
 def test_what_is_at_risk_is_what_nobody_has_filed_yet() -> None:
-    held = evidence(ticks=4).filing
-    assert worth(held) == 120
+    held = evidence(ticks=4)
+    assert worth(held.filing) == 120
     assert at_risk(held, ChannelState("open"), None) == 120
     assert at_risk(held, ChannelState("open", partner_drawn=Amount(30)), None) == 90
     assert at_risk(held, CLOSING, filed(None)) == 120
@@ -103,6 +103,14 @@ def test_what_is_at_risk_is_what_nobody_has_filed_yet() -> None:
     assert at_risk(held, CLOSING, filed(evidence(), ticks=4)) == 0
     assert at_risk(held, ChannelState("settled"), None) == 0
     assert at_risk(None, ChannelState("open"), None) == 0
+
+
+def test_no_more_is_at_risk_in_a_two_way_channel_than_was_put_in() -> None:
+    held = evidence(ticks=4)
+    both = msgspec.structs.replace(held, params=msgspec.structs.replace(PARAMS, two_way=True), partner=False)
+    state = ChannelState("open", opener_deposit=Amount(70), partner_deposit=Amount(20), opener_drawn=Amount(40))
+    assert at_risk(both, state, None) == 80, "what the opener has drawn is safe"
+    assert at_risk(both, msgspec.structs.replace(state, opener_drawn=Amount(0)), None) == 90
 
 
 def test_good_evidence_passes() -> None:

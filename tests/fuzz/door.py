@@ -33,6 +33,7 @@ from penstock.core.messages import (
     Resume,
     Square,
     Stop,
+    Way,
 )
 from penstock.core.meter import Reading
 from penstock.core.offer import Receipt, propose_digest
@@ -264,7 +265,14 @@ def door_seeds() -> list[bytes]:
         heard = _loop().run_until_complete(_sold(breaks))
         seeds += [codec.encode(heard), codec.encode([*heard[:8], *heard[3:]])]
     far = AskClose(pair.PARAMS.id, Close(DEPOSIT, 0, 2**40), b"")
-    questions = [AskOffer(), AskPole("pole"), AskPole("other"), Resume(bytes(32)), far, Stop(Reason.OPERATOR)]
+    questions = [
+        AskOffer(),
+        AskPole("pole"),
+        AskPole("other"),
+        Resume(bytes(32), b"", Way.SUPPLY),
+        far,
+        Stop(Reason.OPERATOR),
+    ]
     return [*seeds, codec.encode(msgspec.to_builtins(questions))]
 
 
@@ -287,7 +295,7 @@ async def _sold(breaks: bool) -> list[Any]:
         await do(Paid(Quantity(3 * tick), tuple(one.data for one in payer.pay(1_000 * tick))))
         if breaks and tick == 2:
             await do(None)
-            await do(Resume(terms.digest()))
+            await do(Resume(terms.digest(), b"", Way.SUPPLY))
     await do(Stop(Reason.TARGET_REACHED))
     session = scene.supplier.shell.session if scene.supplier.shell is not None else None
     if session is not None:

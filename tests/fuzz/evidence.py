@@ -130,7 +130,8 @@ def watched(data: bytes) -> None:
         for _, words in forms.proof_rows(filing):
             assert all(len(word) == 32 for word in words)
         state = ChannelState("closing", Amount(1_000), closes_at=100)
-        assert at_risk(filing, state, Filed(state)) == value
+        most = 1_000 if evidence.params.two_way else value
+        assert at_risk(evidence, state, Filed(state)) == min(value, most)
         act = next_act(evidence, state, Filed(state), 50)
         assert act is Act.FILE if value else act in (Act.FILE, Act.REST)
 

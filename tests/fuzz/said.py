@@ -137,7 +137,7 @@ def terms(data: bytes) -> None:
     agreed.digest()
     stream = decode_terms(agreed.rail_terms)
     asked = decode_offer(agreed.offer.rails[agreed.rail])
-    check_terms(asked, stream, 10**9, agreed.offer.tick_value)
+    check_terms(asked, stream, (10**9, 10**9), (agreed.offer.tick_value, 0))
     payee = StreamPayee(stream, 10**9)
     assert payee.secured <= 0 <= payee.capacity <= 10**9
     assert payee.ticks == 0

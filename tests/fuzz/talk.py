@@ -28,7 +28,7 @@ from penstock.core import codec
 from penstock.core.channel import Close
 from penstock.core.control import Control
 from penstock.core.errors import BadMessage, RemoteError
-from penstock.core.messages import AskClose, Message, Paid, Reason, Receipted, Resume, Resumed, Square
+from penstock.core.messages import AskClose, Message, Paid, Reason, Receipted, Resume, Resumed, Square, Way
 from penstock.core.meter import SessionMeter
 from penstock.core.session import Role, Session, State
 from penstock.core.tariff import Bill, Step, Tariff
@@ -136,7 +136,7 @@ class Lone(pair.Pair):
             case Resumed(state=state) if state[1:13] not in self.shown:
                 return msgspec.structs.replace(message, state=state[:13] + bytes(32))  # a preimage is not guessed
             case Receipted(b"") if self.side.session.receipt is not None:
-                return Receipted(pair.SUPPLIER.sign(self.side.session.receipt.digest()))
+                return Receipted(pair.SUPPLIER.sign(self.side.session.receipt.digest()), b"")
             case _:
                 return message
 
@@ -195,7 +195,11 @@ def talk_seeds() -> list[bytes]:
     for before in (0, 1):
         for turn in range(4):
             seeds += _played(before, turn)
-    strange: list[Any] = [Resume(bytes(32)), AskClose(bytes(32), Close(1, 2, 3), bytes(65)), Receipted(b"")]
+    strange: list[Any] = [
+        Resume(bytes(32), b"", Way.SUPPLY),
+        AskClose(bytes(32), Close(1, 2, 3), bytes(65)),
+        Receipted(b"", b""),
+    ]
     return seeds + [codec.encode([mode, *(["m", one] for one in strange)]) for mode in range(4)]
 
 

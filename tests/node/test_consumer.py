@@ -40,6 +40,7 @@ from penstock.core.messages import (
     Resume,
     Resumed,
     Square,
+    Way,
 )
 from penstock.core.meter import Tolerance
 from penstock.core.offer import sign_offer
@@ -120,7 +121,7 @@ async def test_other_lies_before_the_agreement_cost_nothing_either(open_street: 
             (lambda liar: Offered(liar.offer(), bytes(65)), BadSignature),
             (lambda liar: Offered(liar.offer(), sign_offer(it.key, liar.offer())), BadSignature),
             (lambda liar: Refused("no\x1b[2J" + "x" * 60_000), PeerRefused),
-            (lambda liar: Metered(Quantity(1), Instant(1), Amount(1), b"", b""), BadMessage),
+            (lambda liar: Metered(Quantity(1), Instant(1), Amount(1), b"", b"", Quantity(0), Way.SUPPLY), BadMessage),
             (lambda liar: b"rubbish", LinkLost),
         ]:
 
@@ -180,7 +181,7 @@ async def test_a_flood_before_the_agreement_ends_the_link(open_street: Open) -> 
     async def script(liar: Liar, peer: Thief) -> None:
         await peer.hear(AskOffer)
         for index in range(5_000):
-            peer.send(Metered(Quantity(index), Instant(index), Amount(0), b"", b""))
+            peer.send(Metered(Quantity(index), Instant(index), Amount(0), b"", b"", Quantity(0), Way.SUPPLY))
         await peer.hear(Propose)
 
     async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:
@@ -196,9 +197,9 @@ async def test_a_refusal_or_a_false_acceptance_leaves_the_channel_free(open_stre
     async def script(liar: Liar, peer: Thief) -> None:
         if len(liar.proposals) == len(answers):
             await liar.accepts(peer)
-            peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b""))
+            peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b"", Quantity(0)))
             square = await peer.hear(Square)
-            peer.send(Receipted(liar.key.sign(square.receipt.digest())))
+            peer.send(Receipted(liar.key.sign(square.receipt.digest()), b""))
             await peer.hear(AskClose)
             return
         await peer.hear(AskOffer)
@@ -229,9 +230,9 @@ async def test_a_channel_is_doubted_once_its_payee_answered_something_else(open_
             return
         peer.send(Refused("the last session in this channel was not paid in full"))
         await liar.accepts(peer)
-        peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b""))
+        peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b"", Quantity(0)))
         square = await peer.hear(Square)
-        peer.send(Receipted(liar.key.sign(square.receipt.digest())))
+        peer.send(Receipted(liar.key.sign(square.receipt.digest()), b""))
 
     async with open_street(serves=False) as it, lying(it, script) as liar, to(it, liar) as car:
         with pytest.raises(PenstockError):
@@ -258,7 +259,7 @@ async def test_supply_that_is_only_said_is_not_paid_for(open_street: Open) -> No
     async def script(liar: Liar, peer: Thief) -> None:
         await liar.accepts(peer)
         for total in range(0, 2_000):
-            peer.send(Metered(Quantity(total), clock.now(), Amount(0), b"", b""))
+            peer.send(Metered(Quantity(total), clock.now(), Amount(0), b"", b"", Quantity(0), Way.SUPPLY))
         while True:
             liar.takes(await peer.hear(Paid))
 
@@ -286,7 +287,7 @@ async def test_whoever_never_supplies_keeps_no_more_than_the_limit(open_street: 
 async def test_a_final_reading_out_of_the_blue_is_paid_at_our_meter(open_street: Open, total: int) -> None:
     async def script(liar: Liar, peer: Thief) -> None:
         await liar.accepts(peer)
-        peer.send(Final(Quantity(total), clock.now(), Reason.OPERATOR, b"", b""))
+        peer.send(Final(Quantity(total), clock.now(), Reason.OPERATOR, b"", b"", Quantity(0)))
         square = await peer.hear(Square)
         assert liar.payee is not None
         liar.payee.take(square.evidence, least=square.receipt.paid)
@@ -305,13 +306,23 @@ async def test_rubbish_in_a_stream_cuts_the_link_and_costs_nothing(open_street: 
         b"[" * 60_000,
         Accepted(bytes(65), b""),
         Refused("x" * 60_000),
-        Receipted(bytes(65)),
+        Receipted(bytes(65), b""),
         Propose,
         AskOffer(),
         Closing(b""),
-        Metered(Quantity(0), Instant(0), Amount(10**50), b"", b""),
-        Resumed(Quantity(2**63 - 1), Instant(2**53 - 1), (Quantity(1), Quantity(0)), b"\xff" * 1_000, b"", b""),
-        Resumed(Quantity(0), Instant(0), (), b"", b"", b""),
+        Metered(Quantity(0), Instant(0), Amount(10**50), b"", b"", Quantity(0), Way.SUPPLY),
+        Resumed(
+            Quantity(2**63 - 1),
+            Instant(2**53 - 1),
+            (Quantity(1), Quantity(0)),
+            b"\xff" * 1_000,
+            b"",
+            b"",
+            Quantity(0),
+            (),
+            Way.SUPPLY,
+        ),
+        Resumed(Quantity(0), Instant(0), (), b"", b"", b"", Quantity(0), (), Way.SUPPLY),
     ]
 
     async def script(liar: Liar, peer: Thief) -> None:
@@ -320,7 +331,7 @@ async def test_rubbish_in_a_stream_cuts_the_link_and_costs_nothing(open_street: 
         else:
             await peer.hear(Resume)
             assert liar.payee is not None
-            peer.send(Resumed(Quantity(0), clock.now(), (), liar.payee.state(), b"", b""))
+            peer.send(Resumed(Quantity(0), clock.now(), (), liar.payee.state(), b"", b"", Quantity(0), (), Way.SUPPLY))
         message = rubbish[(liar.links - 1) % len(rubbish)]
         peer.send(liar.proposals[0] if message is Propose else message)
         await peer.hear(Square)
@@ -340,14 +351,14 @@ async def test_lies_when_it_comes_back_cost_nothing(open_street: Open) -> None:
             return
         await peer.hear(Resume)
         lies: list[Any] = [
-            Resumed(Quantity(5), clock.now(), (Quantity(1),) * 2_000, b"", b"", b""),
-            Resumed(Quantity(2**62), clock.now(), (), b"\x01" + bytes(44), b"", b""),
-            Receipted(bytes(65)),
+            Resumed(Quantity(5), clock.now(), (Quantity(1),) * 2_000, b"", b"", b"", Quantity(0), (), Way.SUPPLY),
+            Resumed(Quantity(2**62), clock.now(), (), b"\x01" + bytes(44), b"", b"", Quantity(0), (), Way.SUPPLY),
+            Receipted(bytes(65), b""),
             Offered(liar.offer(), bytes(65)),
         ]
         peer.send(lies[liar.links % len(lies)])
         for _ in range(2_000):
-            peer.send(Metered(Quantity(1), clock.now(), Amount(0), b"", b""))
+            peer.send(Metered(Quantity(1), clock.now(), Amount(0), b"", b"", Quantity(0), Way.SUPPLY))
         await peer.hear(Square)
 
     async with open_street() as it:
@@ -365,8 +376,8 @@ async def test_an_answer_that_comes_when_patience_has_ended_changes_nothing(open
         await peer.hear(Resume)
         await asyncio.sleep(2)
         assert liar.payee is not None
-        peer.send(Resumed(Quantity(0), clock.now(), (), liar.payee.state(), b"", b""))
-        peer.send(Metered(Quantity(0), clock.now(), Amount(0), b"", b""))
+        peer.send(Resumed(Quantity(0), clock.now(), (), liar.payee.state(), b"", b"", Quantity(0), (), Way.SUPPLY))
+        peer.send(Metered(Quantity(0), clock.now(), Amount(0), b"", b"", Quantity(0), Way.SUPPLY))
 
     async with open_street() as it:
         started = asyncio.get_running_loop().time()
@@ -415,9 +426,9 @@ async def test_a_crash_before_the_acceptance_leaves_nothing_bound(open_street: O
             peer.send(Refused("no such session here"))
             liar.script = script
             await liar.accepts(peer)
-            peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b""))
+            peer.send(Final(Quantity(0), clock.now(), Reason.OPERATOR, b"", b"", Quantity(0)))
             square = await peer.hear(Square)
-            peer.send(Receipted(liar.key.sign(square.receipt.digest())))
+            peer.send(Receipted(liar.key.sign(square.receipt.digest()), b""))
 
         liar.script = honest
         assert (await car.buy(quantity=20, keep=True)).complete

@@ -26,6 +26,7 @@ from penstock.core.messages import (
     Resume,
     Resumed,
     Stop,
+    Way,
 )
 from penstock.core.messages import Reason as Because
 from penstock.core.offer import Offer
@@ -168,16 +169,16 @@ async def test_a_session_is_taken_up_at_its_own_pole(open_street: Open) -> None:
         peer.link.abort()
         digest = propose.terms.digest()
         again = await it.peer(it.street.last_key)
-        await again.ask(Resume(digest), Resumed)
+        await again.ask(Resume(digest, b"", Way.SUPPLY), Resumed)
         await pays(again, payer, 2 * TICK)
         right = it.gateway.poles["right"]
         await until(lambda: right.shell is not None and right.shell.session.paid == 2 * TICK)
         again.send(Stop(Because.OPERATOR))
         await squares(it.street, again, propose, payer, await again.hear(Final))
-        await again.ask(Resume(digest), Receipted)
+        await again.ask(Resume(digest, b"", Way.SUPPLY), Receipted)
         stranger = await it.peer()
-        assert "no such session" in (await stranger.ask(Resume(digest), Refused)).why
-        assert "no such session" in (await stranger.ask(Resume(bytes(32)), Refused)).why
+        assert "no such session" in (await stranger.ask(Resume(digest, b"", Way.SUPPLY), Refused)).why
+        assert "no such session" in (await stranger.ask(Resume(bytes(32), b"", Way.SUPPLY), Refused)).why
 
 
 async def test_a_gateway_takes_up_all_its_sessions_after_a_crash(open_street: Open) -> None:

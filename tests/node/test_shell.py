@@ -11,7 +11,7 @@ from contextlib import AbstractAsyncContextManager, contextmanager
 import pytest
 
 from penstock.core.effects import Allow, Persist, Send, ShutValve
-from penstock.core.messages import Metered, Reason
+from penstock.core.messages import Metered, Reason, Way
 from penstock.core.units import Amount, Instant, Quantity
 from penstock.node import book
 from penstock.node.shell import SessionShell
@@ -29,7 +29,7 @@ held.execute("BEGIN IMMEDIATE")
 print("held", flush=True)
 sys.stdin.read()
 """
-SAID = Metered(Quantity(77), Instant(1), Amount(0), b"", b"")
+SAID = Metered(Quantity(77), Instant(1), Amount(0), b"", b"", Quantity(0), Way.SUPPLY)
 
 
 @contextmanager

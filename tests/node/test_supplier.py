@@ -32,6 +32,7 @@ from penstock.core.messages import (
     Resumed,
     Square,
     Stop,
+    Way,
 )
 from penstock.core.offer import Receipt, propose_digest
 from penstock.core.session import State
@@ -155,7 +156,7 @@ async def test_a_proposal_opens_one_session(open_street: Open) -> None:
         assert "busy" in (await again.ask(propose, Refused)).why
         thief.send(propose)
         assert "does not belong" in await thief.cut_off()
-        await again.ask(Resume(propose.terms.digest()), Resumed)
+        await again.ask(Resume(propose.terms.digest(), b"", Way.SUPPLY), Resumed)
         again.send(Stop(Reason.OPERATOR))
         final = await again.hear(Final)
         await squares(it, again, propose, payer, final)
@@ -206,7 +207,7 @@ async def test_whoever_vanishes_before_its_acceptance_leaves_nothing_behind(open
             thief.link.abort()
             await until(lambda: not it.supplier.visits and not it.supplier.shell)
             again = await it.thief(key)
-            why = (await again.ask(Resume(propose.terms.digest()), Refused)).why
+            why = (await again.ask(Resume(propose.terms.digest(), b"", Way.SUPPLY), Refused)).why
             assert "None" not in why
             again.leave()
         assert not book.unfinished(it.journal, it.sessions[0].role)
@@ -233,11 +234,11 @@ async def test_a_session_is_resumed_by_its_consumer_alone(open_street: Open) -> 
     async with open_street(patience=SHORT) as it:
         _, propose, _ = await it.robs()
         stranger = await it.thief(it.fresh_key())
-        assert "somebody else" in (await stranger.ask(Resume(propose.terms.digest()), Refused)).why
-        assert "no such session" in (await stranger.ask(Resume(bytes(32)), Refused)).why
-        assert "no such session" in (await stranger.ask(Resume(b""), Refused)).why
+        assert "somebody else" in (await stranger.ask(Resume(propose.terms.digest(), b"", Way.SUPPLY), Refused)).why
+        assert "no such session" in (await stranger.ask(Resume(bytes(32), b"", Way.SUPPLY), Refused)).why
+        assert "no such session" in (await stranger.ask(Resume(b"", b"", Way.SUPPLY), Refused)).why
         ended = it.sessions[0].digest
-        assert "no such session" in (await stranger.ask(Resume(ended), Refused)).why
+        assert "no such session" in (await stranger.ask(Resume(ended, b"", Way.SUPPLY), Refused)).why
         assert it.supplier.visit is not None
         assert it.supplier.visit.link.peer == it.last_key.address
 
@@ -247,7 +248,7 @@ async def test_a_new_link_takes_the_session_over_from_the_old_one(open_street: O
         thief, propose, payer = await it.robs()
         for _ in range(3):
             other = await it.thief(it.last_key)
-            resumed = await other.ask(Resume(propose.terms.digest()), Resumed)
+            resumed = await other.ask(Resume(propose.terms.digest(), b"", Way.SUPPLY), Resumed)
             assert "another link" in await thief.cut_off()
             thief = other
             await pays(thief, payer, resumed.total * PRICE // 1_000)
@@ -268,7 +269,7 @@ async def test_an_ended_session_is_over_for_its_consumer_too(open_street: Open) 
         thief.leave()
         await until(lambda: it.supplier.shell is None)
         again = await it.thief(it.last_key)
-        assert "peer gone" in (await again.ask(Resume(propose.terms.digest()), Refused)).why
+        assert "peer gone" in (await again.ask(Resume(propose.terms.digest(), b"", Way.SUPPLY), Refused)).why
         assert taken(it) <= LIMIT
 
 
@@ -295,17 +296,17 @@ def every_message(it: Street, digest: bytes) -> list[Message | bytes]:
         Offered(it.supplier.offer().offer, bytes(65)),
         Accepted(bytes(65), b""),
         Refused("\x1b[2J" * 1_000),
-        Metered(Quantity(huge), Instant(2**53 - 1), Amount(10**60), b"", b""),
+        Metered(Quantity(huge), Instant(2**53 - 1), Amount(10**60), b"", b"", Quantity(0), Way.SUPPLY),
         Paid(Quantity(huge), ()),
         Paid(Quantity(0), (b"\x01" * 45,)),
         Paid(Quantity(0), (b"\x02{}",) * 100),
-        Final(Quantity(0), Instant(0), Reason.OPERATOR, b"", b""),
+        Final(Quantity(0), Instant(0), Reason.OPERATOR, b"", b"", Quantity(0)),
         Square(receipt, bytes(65), b""),
-        Receipted(bytes(65)),
+        Receipted(bytes(65), b""),
         AskClose(digest, close, bytes(65)),
         AskClose(b"", msgspec.structs.replace(close, opener_balance=10**60), b""),
         Closing(digest),
-        Resumed(Quantity(0), Instant(0), (), b"", b"", b""),
+        Resumed(Quantity(0), Instant(0), (), b"", b"", b"", Quantity(0), (), Way.SUPPLY),
         b"",
         b"rubbish",
         b"[" * 60_000,

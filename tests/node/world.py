@@ -27,6 +27,7 @@ from penstock.core.messages import (
     Resume,
     Resumed,
     Stop,
+    Way,
 )
 from penstock.core.offer import Offer, Terms, propose_digest
 from penstock.core.session import Patience, Session
@@ -113,7 +114,7 @@ class Thief:
 
     async def resumes(self, digest: bytes) -> Resumed | Refused:
         """Ask to take a session up again."""
-        answer: Resumed | Refused = await self.ask(Resume(digest), (Resumed, Refused))
+        answer: Resumed | Refused = await self.ask(Resume(digest, b"", Way.SUPPLY), (Resumed, Refused))
         return answer
 
     async def cut_off(self) -> str:
@@ -152,7 +153,7 @@ class Street:
     async def open(self, patience: Patience | None = None, speed: float | None = None, **goods: Any) -> None:
         """Open the pole, or open it again after `crash`."""
         self.journal = SqliteJournal(self.directory / "pole.db")
-        self.line = LineSupply(self.directory / "line", 6_600, speed, package=Quantity(2))
+        self.line = LineSupply(self.directory / "line", 6_600, speed, package=Quantity(2), feed_w=5_000)
         self.site = Site.with_channels(self.key, self.journal, self.ledger, self.pole_clock, self.told)
         sold = Goods("electricity", Tariff.flat(PRICE, 1_000), TICK, PACKAGE, LIMIT)._replace(**goods)
         self.supplier = Supplier(self.site, Pole("pole", self.line, self.line), sold, patience, self.sessions.append)
@@ -295,11 +296,28 @@ class Car:
     def _clock(self) -> Instant:
         return Instant(clock.now() + self.skew)
 
-    async def buy(self, quantity: int | None = 50_000, keep: bool = False, budget: int = 1_000_000) -> Session:
-        wish = Wish(Price(450_000, 1_000), budget, quantity, keep=keep)
+    async def buy(
+        self,
+        quantity: int | None = 50_000,
+        keep: bool = False,
+        budget: int = 1_000_000,
+        feed: int | None = None,
+        max_price: int = 450_000,
+    ) -> Session:
+        """One session; one that may turn round, where `feed` says how much goes back at most."""
+        wish = Wish(Price(max_price, 1_000), budget, quantity, keep=keep, feed=feed)
         purse = ChannelPurse(self.key, self.journal, self._ledger, self.told)
         self.consumer = Consumer(
-            self.key, self.journal, self.meter, self._dial, wish, self._clock, self.told, purse, self.patience
+            self.key,
+            self.journal,
+            self.meter,
+            self._dial,
+            wish,
+            self._clock,
+            self.told,
+            purse,
+            self.patience,
+            valve=self.meter if feed is not None else None,
         )
         return await self.consumer.buy()
 

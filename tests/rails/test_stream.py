@@ -502,9 +502,11 @@ def test_terms_under_which_the_payee_could_not_be_paid_are_refused(
     offer: dict[str, Any], terms: dict[str, Any], deposit: int
 ) -> None:
     """Mistake: unclaimed vouchers reserve nothing while the seller is down."""
-    check_terms(OFFER, TERMS, DEPOSIT, TICK)
+    check_terms(OFFER, TERMS, (DEPOSIT, 0), (TICK, 0))
     with pytest.raises(BadTerms):
-        check_terms(msgspec.structs.replace(OFFER, **offer), msgspec.structs.replace(TERMS, **terms), deposit, TICK)
+        check_terms(
+            msgspec.structs.replace(OFFER, **offer), msgspec.structs.replace(TERMS, **terms), (deposit, 0), (TICK, 0)
+        )
 
 
 def test_a_session_begins_with_the_voucher_that_both_hold() -> None:

@@ -127,6 +127,15 @@ def test_zeros_that_fill_a_word_up_count_as_they_are() -> None:
     assert typical_gas(sight(calldata=calldata, gas=gas)) == typical_gas(sight(calldata=with_a_zero, gas=gas - 12))
 
 
+@pytest.mark.parametrize("time", [b"\x6b\x04\xca\xdd", (0x6B04CADD * 1000).to_bytes(6, "big")])
+def test_zero_bytes_in_a_time_do_not_show_in_gas(time: bytes) -> None:
+    """However many zeros there are beside it, which are no accident."""
+    at = 0x6B04CADD
+    plain, even = (bytes(4) + bytes(12) + time[:-1] + last + bytes(16) for last in (time[-1:], b"\0"))
+    seen = sight(calldata=plain, gas=50_055)._replace(at=at)
+    assert typical_gas(sight(calldata=even, gas=50_055 - 12)._replace(at=at)) == typical_gas(seen) == 50_100
+
+
 def test_a_zero_byte_shows_less_where_refunds_are_bounded() -> None:
     gross, words = 62_550, 4
     for zeros in (0, 3):

@@ -32,7 +32,7 @@ def test_what_was_written_is_there_for_others_and_after_a_restart(tmp_path: Path
     writer = Register.write_end(tmp_path / "line")
     reader = Register.read_end(tmp_path / "line")
     for sequence in (2, 3, 4):
-        entry = Entry(sequence, 100 * sequence, 2**52 + sequence, 6_600)
+        entry = Entry(sequence, 100 * sequence, 2**52 + sequence, -6_600, export=7 * sequence)
         writer.write(entry)
         assert reader.read() == entry
     writer.close()

@@ -207,5 +207,5 @@ def test_a_message_as_bytes(name: str) -> None:
 
 
 def test_every_message_is_frozen() -> None:
-    assert len(MESSAGES) == 16
-    assert msgspec.json.decode(MESSAGES["Metered"]) == [6, 1234, 1742256000000, 493000, "", ""]
+    assert len(MESSAGES) == 17
+    assert msgspec.json.decode(MESSAGES["Metered"]) == [6, 1234, 1742256000000, 493000, "", "", 1400, 2]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -13,7 +12,6 @@ import typer
 from penstock.cli.output import AsJson, answer, say
 
 if TYPE_CHECKING:
-    from penstock.core.errors import UsageError
     from penstock.sim.charges import Charge
     from penstock.sim.compare import Rates
 
@@ -52,6 +50,7 @@ def compare(
     from penstock.cli.compared import table
     from penstock.cli.node import run
     from penstock.cli.page import page
+    from penstock.cli.sheet import check_writable, write_page
     from penstock.core.errors import UsageError
     from penstock.sim.charges import read_charges
 
@@ -60,10 +59,10 @@ def compare(
         raise UsageError(f"there is no session {session[:20]!r}", f"they run from S0001 to {max(charges)}")
     rates = _rates(gas_price, token_rate)
     if html is not None:
-        _check_writable(html)
+        check_writable(html)
     document = run(lambda asked: _compare(charges[session], rates, asked, silent=as_json))
     if html is not None:
-        _write(html, page(document))
+        write_page(html, page(document))
     answer(document, table(document), as_json=as_json)
 
 
@@ -76,36 +75,6 @@ def _rates(gwei: float, rate: float) -> Rates:
     if not 0 <= rate <= 10**12:
         raise UsageError(f"--token-rate {rate} is outside 0..10**12", "it is in whole tokens an ether: 2500")
     return Rates(round(gwei * GWEI), round(rate * 10**DECIMALS))
-
-
-def _check_writable(path: Path) -> None:
-    """Pass where the page can probably be written: that is said before all the work, and nothing is made yet.
-
-    Raises:
-        UsageError: it cannot.
-    """
-    target = path if path.exists() else path.absolute().parent
-    if path.is_dir() or not os.access(target, os.W_OK):
-        raise _unwritable(
-            path, "it is a directory" if path.is_dir() else f"{target} is not there, or not ours to write"
-        )
-
-
-def _write(path: Path, content: str) -> None:
-    """The page, whole or not at all."""
-    fresh = path.with_name(f"{path.name}.{os.getpid()}")
-    try:
-        fresh.write_text(content, encoding="utf-8")
-        fresh.replace(path)
-    except OSError as error:
-        fresh.unlink(missing_ok=True)
-        raise _unwritable(path, error.strerror or str(error)) from None
-
-
-def _unwritable(path: Path, why: str) -> UsageError:
-    from penstock.core.errors import UsageError
-
-    return UsageError(f"cannot write {path}: {why}", "give --html another file")
 
 
 async def _compare(charge: Charge, rates: Rates, asked: asyncio.Event, *, silent: bool) -> dict[str, Any]:

@@ -8,13 +8,14 @@ from penstock.cli.output import AsJson, answer
 from penstock.cli.standing import Name
 
 if TYPE_CHECKING:
+    from penstock.core.identity import Address
     from penstock.node.book import ChannelRow
     from penstock.rails.stream import VoucherNote
     from penstock.storage.sqlite import SqliteJournal
 
 
 def export(channel: Name, as_json: AsJson = False) -> None:
-    """Print the channel's newest voucher as EIP-712 typed data with its signature.
+    """Print the channel's newest voucher as EIP-712 typed data with its signature; of a two-way channel, both.
 
     Any wallet library can check it: the object `typed_data` is what eth-account's `encode_typed_data(full_message=...)`
     and ethers' `verifyTypedData` take; whoever holds the voucher as its payee can file it with the contract.
@@ -25,17 +26,29 @@ def export(channel: Name, as_json: AsJson = False) -> None:
     """
     from penstock.cli.node import read_journal
     from penstock.core.errors import UsageError
-    from penstock.core.identity import to_hex
+    from penstock.core.session import Role
     from penstock.node import book
 
     journal = read_journal()
     row = book.channel_named(journal, channel)
-    note = book.last_note(journal, row)
+    note, back = book.last_note(journal, row), book.last_note(journal, row, back=True)
     if note is None:
         raise UsageError("no voucher has been signed in this channel yet", "it comes with the first session")
+    supplies, proofs = row.role is Role.SUPPLIER, _proofs(journal, row)
     document: dict[str, Any] = {
         "channel": book.name_of(row),
-        "signer": to_hex(row.params.opener_key),
+        **_voucher(row, note, row.params.opener_key, proofs if supplies else []),
+        "back": _voucher(row, back, row.params.partner_key, [] if supplies else proofs) if back else None,
+    }
+    answer(document, [f"{name:10} {value}" for name, value in document.items()], as_json=as_json)
+
+
+def _voucher(row: ChannelRow, note: VoucherNote, signer: Address, proofs: list[dict[str, Any]]) -> dict[str, Any]:
+    """One direction's voucher, with the ticks that we can prove where it pays us."""
+    from penstock.core.identity import to_hex
+
+    return {
+        "signer": to_hex(signer),
         "digest": to_hex(note.voucher.digest(row.params)),
         "signature": to_hex(note.signature),
         "typed_data": typed_data(row, note),
@@ -43,9 +56,8 @@ def export(channel: Name, as_json: AsJson = False) -> None:
             {"root": to_hex(lock.root), "tick_value": lock.tick_value, "ticks": lock.ticks, "expiry": lock.expiry}
             for lock in note.locks
         ],
-        "proofs": _proofs(journal, row),
+        "proofs": proofs,
     }
-    answer(document, [f"{name:10} {value}" for name, value in document.items()], as_json=as_json)
 
 
 def _proofs(journal: SqliteJournal, row: ChannelRow) -> list[dict[str, Any]]:

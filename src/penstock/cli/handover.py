@@ -44,7 +44,6 @@ def handover(
     from penstock.cli.node import open_key, read_journal, settings
     from penstock.cli.passphrase import passphrase
     from penstock.core.errors import UsageError
-    from penstock.core.session import Role
     from penstock.core.watcher import worth
     from penstock.node import book
     from penstock.node.handover import consented, hand_over
@@ -53,7 +52,7 @@ def handover(
     if channels:
         rows = [book.channel_named(journal, name) for name in channels]
     else:
-        rows = [row for row in book.channels(journal) if row.role is Role.SUPPLIER and not row.settled]
+        rows = [row for row in book.channels(journal) if row.earns and not row.settled]
     read = settings(config, None, None, None, key, passphrase_file)
     shown = consented(journal, open_key(read.key), rows)
     if not shown:

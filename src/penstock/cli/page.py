@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from html import escape
-from importlib.resources import files
-from string import Template
 from typing import Any
 
 from penstock.cli.compared import (
@@ -21,7 +19,8 @@ from penstock.cli.compared import (
     span,
     transactions,
 )
-from penstock.cli.plot import Axis, Curve, Points, legend, plot, stepped
+from penstock.cli.plot import Axis, Curve, Points, stepped
+from penstock.cli.sheet import figure, filled
 
 MANY = 30  # sessions: a month of charging
 MARGIN = 1.1  # of a plot, above its highest point
@@ -30,8 +29,8 @@ HOUR = 3_600
 
 def page(document: Row) -> str:
     """The whole page."""
-    template = Template((files("penstock") / "data" / "compare.html").read_text("utf-8"))
-    return template.substitute(
+    return filled(
+        "compare.html",
         opening=escape(_sentence(opening(document))),
         verdict=_verdict(document),
         summary=_summary(document),
@@ -140,7 +139,7 @@ def _many(document: Row) -> str:
     ]
     bill = document["bill"] / 10 ** document["decimals"]
     said = "; ".join(f"{curve.name}: {curve.points[-1][1]:.2f} {SYMBOL} after {MANY}" for curve in curves)
-    return _figure(
+    return figure(
         "Price of gas, all sessions together",
         f"{said}. One session's bill is {bill:.2f} {SYMBOL}.",
         Axis("sessions", MANY),
@@ -151,13 +150,6 @@ def _many(document: Row) -> str:
 
 def _top(curves: list[Curve]) -> float:
     return MARGIN * max(point[1] for curve in curves for point in curve.points) or 1.0
-
-
-def _figure(title: str, words: str, x: Axis, y: Axis, curves: list[Curve]) -> str:
-    return (
-        f"<figure><h3>{escape(title)}</h3>\n{legend(curves)}\n{plot(title, words, x, y, curves)}\n"
-        f"<figcaption>{escape(words)}</figcaption></figure>"
-    )
 
 
 # ---- what is at stake
@@ -178,7 +170,7 @@ def _first_steps(document: Row) -> str:
         Curve(row["rail"], at, [(ms / 1_000, stake / whole) for ms, stake in row["first_steps"]], dashed=at > 0)
         for at, row in enumerate(document["rails"])
     ]
-    return _figure(
+    return figure(
         "The first steps, one by one: the supplier",
         "A package flows, what is owed for it rises, and falls as it is secured; then the next one flows.",
         Axis("seconds into the session", max(point[0] for curve in curves for point in curve.points)),
@@ -189,7 +181,7 @@ def _first_steps(document: Row) -> str:
 
 def _stake(document: Row) -> str:
     return _first_steps(document) + "\n".join(
-        _figure(
+        figure(
             f"What the {side} has at stake",
             _stake_caption(document, side),
             Axis("minutes into the session", document["duration_s"] / 60),
@@ -269,7 +261,7 @@ def _locked(document: Row) -> str:
         f"{span(row['locked']['alone_s'])}"
         for row in document["rails"]
     )
-    return _figure(
+    return figure(
         "Tokens locked", said + ".", Axis("hours since the deposit", most), Axis(SYMBOL, _top(curves)), curves
     )
 

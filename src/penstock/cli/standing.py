@@ -48,7 +48,7 @@ def list_(config: ConfigFile = None, url: Url = None, contract: Contract = None,
             say(f"penstock: the ledger says nothing, the journal alone speaks: {error.line()}")
     lines = [
         f"{one['channel'][:14]}...  {one['role']:8}  deposit {one['deposit']:>11,}  "
-        f"vouchers {one['worth']:>11,}  {one['status']}{_risk(one)}"
+        f"vouchers {one['worth']:>11,}  {_back(one)}{one['status']}{_risk(one)}"
         for one in documents
     ]
     answer({"channels": documents}, lines or ["no channels yet"], as_json=as_json)
@@ -131,7 +131,7 @@ def _seen(journal: SqliteJournal, row: ChannelRow, seen: Seen) -> dict[str, Any]
 
     state, filed, _, now = seen
     found: dict[str, Any] = {
-        "at_risk": at_risk(book.filing_of(journal, row), state, filed),
+        "at_risk": at_risk(book.evidence_of(journal, row.params.id), state, filed),
         "until": state.closes_at or None,
         "over": 0 < state.closes_at <= now,
     }
@@ -142,6 +142,11 @@ def _seen(journal: SqliteJournal, row: ChannelRow, seen: Seen) -> dict[str, Any]
     if state.status in ("open", "closing"):
         found["deposit"] = state.opener_deposit
     return found
+
+
+def _back(document: dict[str, Any]) -> str:
+    """What was paid back, where it was, as people read it."""
+    return f"back {document['paid_back']:>11,}  " if document["paid_back"] else ""
 
 
 def _risk(document: dict[str, Any]) -> str:
@@ -163,8 +168,9 @@ def _document(journal: SqliteJournal, row: ChannelRow) -> dict[str, Any]:
     from penstock.core.watcher import worth
     from penstock.node import book
 
-    note = book.last_note(journal, row)
+    note, back = book.last_note(journal, row), book.last_note(journal, row, back=True)
     held = worth(book.filing_of(journal, row))
+    consumes = row.role is Role.CONSUMER
     promised = note.voucher.amount + note.voucher.locked if note else 0
     if row.settled:
         status = "settled"
@@ -174,18 +180,20 @@ def _document(journal: SqliteJournal, row: ChannelRow) -> dict[str, Any]:
         status = "closing"
     else:
         status = "open" if row.deposit else "opening"
-    peer = row.params.partner if row.role is Role.CONSUMER else row.params.opener
+    peer = row.params.partner if consumes else row.params.opener
     return {
         "channel": book.name_of(row),
         "role": str(row.role),
         "peer": to_hex(peer),
         "deposit": row.deposit,
-        "worth": held if row.role is Role.SUPPLIER else (note.voucher.amount if note else 0),
+        "worth": held if not consumes else (note.voucher.amount if note else 0),
+        "paid_back": held if consumes else (back.voucher.amount if back else 0),
+        "share": book.share_of(journal, row),
         "locked": note.voucher.locked if note else 0,
         "promised": promised,
         "nonce": note.voucher.nonce if note else 0,
         "status": status,
-        "at_risk": held if status != "settled" else 0,
+        "at_risk": (min(held, row.pot) if row.params.two_way else held) if status != "settled" else 0,
         "until": None,
         "over": False,
         "lost": row.lost,

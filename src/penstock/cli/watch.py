@@ -97,13 +97,12 @@ Read = Callable[[], "dict[bytes, Evidence]"]
 def _own() -> Read:
     """What our journal can show, read anew at each look: a node may be writing it."""
     from penstock.cli.node import read_journal
-    from penstock.core.session import Role
     from penstock.node import book
 
     journal = read_journal()
 
     def read() -> dict[bytes, Evidence]:
-        rows = [row for row in book.channels(journal) if row.role is Role.SUPPLIER and not row.settled]
+        rows = [row for row in book.channels(journal) if row.earns and not row.settled]
         shown = {row.params.id: book.evidence_of(journal, row.params.id) for row in rows}
         return {channel: evidence for channel, evidence in shown.items() if evidence is not None}
 

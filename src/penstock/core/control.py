@@ -40,6 +40,11 @@ class Control:
         self.given = max(self.given, worth)
         self.worst = max(self.worst, self.given - self.got)
 
+    def reckon(self, worth: int) -> None:
+        """So much has been let go in all, by a reckoning that may correct itself as meters and prices do."""
+        self.given = worth
+        self.worst = max(self.worst, worth - self.got)
+
     def get(self, worth: int) -> None:
         """So much has come back in all. More than before is a success, and trust grows."""
         if worth > self.got:

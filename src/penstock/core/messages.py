@@ -8,7 +8,7 @@ Propose                       ->
                               <-        Metered       (the loop:
 Paid                          ->                       supply, reading, payment)
                               <-        Paid          (for what is fed in)
-Reverse                       ->                      (where the consumer wants the flow to turn round)
+AskWay                        ->                      (where the flow is to turn round, or to rest)
 Stop                          <->       Stop          (either, once)
                               <-        Final
 Square                        ->
@@ -22,7 +22,7 @@ Resume                        ->                      (after a lost link or a cr
 
 from __future__ import annotations
 
-from enum import StrEnum
+from enum import IntEnum, StrEnum
 from typing import Annotated
 
 import msgspec
@@ -56,6 +56,14 @@ class Reason(StrEnum):
     LEDGER_UNSEEN = "ledger not seen for too long"
     GRID = "grid says so"
     OPERATOR = "stopped by its operator"
+
+
+class Way(IntEnum):
+    """Which way the flow goes: nowhere for now, to the consumer, or back to the supplier."""
+
+    HOLD = 0
+    SUPPLY = 1
+    FEED = 2
 
 
 class _Message(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True, gc=False):
@@ -104,7 +112,7 @@ class Metered(_Message, frozen=True, tag=6):
     """The supplier's meter: the session's total at an instant of its clock, and what is durably secured so far.
 
     `evidence` is what the rail makes of the reading, `record` what the meter itself signed of it; either may be empty.
-    `export` is what was fed in, and `feeding` says that the flow goes that way from here on.
+    `export` is what was fed in, and `way` says which way the flow goes from here on.
     """
 
     total: Total
@@ -112,8 +120,8 @@ class Metered(_Message, frozen=True, tag=6):
     secured: Sum
     evidence: bytes
     record: bytes
-    export: Total = Quantity(0)
-    feeding: bool = False
+    export: Total
+    way: Way
 
 
 class Paid(_Message, frozen=True, tag=7):
@@ -137,7 +145,7 @@ class Final(_Message, frozen=True, tag=9):
     reason: Reason
     evidence: bytes
     record: bytes
-    export: Total = Quantity(0)
+    export: Total
 
 
 class Square(_Message, frozen=True, tag=10):
@@ -152,7 +160,7 @@ class Receipted(_Message, frozen=True, tag=11):
     """The supplier's signature over the receipt: the session is over. `evidence` pays what it owes, to the unit."""
 
     signature: bytes
-    evidence: bytes = b""
+    evidence: bytes
 
 
 class AskClose(_Message, frozen=True, tag=12):
@@ -172,12 +180,12 @@ class Closing(_Message, frozen=True, tag=13):
 class Resume(_Message, frozen=True, tag=14):
     """Let us take up the session under these terms (their hash).
 
-    `state` proves what was paid to the consumer, and `feeding` is the way in which it wants the flow to go.
+    `state` proves what was paid to the consumer, and `way` is the way in which it wants the flow to go.
     """
 
     terms: bytes
-    state: bytes = b""
-    feeding: bool = False
+    state: bytes
+    way: Way
 
 
 class Resumed(_Message, frozen=True, tag=15):
@@ -190,15 +198,15 @@ class Resumed(_Message, frozen=True, tag=15):
     state: bytes
     evidence: bytes
     record: bytes
-    export: Total = Quantity(0)
-    feed_turns: tuple[Total, ...] = ()
-    feeding: bool = False
+    export: Total
+    feed_turns: tuple[Total, ...]
+    way: Way
 
 
-class Reverse(_Message, frozen=True, tag=17):
-    """The consumer wants the flow to go this way: the supplier answers with `Metered`, when it has turned."""
+class AskWay(_Message, frozen=True, tag=17):
+    """The consumer wants the flow to go this way: the supplier says with `Metered` when it does."""
 
-    feeding: bool
+    way: Way
 
 
 Message = (
@@ -218,5 +226,5 @@ Message = (
     | Resume
     | Resumed
     | AskPole
-    | Reverse
+    | AskWay
 )

@@ -61,11 +61,12 @@ class Seal(Protocol):
 class SessionMeter:
     """One meter's total since the session began. `base` is the register's total at the beginning."""
 
-    __slots__ = ("at", "base", "record", "total")
+    __slots__ = ("at", "base", "export", "record", "total")
 
     def __init__(self, base: Reading) -> None:
         self.base = base
         self.total = Quantity(0)
+        self.export = Quantity(0)
         self.at = base.at
         self.record = base.record
 
@@ -75,13 +76,15 @@ class SessionMeter:
         Raises:
             DeviceError: the register or its clock went back. Nothing has changed.
         """
-        total = reading.total - self.base.total
-        if total < self.total or reading.at < self.at or total > MAX_QUANTITY:
+        total, export = reading.total - self.base.total, reading.export - self.base.export
+        if total < self.total or export < self.export or reading.at < self.at or max(total, export) > MAX_QUANTITY:
             raise DeviceError(
-                f"the meter fell: {self.base.total + self.total} at {self.at}, now {reading.total} at {reading.at}",
+                f"the meter fell: {self.base.total + self.total} and {self.base.export + self.export} at {self.at}, "
+                f"now {reading.total} and {reading.export} at {reading.at}",
                 "replace the meter; nothing that it says can be billed",
             )
         self.total = Quantity(total)
+        self.export = Quantity(export)
         self.at = reading.at
         self.record = reading.record
         return self.total

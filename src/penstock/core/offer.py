@@ -27,9 +27,9 @@ _json = msgspec.json.Encoder()
 class Feed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """On which terms the supplier takes back what the consumer feeds in: the session's other direction.
 
-    Its own tariff (quoted per the same quantity), tick and limits. `package` and `credit_limit` are the consumer's where
-    the supplier's are `Offer`'s. `limit` is the most that the supplier takes in a session (units of the medium); 0 where
-    it only has to be able to pay, for hours in which its own price is negative.
+    Its own tariff (quoted per the same quantity), tick and limits. `package` and `credit_limit` are the consumer's
+    where the supplier's are `Offer`'s. `limit` is the most that the supplier takes in a session (units of the medium);
+    0 where it only has to be able to pay, for hours in which its own price is negative.
     """
 
     tariff: Tariff
@@ -54,6 +54,11 @@ class Feed(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=T
         least = _least_credit(self.tariff, self.tick_value)
         if not least <= self.credit_limit <= MAX_AMOUNT:
             raise BadTerms(f"a credit limit of {self.credit_limit} for what is fed in: it is at least {least}")
+
+    @property
+    def first_trust(self) -> int:
+        """The consumer's trust to begin with: what a package is worth, at least what never locks up."""
+        return max(_least_credit(self.tariff, self.tick_value), self.tariff.dearest * self.package // self.tariff.per)
 
 
 class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
@@ -125,7 +130,7 @@ class Offer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     @property
     def first_trust(self) -> int:
         """The trust to begin with: what a package costs, at least what never locks up."""
-        return max(self.least_credit, self.tariff.highest.cost(self.package))
+        return max(self.least_credit, self.tariff.dearest * self.package // self.tariff.per)
 
     def digest(self) -> Digest:
         """What the supplier signs."""
@@ -141,7 +146,8 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
 
     `consumer` is the address of the key that signs for the consumer; `nonce` (16 bytes) makes each session its own.
     `rail_terms` is the rail's, in its own encoding; it names the ledger and, where there is one, the channel.
-    `feed_limit` is the most that the consumer feeds in (units of the medium).
+    `feed_limit` is the most that the consumer feeds in (units of the medium), in a session that pays both ways; 0 is
+    one that only can be paid back, and None one of a consumer that cannot: what has a price below 0 is free to it.
     """
 
     offer: Offer
@@ -152,7 +158,7 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
     budget: int
     at: Instant
     nonce: bytes
-    feed_limit: int = 0
+    feed_limit: int | None = None
 
     def check(self) -> None:
         """Pass where the terms are well formed and fit their offer. Whose offer, and whether it is ours, is not asked.
@@ -169,13 +175,18 @@ class Terms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=
             raise BadTerms("rail terms are too long, or the session's nonce is not 16 bytes")
         if not 0 < self.quantity_limit <= MAX_QUANTITY:
             raise BadTerms("the quantity limit is a positive quantity")
-        most = self.offer.feed.limit if self.offer.feed else 0
-        if not 0 <= self.feed_limit <= most:
-            raise BadTerms(f"at most {most} can be fed in under this offer, not {self.feed_limit}")
+        most = self.offer.feed.limit if self.offer.feed is not None else -1
+        if self.feed_limit is not None and not 0 <= self.feed_limit <= most:
+            raise BadTerms(f"at most {max(0, most)} can be fed in under this offer, not {self.feed_limit}")
         if not 0 < self.budget <= MAX_AMOUNT:
             raise BadTerms("the budget is a positive sum")
         if not 0 <= self.at <= self.offer.expires:
             raise BadTerms("the offer had expired when these terms were made", "ask for a new offer")
+
+    @property
+    def feed(self) -> Feed | None:
+        """On which terms the flow may turn round in this session; None where it may not, and nothing is paid back."""
+        return self.offer.feed if self.feed_limit is not None else None
 
     def digest(self) -> Digest:
         """The terms' hash, which both sides sign and everything later refers to."""

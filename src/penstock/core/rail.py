@@ -9,7 +9,7 @@ session began.
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import Literal, NamedTuple, Protocol
 
 import msgspec
 
@@ -50,6 +50,13 @@ class Evidence(msgspec.Struct, frozen=True, gc=False):
 
     data: bytes
     rows: Rows = ()
+
+
+class Ends(NamedTuple):
+    """What one side of a session has of its rail: the end that pays, the end that is paid, or both."""
+
+    payer: PayerEnd | None = None
+    payee: PayeeEnd | None = None
 
 
 class PayerEnd(Protocol):

@@ -38,6 +38,11 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
         """The price of a step."""
         return Price(self.steps[step].amount, self.per)
 
+    def since(self, at: Instant) -> Tariff:
+        """The same prices from `at` on: it begins with the step that is in force then."""
+        begun = [step for step in self.steps if step.start <= at]
+        return Tariff(self.per, self.steps[max(0, len(begun) - 1) :])
+
     @property
     def highest(self) -> Price:
         """The dearest step's price; 0 where all are negative."""
@@ -71,9 +76,12 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Bill:
-    """What is due for a running total. `turns` are the totals at which the steps after the first took effect."""
+    """What is due for a running total. `turns` are the totals at which the steps after the first took effect.
 
-    __slots__ = ("_base", "_from", "_next", "price", "tariff", "turns")
+    What flows at a price below 0 makes the other side owe: `exact` has both sums, and neither ever falls.
+    """
+
+    __slots__ = ("_back", "_base", "_fall", "_from", "_next", "_rise", "price", "tariff", "turns")
 
     def __init__(self, tariff: Tariff, turns: tuple[Quantity, ...] = ()) -> None:
         """Take up a bill at the turns made so far.
@@ -84,6 +92,7 @@ class Bill:
         self.tariff = tariff
         self.turns: tuple[Quantity, ...] = ()
         self._base = 0  # token units times `per`, billed up to the last turn
+        self._back = 0  # the same, at prices below 0
         self._from = 0  # the total at the last turn
         self._enter(0)
         if len(turns) >= len(tariff.steps):
@@ -95,14 +104,21 @@ class Bill:
 
     def _enter(self, step: int) -> None:
         self.price = self.tariff.price(step)
+        self._rise, self._fall = max(0, self.price.amount), max(0, -self.price.amount)
         steps = self.tariff.steps
         self._next = steps[step + 1].start if step + 1 < len(steps) else MAX_INSTANT + 1
 
     def _turn(self, total: Quantity) -> None:
-        self._base += (total - self._from) * self.price.amount
+        self._base += (total - self._from) * self._rise
+        self._back += (total - self._from) * self._fall
         self._from = total
         self.turns = (*self.turns, total)
         self._enter(len(self.turns))
+
+    def soon(self, at: int) -> list[int]:
+        """The price in force, and those that will have begun by `at` (token units per `tariff.per`)."""
+        ahead = self.tariff.steps[len(self.turns) + 1 :] if at >= self._next else ()
+        return [self.price.amount, *(step.amount for step in ahead if step.start <= at)]
 
     def turns_at(self, at: Instant) -> bool:
         """Whether a step that has not taken effect starts at or before a reading's instant."""
@@ -124,15 +140,24 @@ class Bill:
 
     def due(self, total: int) -> Amount:
         """Token units due for `total`, at the prices in force so far; rounded down."""
+        if total < self._from:
+            return Amount(self.exact(total)[0] // self.price.per)
+        return Amount((self._base + (total - self._from) * self._rise) // self.price.per)
+
+    def exact(self, total: int) -> tuple[int, int]:
+        """What flowed up to `total` is worth at prices above 0, and at those below (token units times `tariff.per`)."""
         if total < self._from:  # another meter's, behind the last turn
-            return Bill(self.tariff, tuple(turn for turn in self.turns if turn <= total)).due(total)
-        return Amount((self._base + (total - self._from) * self.price.amount) // self.price.per)
+            return Bill(self.tariff, tuple(turn for turn in self.turns if turn <= total)).exact(total)
+        flowed = total - self._from
+        return self._base + flowed * self._rise, self._back + flowed * self._fall
 
     def affords(self, sum_: int, total: int = 0) -> Quantity:
         """The total up to which supply may run, having reached `total`, so that its due does not exceed `sum_`.
 
-        It holds for the price in force; ask again after a turn. Never below `total`.
+        It holds for the price in force; ask again after a turn. Never below `total`; without end at prices up to 0.
         """
+        if not self._rise:
+            return MAX_QUANTITY
         reached = max(total, self._from)
-        room = (sum_ + 1) * self.price.per - 1 - self._base - (reached - self._from) * self.price.amount
-        return Quantity(reached + max(0, room) // self.price.amount)
+        room = (sum_ + 1) * self.price.per - 1 - self._base - (reached - self._from) * self._rise
+        return Quantity(reached + max(0, room) // self._rise)

@@ -130,13 +130,15 @@ def next_act(shown: Evidence | None, state: ChannelState, filed: Filed | None, n
     return Act.REST if shown.consent and filed.by_payee else Act.FILE
 
 
-def at_risk(filing: Filing | None, state: ChannelState, filed: Filed | None) -> Amount:
+def at_risk(shown: Evidence | None, state: ChannelState, filed: Filed | None) -> Amount:
     """What the payee would lose if nobody did anything more (token units).
 
     In an open channel that is all that its voucher is worth beyond what it has drawn: the payer may begin to close at
-    any time, and is paid out one challenge period later.
+    any time, and is paid out one challenge period later. Where payments went to and fro it is at most what was put in.
     """
-    if state.status in ("absent", "settled"):
+    if shown is None or state.status in ("absent", "settled"):
         return Amount(0)
-    had = filed.amount if filed is not None and state.status == "closing" else state.partner_drawn
-    return Amount(max(0, worth(filing) - had))
+    drawn = state.partner_drawn if shown.partner else state.opener_drawn
+    had = filed.amount if filed is not None and state.status == "closing" else drawn
+    risk = Amount(max(0, worth(shown.filing) - had))
+    return min(risk, Amount(state.opener_deposit + state.partner_deposit)) if shown.params.two_way else risk

@@ -18,10 +18,11 @@ from penstock.core.ports import Filing, Mined, TokenFacts
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
-from penstock.core.watcher import Evidence
+from penstock.core.watcher import Evidence, worth
 from penstock.rails import escrow
 from penstock.rails.stream import (
     EARNED_ROWS,
+    NAME,
     PAID_ROWS,
     TICK_ROWS,
     EarnedRow,
@@ -50,7 +51,9 @@ class Rowed(Protocol):
 
 
 class ChannelRow(msgspec.Struct, frozen=True):
-    """A channel that we have a part in. `role` is ours: a consumer opened it and pays, a supplier is paid.
+    """A channel that we have a part in. `role` is ours: a consumer opened it and pays, a supplier is paid. In a two-way
+    channel both do both. `deposit` is the opener's, `partner_deposit` the partner's (token units); `staked` says that
+    we, as its partner, have set out to add to it.
 
     `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
     channel takes no more sessions. `closing` says that the ledger has it in its challenge period. `mined` lists our own
@@ -70,12 +73,28 @@ class ChannelRow(msgspec.Struct, frozen=True):
     closing: bool = False
     lost: Amount = Amount(0)
     restored: bool = False
+    partner_deposit: Amount = Amount(0)
+    staked: bool = False
+
+    @property
+    def pays(self) -> bool:
+        """Whether we pay through it."""
+        return self.role is Role.CONSUMER or self.params.two_way
+
+    @property
+    def earns(self) -> bool:
+        """Whether it pays us."""
+        return self.role is Role.SUPPLIER or self.params.two_way
+
+    @property
+    def pot(self) -> Amount:
+        """All that was put in."""
+        return Amount(self.deposit + self.partner_deposit)
 
     @property
     def over(self) -> bool:
         """Whether the channel takes no more sessions."""
-        blind = self.restored and self.role is Role.CONSUMER
-        return self.close is not None or self.closing or self.settled or blind
+        return self.close is not None or self.closing or self.settled or (self.restored and self.pays)
 
     def rows(self) -> Rows:
         """The journal rows that keep this record."""
@@ -247,8 +266,14 @@ def account_in(row: SessionRow) -> bytes:
     return decode_terms(row.terms.rail_terms).params.id
 
 
+def pays_back(row: SessionRow) -> bool:
+    """Whether the supplier pays in this session, too."""
+    back = decode_terms(row.terms.rail_terms).back if row.terms.rail == NAME else None
+    return back is not None and back.tick_value > 0
+
+
 def paid_of(journal: Rowed, channel: bytes) -> PaidRow | None:
-    """Our promises in a channel that we pay through."""
+    """Our own promises in a channel that we pay through."""
     value = one(journal, PAID_ROWS + channel)
     return decode_paid(value) if value else None
 
@@ -259,9 +284,9 @@ def earned_of(journal: Rowed, channel: bytes) -> tuple[EarnedRow | None, bytes |
     return (decode_earned(value) if value else None), one(journal, TICK_ROWS + channel)
 
 
-def last_note(journal: Rowed, row: ChannelRow) -> VoucherNote | None:
-    """The newest voucher of the channel's payer, as we made or hold it; None before the first."""
-    if row.role is Role.CONSUMER:
+def last_note(journal: Rowed, row: ChannelRow, back: bool = False) -> VoucherNote | None:
+    """The opener's newest voucher, or the partner's (`back`), as we made or hold it; None before the first."""
+    if (row.role is Role.CONSUMER) is not back:
         paid = paid_of(journal, row.params.id)
         return paid.note if paid and paid.note.signature else None
     earned, _ = earned_of(journal, row.params.id)
@@ -271,7 +296,7 @@ def last_note(journal: Rowed, row: ChannelRow) -> VoucherNote | None:
 def filing_of(journal: Rowed, row: ChannelRow) -> Filing | None:
     """What we can file as the payee of a channel; None where we hold no voucher."""
     earned, ticks = earned_of(journal, row.params.id)
-    if row.role is not Role.SUPPLIER or earned is None:
+    if not row.earns or earned is None:
         return None
     note = earned.note
     proofs = (proof_of(earned, ticks),) if note.locks else ()
@@ -282,7 +307,18 @@ def evidence_of(journal: Rowed, channel: bytes) -> Evidence | None:
     """What we can show of a channel that pays us; None where we hold no voucher."""
     row = channel_of(journal, channel)
     filing = filing_of(journal, row) if row else None
-    return Evidence(row.params, True, filing) if row and filing else None
+    return Evidence(row.params, row.role is Role.SUPPLIER, filing) if row and filing else None
+
+
+def share_of(journal: Rowed, row: ChannelRow) -> Amount:
+    """What is ours of a channel's pot by all that was promised in it, as far as it is folded (token units).
+
+    Ticks that we revealed and never folded are not counted: nobody but the other side knows whether they arrived.
+    """
+    own = row.deposit if row.role is Role.CONSUMER else row.partner_deposit
+    paid = paid_of(journal, row.params.id) if row.pays else None
+    balance = own + worth(filing_of(journal, row)) - (paid.note.voucher.amount if paid else 0)
+    return Amount(max(0, min(row.pot, balance)))
 
 
 def name_of(row: ChannelRow) -> str:

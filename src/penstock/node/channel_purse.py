@@ -4,26 +4,39 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from functools import partial
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close, Domain
+from penstock.core.channel import ChannelParams, Close, Domain, Voucher
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, LedgerError, LedgerUnreachable, OutOfGas, PenstockError, WrongLedger
 from penstock.core.identity import Key
-from penstock.core.messages import AskClose
+from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import ChannelState, Journal, Ledger
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Role, SessionRow
-from penstock.core.units import Amount
+from penstock.core.units import Amount, Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
+from penstock.node.lookout import LONGEST, Lookout
+from penstock.node.stake import follow
 from penstock.node.tasks import durable
 from penstock.node.tell import Tell
-from penstock.rails.stream import NAME, StreamOffer, StreamPayer, StreamTerms, decode_offer, decode_terms
+from penstock.rails.stream import (
+    NAME,
+    StreamBack,
+    StreamOffer,
+    StreamPayee,
+    StreamPayer,
+    StreamTerms,
+    decode_offer,
+    decode_terms,
+    pair,
+)
 
 REFUSED = b"refused"  # the same, and then the payee did not take the channel any more
 CONFIRMING = 900  # seconds that an opening may take to be deep enough
@@ -33,6 +46,7 @@ class ChannelPurse:
     """The channels that a key pays through. `ledger` is called only where one has to be asked or changed."""
 
     name = NAME
+    two_way = True
 
     def __init__(
         self,
@@ -51,25 +65,74 @@ class ChannelPurse:
         self._ledger = ledger
         self._tell = tell
         self._deposit, self._period, self._domain = deposit, period, domain
+        self._payees: dict[bytes, StreamPayee] = {}  # of the sessions that pay us, by channel
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms over an open channel that can still pay `need` (`Purse`)."""
         details = decode_offer(offer.rails[NAME])
         if self._domain is not None:
             check_ledger(details.domain, self._domain)
-        row = await self.channel(details, need, self._deposit, self._period)
+        feed = offer.feed if two_way else None
+        row = await self.channel(details, need, self._deposit, self._period, feed is not None)
         paid = book.paid_of(self._journal, row.params.id)
         nonce, amount = (paid.note.voucher.nonce, paid.note.voucher.amount) if paid else (0, 0)
-        return encode(StreamTerms(row.params, nonce, amount, offer.tick_value))
+        back = self._back(row.params.id, feed.tick_value if feed else 0) if row.params.two_way else None
+        return encode(StreamTerms(row.params, nonce, amount, offer.tick_value, back))
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> StreamPayer:
-        """The payer's end of a session (`Purse`)."""
+    def _back(self, channel: bytes, tick_value: int) -> StreamBack:
+        """Where the direction that pays us stands, by the best voucher that we hold."""
+        earned, _ = book.earned_of(self._journal, channel)
+        held = earned.note.voucher if earned else Voucher.over(0, 0)
+        return StreamBack(held.nonce, held.amount, tick_value)
+
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our ends of a session (`Purse`)."""
         stream = decode_terms(terms.rail_terms)
         channel = book.channel_of(self._journal, stream.params.id)
         if channel is None:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
         paid = book.paid_of(self._journal, stream.params.id) if again else None
-        return StreamPayer(stream, channel.deposit, self._key, secret, paid)
+        payer = StreamPayer(stream, channel.deposit, self._key, secret, paid)
+        if not stream.back or not stream.back.tick_value:
+            return Ends(payer, None)
+        earned = book.earned_of(self._journal, stream.params.id)
+        payee = StreamPayee(stream, channel.partner_deposit, *earned, back=True)
+        self._payees[stream.params.id] = payee
+        return pair(payer, payee)
+
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`)."""
+        params = decode_terms(terms.rail_terms).params
+        if not params.two_way:
+            return
+        began = clock()
+        while True:
+            try:
+                ledger = await self._ledger()
+                break
+            except LedgerError as error:
+                self._tell("ledger not seen", error=error.line(), for_s=str(max(0, clock() - began) // 1000))
+                if clock() - began > params.period * 500:
+                    stop(Reason.LEDGER_UNSEEN)
+                await asyncio.sleep(LONGEST)
+        show = partial(book.evidence_of, self._journal)
+        lookout = Lookout(ledger, self._key, show, self._over, clock, self._tell)
+        lookout.watch(params, partner=False)
+        lookout.stream(params.id, stop)
+        try:
+            await asyncio.gather(lookout.run(), follow(self._journal, ledger, params, self._grown(params.id)))
+        finally:
+            self._payees.pop(params.id, None)
+
+    def _grown(self, channel: bytes) -> Callable[[int], None]:
+        payee = self._payees.get(channel)
+        return payee.add if payee is not None else lambda deposit: None
+
+    async def _over(self, params: ChannelParams, lost: Amount) -> None:
+        """The lookout saw that the channel was paid out."""
+        row = book.channel_of(self._journal, params.id)
+        if row is not None and not row.settled:
+            await durable(self._journal, msgspec.structs.replace(row, settled=True, lost=lost).rows())
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""
@@ -85,9 +148,12 @@ class ChannelPurse:
         assert row is not None, "we proposed it"
         return await self.retire(row) or await self.doubt(row)
 
-    async def channel(self, details: StreamOffer, need: int, deposit: int, period: int) -> ChannelRow:
+    async def channel(
+        self, details: StreamOffer, need: int, deposit: int, period: int, two_way: bool = False
+    ) -> ChannelRow:
         """An open channel to the payee of `details` that can still pay `need` token units: one that we have, or a new
-        one with at least `deposit` in it and a challenge period of `period` seconds.
+        one with at least `deposit` in it and a challenge period of `period` seconds. A two-way channel serves one way,
+        too, but no one-way channel serves both.
 
         Raises:
             BadTerms: the payee wants a longer period. WrongLedger: it is on another one than we are.
@@ -98,7 +164,7 @@ class ChannelPurse:
                 f"the supplier may hold our deposit for {details.min_period} s, {period} s are allowed",
                 "look for another supplier",
             )
-        fitting = self._fitting(details)
+        fitting = self._fitting(details, two_way)
         for row, spent in fitting:
             if row.deposit and row.deposit - spent >= need:
                 return row
@@ -111,20 +177,26 @@ class ChannelPurse:
         if known:
             row, spent = known[0]
             return await self._raised(row, spent + need)
-        return await self._fresh(details, Amount(max(need, deposit)), period)
+        return await self._fresh(details, Amount(max(need, deposit)), period, two_way)
 
-    def _fitting(self, details: StreamOffer) -> list[tuple[ChannelRow, int]]:
-        """Our channels that could pay the payee of `details`, each with what was promised in it."""
+    def _fitting(self, details: StreamOffer, two_way: bool) -> list[tuple[ChannelRow, int]]:
+        """Our channels that could pay the payee of `details`, each with what was promised in it; what was promised to
+        us is taken off, for we can spend it.
+        """
         wanted = (details.domain, details.payee, details.payee_key)
         found, broken = [], self._broken()
         for row in book.channels(self._journal):
             params, paid = row.params, book.paid_of(self._journal, row.params.id)
             if row.role is not Role.CONSUMER or row.over or (paid and paid.chain_ticks) or params.id in broken:
                 continue
+            earned, _ = book.earned_of(self._journal, params.id)
+            if (two_way and not params.two_way) or (earned and earned.note.locks):
+                continue
             if (params.domain, params.partner, params.partner_key) != wanted:
                 continue
             if params.opener_key == self._key.address and params.period >= details.min_period:
-                found.append((row, paid.note.voucher.amount if paid else 0))
+                spent = paid.note.voucher.amount if paid else 0
+                found.append((row, spent - (earned.note.voucher.amount if earned else 0)))
         return found
 
     async def retire(self, row: ChannelRow) -> bool:
@@ -155,9 +227,11 @@ class ChannelPurse:
         if row.close is not None:
             return AskClose(channel, row.close, row.opener_signature)
         assert not row.restored, "nobody knows what was promised in it, and no session ran over it since"
-        paid = book.paid_of(self._journal, channel)
-        amount = paid.note.voucher.amount if paid else 0
-        close = Close(row.deposit - amount, amount, expiry)
+        if row.params.two_way:
+            with suppress(LedgerError):  # the partner may have added to it
+                row = await self._looked_up(row) or row
+        ours = book.share_of(self._journal, row)
+        close = Close(ours, row.pot - ours, expiry)
         signature = self._key.sign(close.digest(row.params))
         await durable(self._journal, msgspec.structs.replace(row, close=close, opener_signature=signature).rows())
         return AskClose(channel, close, signature)
@@ -170,7 +244,7 @@ class ChannelPurse:
             if row.role is Role.CONSUMER and row.accepted not in (b"", book.UNHEARD) and _left_unpaid(row)
         }
 
-    async def _fresh(self, details: StreamOffer, deposit: Amount, period: int) -> ChannelRow:
+    async def _fresh(self, details: StreamOffer, deposit: Amount, period: int, two_way: bool) -> ChannelRow:
         """Open a channel. Its parameters are kept before the money moves: without them nobody could ever close it."""
         ledger = await self._ledger()
         check_ledger(details.domain, ledger.domain)
@@ -181,7 +255,7 @@ class ChannelPurse:
             opener_key=self._key.address,
             partner_key=details.payee_key,
             period=period,
-            two_way=False,
+            two_way=two_way,
             counter=await ledger.next_counter(self._key.address),
         )
         params.check()
@@ -197,7 +271,7 @@ class ChannelPurse:
         return row
 
     async def _looked_up(self, row: ChannelRow) -> ChannelRow | None:
-        """The channel with the deposit that the ledger has; None where it is not open there.
+        """The channel with the deposits that the ledger has; None where it is not open there.
 
         Ours is behind after an opening that somebody else sent, and where a crash came before one was seen mined.
         """
@@ -205,8 +279,8 @@ class ChannelPurse:
         if state.status != "open":
             await self._retired(row, state)
             return None
-        if row.deposit != state.opener_deposit:
-            row = msgspec.structs.replace(row, deposit=state.opener_deposit)
+        if row.deposit != state.opener_deposit or row.partner_deposit != state.partner_deposit:
+            row = msgspec.structs.replace(row, deposit=state.opener_deposit, partner_deposit=state.partner_deposit)
             await durable(self._journal, row.rows())
         return row
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import secrets
 from collections.abc import Callable
 from functools import partial
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close, seconds
+from penstock.core.channel import ChannelParams, Close, Voucher, seconds
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadSignature, BadTerms, LedgerError, PeerRefused, TransactionFailed
@@ -16,16 +17,25 @@ from penstock.core.identity import Key, check_signed
 from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import ChannelState, Journal, Ledger, Mined, SignedClose
-from penstock.core.rail import PayeeEnd
+from penstock.core.rail import Ends
 from penstock.core.session import SESSION_ROWS, Role, SessionRow
 from penstock.core.units import MAX_AMOUNT, Amount, Instant
-from penstock.core.watcher import worth
 from penstock.node import book
-from penstock.node.book import ChannelRow
+from penstock.node.book import SECRET_ROWS, ChannelRow
 from penstock.node.lookout import Lookout
+from penstock.node.stake import put_in
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
-from penstock.rails.stream import NAME, StreamOffer, StreamPayee, StreamTerms, check_terms, decode_terms
+from penstock.rails.stream import (
+    NAME,
+    StreamOffer,
+    StreamPayee,
+    StreamPayer,
+    StreamTerms,
+    check_terms,
+    decode_terms,
+    pair,
+)
 
 CLOSE_MARGIN = 600  # seconds that a cooperative close must still be good for when we take it
 UNPAID = "the last session in this channel was not paid in full"
@@ -45,13 +55,21 @@ class ChannelTill:
         clock: Callable[[], Instant],
         tell: Tell,
         min_period: int = 600,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
+        stake: int = 0,
     ) -> None:
-        """`min_period` is the shortest challenge period (seconds) in which we trust ourselves to answer."""
+        """`min_period` is the shortest challenge period (seconds) in which we trust ourselves to answer. `entropy(n)`
+        gives n bytes that nobody can guess, and never the same twice. `stake` is what we put into each channel that
+        pays both ways (token units): without it we pay only from what we earned there.
+        """
         self.key = key
         self.journal = journal
         self.clock = clock
         self.tell = tell
-        self._ledger = ledger
+        self._ledger, self._entropy, self._stake = ledger, entropy, stake
+        self._tasks: Tasks | None = None
+        self._payers: dict[bytes, StreamPayer] = {}  # of the sessions that run and pay back, by channel
+        self._adding: set[bytes] = set()  # channels that we are putting something into
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
         self.offer = encode(self._offer)
         self.lookout = Lookout(ledger, key, partial(book.evidence_of, journal), self._over, clock, tell)
@@ -67,6 +85,7 @@ class ChannelTill:
 
     def start(self, tasks: Tasks) -> None:
         """Look after the channels from now on."""
+        self._tasks = tasks
         tasks.start(self.lookout.run())
         tasks.start(self._follow())
 
@@ -80,18 +99,20 @@ class ChannelTill:
         """How many channels are looked at on the ledger."""
         return self.lookout.watching
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that these terms would be paid, and reserve their channel. The rows go with the session's first.
 
         Raises:
-            BadTerms: the channel is not ours, not open, too small, or in use. BadVoucher, BadSignature: the evidence.
-            LedgerError: the ledger cannot tell.
+            BadTerms: the channel is not ours, not open, too small, or in use, or not where we left it.
+            BadVoucher, BadSignature: the evidence. LedgerError: the ledger cannot tell.
         """
         stream = decode_terms(terms.rail_terms)
-        check_terms(self._offer, stream, deposit=stream.amount, tick_value=terms.offer.tick_value)
+        ticks = terms.offer.tick_value, terms.feed.tick_value if terms.feed else 0
+        check_terms(self._offer, stream, (stream.amount, stream.back.amount if stream.back else 0), ticks)
         stream = self._shared(stream)
         params = stream.params
         known = book.channel_of(self.journal, params.id)
+        self._check_back(stream, known)
         owing, restored = params.id in self._owing, known is not None and known.restored
         if owing and not restored:
             raise BadTerms(UNPAID, "open another channel")
@@ -104,11 +125,12 @@ class ChannelTill:
             state = await self._ledger.channel(params)
             if state.status != "open":
                 raise BadTerms(f"the channel is {state.status} on the ledger", "open one, and wait until it is mined")
-            if state.opener_drawn:  # the deposit says what was put in; what was taken out again pays nobody
-                raise BadTerms("you have withdrawn from the channel", "open another channel")
-            check_terms(self._offer, stream, state.opener_deposit, terms.offer.tick_value)
-            row, ticks = book.earned_of(self.journal, params.id)
-            payee = StreamPayee(stream, state.opener_deposit, row, ticks)
+            # The deposit says what was put in; what was taken out again pays nobody.
+            if state.opener_drawn or (params.two_way and state.partner_drawn):
+                raise BadTerms("somebody has withdrawn from the channel", "open another channel")
+            check_terms(self._offer, stream, (state.opener_deposit, state.partner_deposit), ticks)
+            secret = self._entropy(32)
+            ends, payee = self._ends(stream, state.opener_deposit, state.partner_deposit, secret)
             if payee.capacity < terms.offer.least_credit:
                 raise BadTerms(
                     f"the channel has {payee.capacity} token units left, too little for a first package",
@@ -125,12 +147,53 @@ class ChannelTill:
                 raise BadTerms("the opening voucher is worth less than these terms begin with")
         except BaseException:
             self._in_use.discard(params.id)
+            self._payers.pop(params.id, None)
             raise
         record = known or ChannelRow(params, Role.SUPPLIER, state.opener_deposit)
         # A payer that begins at its last voucher has brought what a restored journal did not have.
-        record = msgspec.structs.replace(record, deposit=state.opener_deposit, restored=False)
+        record = msgspec.structs.replace(
+            record, deposit=state.opener_deposit, partner_deposit=state.partner_deposit, restored=False
+        )
         self.lookout.watch(params)
-        return payee, rows + record.rows() + self._forgive(params.id)
+        if ends.payer is not None:
+            rows = (*rows, (SECRET_ROWS + terms.digest(), secret))
+        return ends, rows + record.rows() + self._forgive(params.id)
+
+    def _check_back(self, stream: StreamTerms, known: ChannelRow | None) -> None:
+        """Pass where the terms of a two-way channel begin at the last voucher that we have given in it.
+
+        Raises:
+            BadTerms: they do not, or we do not know any more what we have given.
+        """
+        if stream.back is None:
+            return
+        if known is not None and known.restored:
+            raise BadTerms("our books of this channel are a backup", "open another channel; `channel close` ends this")
+        paid = book.paid_of(self.journal, stream.params.id)
+        ours = paid.note.voucher if paid else Voucher.over(0, 0)
+        if ours.locked:
+            raise BadTerms("the channel's last session broke off while we paid", "finish it first, or open another")
+        if (stream.back.nonce, stream.back.amount) != (ours.nonce, ours.amount):
+            raise BadTerms(
+                f"we have promised {ours.amount} token units in this channel, by voucher {ours.nonce}; the terms say "
+                f"{stream.back.amount}, by voucher {stream.back.nonce}",
+                "finish the last session first, or open another channel",
+            )
+
+    def _ends(
+        self, stream: StreamTerms, deposit: int, partner_deposit: int, secret: bytes | None
+    ) -> tuple[Ends, StreamPayee]:
+        """Our ends of a session, from where the journal has them."""
+        channel = stream.params.id
+        payee = StreamPayee(stream, deposit, *book.earned_of(self.journal, channel))
+        if stream.back is None or not stream.back.tick_value:
+            return Ends(None, payee), payee
+        if secret is None:
+            raise BadTerms("the journal knows the session, but not its secret", "restore a backup of the journal")
+        paid = book.paid_of(self.journal, channel)
+        payer = StreamPayer(stream, partner_deposit, self.key, secret, paid, back=True)
+        self._payers[channel] = payer
+        return pair(payer, payee), payee
 
     def _forgive(self, channel: bytes) -> Rows:
         """No debt is left in a channel whose payer has brought more than a restored journal knew.
@@ -154,20 +217,33 @@ class ChannelTill:
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
         """A session streams under these terms; `stop` it where the ledger says something else of its channel."""
-        self.lookout.stream(decode_terms(terms.rail_terms).params.id, stop)
+        params = decode_terms(terms.rail_terms).params
+        self.lookout.stream(params.id, stop)
+        payer = self._payers.get(params.id)
+        if payer is not None and self._stake and self._tasks is not None and params.id not in self._adding:
+            self._tasks.start(self._put_in(params, payer))
+
+    async def _put_in(self, params: ChannelParams, payer: StreamPayer) -> None:
+        self._adding.add(params.id)
+        try:
+            await put_in(self.journal, self._ledger, self.key, params, self._stake, payer.add, self.tell)
+        finally:
+            self._adding.discard(params.id)
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""
         return {"channel": "0x" + decode_terms(terms.rail_terms).params.id.hex()}
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows, where we left it."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our ends of a session that the journal knows, where we left it."""
         stream = self._shared(decode_terms(row.terms.rail_terms))
         record = book.channel_of(self.journal, stream.params.id)
         if record is None:
             raise BadTerms("the journal knows the session, but not its channel", "restore a backup of the journal")
+        secret = book.one(self.journal, SECRET_ROWS + row.terms.digest())
+        ends, _ = self._ends(stream, record.deposit, record.partner_deposit, secret)
         self._in_use.add(stream.params.id)
-        return StreamPayee(stream, record.deposit, *book.earned_of(self.journal, stream.params.id))
+        return ends
 
     def release(self, row: SessionRow) -> None:
         """The session is over. Its channel may pay another, unless something was left unpaid: it gets no more credit
@@ -181,6 +257,7 @@ class ChannelTill:
         """No session uses the channel of these terms any more."""
         channel = decode_terms(terms.rail_terms).params.id
         self._in_use.discard(channel)
+        self._payers.pop(channel, None)
         self.lookout.rest(channel)
 
     async def _over(self, params: ChannelParams, lost: Amount) -> None:
@@ -203,6 +280,8 @@ class ChannelTill:
             raise PeerRefused("no such channel here")
         if ask.channel in self._in_use:
             raise PeerRefused("the channel is paying a session")
+        if ask.channel in self._adding:
+            raise PeerRefused("we are adding to the channel: ask again")
         try:
             check_signed(ask.close.digest(record.params), ask.signature, record.params.opener_key, "the close")
         except BadSignature as error:
@@ -213,7 +292,9 @@ class ChannelTill:
         try:
             if record.restored:  # its deposit may have grown since the backup
                 state = await self._ledger.channel(record.params)
-                record = msgspec.structs.replace(record, deposit=state.opener_deposit)
+                record = msgspec.structs.replace(
+                    record, deposit=state.opener_deposit, partner_deposit=state.partner_deposit
+                )
             self._check_close(record, ask.close)
             ours = self.key.sign(ask.close.digest(record.params))
             record = msgspec.structs.replace(
@@ -226,13 +307,13 @@ class ChannelTill:
         self.tell("close taken", channel=book.name_of(record), pays=ask.close.partner_balance)
 
     def _check_close(self, record: ChannelRow, close: Close) -> None:
-        held = worth(book.filing_of(self.journal, record))
+        ours = book.share_of(self.journal, record)
         if record.close is not None or record.settled:
             raise PeerRefused("the channel is closing already")
-        if close.opener_balance < 0 or close.opener_balance + close.partner_balance != record.deposit:
-            raise PeerRefused(f"the balances do not sum to the channel's {record.deposit}")
-        if close.partner_balance < held:
-            raise PeerRefused(f"the close pays {close.partner_balance}, but {held} are ours")
+        if close.opener_balance < 0 or close.opener_balance + close.partner_balance != record.pot:
+            raise PeerRefused(f"the balances do not sum to the channel's {record.pot}")
+        if close.partner_balance < ours:
+            raise PeerRefused(f"the close pays {close.partner_balance}, but {ours} are ours")
         if close.expiry < seconds(self.clock()) + CLOSE_MARGIN:
             raise PeerRefused("the close expires too soon to be mined")
 

@@ -31,13 +31,13 @@ from penstock.core.messages import (
     Propose,
     Reason,
     Receipted,
-    Resume,
     Resumed,
+    Way,
 )
 from penstock.core.meter import Seal
 from penstock.core.offer import Offer, Terms, accept_digest, check_offer, propose_digest
-from penstock.core.ports import Carrier, Journal, Link, Meter
-from penstock.core.rail import PayerEnd
+from penstock.core.ports import Carrier, Journal, Link, Meter, TwoWayValve
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.units import MAX_QUANTITY, Instant, Price, Quantity
 from penstock.node import book
@@ -60,6 +60,8 @@ class Wish(NamedTuple):
     """What the consumer wants and what it will not exceed. Sums in token units, quantities in the medium's unit.
 
     `keep` leaves the channel open for the next session. `pole` names one of a gateway's poles ("": any that is free).
+    `feed` is the most that it feeds in, for no less than `min_feed`, where the supplier takes that; None where it has
+    no valve of its own, or wants none of it.
     """
 
     max_price: Price
@@ -68,6 +70,8 @@ class Wish(NamedTuple):
     medium: str = "electricity"
     keep: bool = False
     pole: str = ""
+    feed: int | None = None
+    min_feed: Price | None = None
 
 
 def seal_of(offer: Offer) -> Seal | None:
@@ -99,9 +103,10 @@ class Consumer:
         patience: Patience | None = None,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
         carrier: Carrier | None = None,
+        valve: TwoWayValve | None = None,
     ) -> None:
         """`entropy(n)` gives n bytes that nobody can guess, and never the same twice. `carrier` is there where the
-        medium flows over the link itself.
+        medium flows over the link itself, and `valve` where we may feed in: a wish to do so needs one.
         """
         self.session: Session | None = None
         self._key = key
@@ -109,6 +114,7 @@ class Consumer:
         self._purse = purse
         self._meter = meter
         self._carrier = carrier
+        self._valve = valve
         self._dial = dial
         self._wish = wish
         self._clock = clock
@@ -167,18 +173,23 @@ class Consumer:
         if self._shell is not None:
             self._shell.stop(reason)
 
+    def direct(self, way: Way) -> None:
+        """Ask for the flow to go this way, or to rest."""
+        if self._shell is not None:
+            self._shell.direct(way)
+
     # ---- beginning
 
     async def _begin(self, talk: Talk) -> None:
         offer = await self._offer(talk)
         purse = self._purse
-        details = await purse.fund(offer, self._need(offer))
+        details = await purse.fund(offer, self._need(offer), self._feed_limit(offer) is not None)
         if offer.expires <= self._clock():  # funding took its time
             offer = await self._offer(talk)
         terms = self._terms(offer, details)
         digest, secret = terms.digest(), self._entropy(32)
-        payer = purse.payer(terms, secret, again=False)
-        opening = payer.open()
+        ends = purse.ends(terms, secret, again=False)
+        opening = _payer(ends).open()
         signature = self._key.sign(propose_digest(digest))
         row = SessionRow(Role.CONSUMER, terms, signature, b"", self._meter.read())
         kept = (SESSION_ROWS + digest, encode(row))
@@ -192,16 +203,16 @@ class Consumer:
             raise  # it may have been accepted: the next time we ask
         except RemoteError as error:
             if not isinstance(error, PeerRefused):  # another answer: the payee may have taken the session all the same
-                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), ends)
                 raise
-            await self._forget(row, payer)
+            await self._forget(row, ends)
             if not await purse.other(terms):
                 raise
             await self._begin(talk)  # over another channel
             return
         row = msgspec.structs.replace(row, accepted=accepted.signature, began=accepted.record)
         await durable(self._journal, ((SESSION_ROWS + digest, encode(row)),))
-        shell = self._take(self._session(row, payer))
+        shell = self._take(self._session(row, ends))
         self._tell("accepted", **purse.facts(terms))
         shell.begin(talk.link)
         talk.hand_over(shell)
@@ -221,10 +232,10 @@ class Consumer:
         self._check(offer)
         return offer
 
-    async def _forget(self, row: SessionRow, payer: PayerEnd) -> None:
+    async def _forget(self, row: SessionRow, ends: Ends) -> None:
         """There was no session, and nothing was paid."""
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
-        rows = self._purse.forget(payer)
+        rows = self._purse.forget(_payer(ends))
         await durable(self._journal, (*rows, (SESSION_ROWS + row.terms.digest(), encode(ended))))
 
     def _check(self, offer: Offer) -> None:
@@ -266,9 +277,16 @@ class Consumer:
             budget=self._wish.budget,
             at=self._clock(),
             nonce=self._entropy(16),
+            feed_limit=self._feed_limit(offer),
         )
         terms.check()
         return terms
+
+    def _feed_limit(self, offer: Offer) -> int | None:
+        """The most that we feed in under this offer; None where we do not, and are paid nothing back."""
+        if self._wish.feed is None or offer.feed is None or self._valve is None or not self._purse.two_way:
+            return None
+        return min(self._wish.feed, offer.feed.limit)
 
     def _need(self, offer: Offer) -> int:
         """The most that this session can cost; in whole ticks where they are paid before they are used."""
@@ -303,13 +321,13 @@ class Consumer:
 
     async def _take_up(self, talk: Talk, row: SessionRow) -> bool:
         """Go on with an unfinished session. False where the supplier never took it, so that there is none."""
-        shell, payer = self._restore(row)
+        shell, ends = self._restore(row)
         try:
             await self._resume(talk)
         except PeerRefused as error:
             self._tell("not resumed", error=error.line())
             if not row.accepted:
-                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), payer)
+                await self._forget(msgspec.structs.replace(row, accepted=book.UNHEARD), ends)
                 self.session = self._shell = None
                 self._tell = self._told
                 return False
@@ -324,7 +342,7 @@ class Consumer:
                 return row
         return None
 
-    def _restore(self, row: SessionRow) -> tuple[SessionShell, PayerEnd]:
+    def _restore(self, row: SessionRow) -> tuple[SessionShell, Ends]:
         secret = book.one(self._journal, SECRET_ROWS + row.terms.digest())
         if secret is None:
             raise BadTerms("the journal knows the session, but not its secret", "restore a backup of the journal")
@@ -333,17 +351,17 @@ class Consumer:
                 f"an unfinished session with this supplier is paid over {row.terms.rail}",
                 f"finish it first: --rail {row.terms.rail}",
             )
-        payer = self._purse.payer(row.terms, secret, again=True)
-        shell = self._take(self._session(row, payer))
+        ends = self._purse.ends(row.terms, secret, again=True)
+        shell = self._take(self._session(row, ends))
         self._tell("restored")
-        return shell, payer
+        return shell, ends
 
     async def _resume(self, talk: Talk) -> None:
         """Take up our session over a fresh link."""
         shell = self._shell
         assert shell is not None
         session = shell.session
-        answer = await talk.ask(Resume(session.digest), Resumed, Receipted)
+        answer = await talk.ask(session.request, Resumed, Receipted)
         if not session.row.accepted:
             began = self._began(session, answer) if isinstance(answer, Resumed) else b""
             session.row = msgspec.structs.replace(session.row, accepted=RESUMED, began=began)
@@ -406,7 +424,7 @@ class Consumer:
             raise
         return talk
 
-    def _session(self, row: SessionRow, payer: PayerEnd) -> Session:
+    def _session(self, row: SessionRow, ends: Ends) -> Session:
         """The session of a row; where its meter signs, every reading is checked against the record of the beginning.
 
         Raises:
@@ -415,13 +433,16 @@ class Consumer:
         seal = seal_of(row.terms.offer)
         if seal is not None and row.began:
             seal.begin(row.began, Quantity(0))
-        return Session(row, payer, self._key, self._clock(), self._patience, self._wish.max_price, seal)
+        wish = self._wish
+        return Session(row, ends, self._key, self._clock(), self._patience, wish.max_price, seal, wish.min_feed)
 
     def _take(self, session: Session) -> SessionShell:
         self.session = session
         self._tell = partial(self._told, session=session.digest.hex())
-        shell = SessionShell(session, self._journal, self._meter, None, self._clock, self._ended, self._carrier)
+        valve = self._valve if session.terms.feed is not None else None
+        shell = SessionShell(session, self._journal, self._meter, valve, self._clock, self._ended, self._carrier)
         self._shell = shell
+        self._tasks.start(self._purse.guard(session.terms, shell.stop, self._clock))
         return shell
 
     def _ended(self, error: PenstockError | None) -> None:
@@ -438,3 +459,8 @@ class Consumer:
             await asyncio.sleep(BEAT)
             if self._shell is not None:
                 self._shell.on_time()
+
+
+def _payer(ends: Ends) -> PayerEnd:
+    assert ends.payer is not None, "a consumer pays"
+    return ends.payer

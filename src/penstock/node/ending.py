@@ -18,7 +18,8 @@ async def close(
 ) -> tuple[list[Mined], ChannelState]:
     """End the channel with the best that we hold: a close that both signed, else our voucher. Returns its new state.
 
-    A payee whose journal was restored may hold too little, and would give up the rest: it does so only `anyway`.
+    Whoever is paid by the channel and whose journal was restored may hold too little, and would give up the rest: it
+    does so only `anyway`.
 
     Raises:
         UsageError: the key is not a party's, the channel is over, or our voucher may not be the newest.
@@ -32,9 +33,9 @@ async def close(
         signed = SignedClose(row.params, row.close, row.opener_signature, row.partner_signature)
         mined = await ledger.close_together(key, [signed])
     elif state.status == "open":
-        if row.restored and row.role is Role.SUPPLIER and not anyway:
+        if row.restored and row.earns and not anyway:
             raise UsageError(
-                "the journal comes from a backup, and the consumer may have paid more than it knows",
+                "the journal comes from a backup, and the other side may have paid more than it knows",
                 "wait for its next session or its close; --anyway takes what the journal has, and gives up the rest",
             )
         mined = await ledger.close(key, row.params, filing)

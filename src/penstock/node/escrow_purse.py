@@ -12,11 +12,12 @@ from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, LedgerError, WrongLedger
 from penstock.core.escrow import EscrowDomain, EscrowParams, tariff_hash
 from penstock.core.identity import Key, to_hex
-from penstock.core.messages import AskClose
+from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import EscrowLedger, Journal
-from penstock.core.rail import PayerEnd
+from penstock.core.rail import Ends, PayerEnd
 from penstock.core.session import Role
+from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import EscrowRow
 from penstock.node.tasks import durable
@@ -40,6 +41,7 @@ class EscrowPurse:
     """The escrows that a key pays from. `ledger` is called where one has to be funded."""
 
     name = NAME
+    two_way = False
 
     def __init__(
         self,
@@ -62,12 +64,14 @@ class EscrowPurse:
         self._life, self._domain = life, domain
         self._window, self._least_window = window, least_window
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms over an escrow with `need` in it (`Purse`): one that no session used, or a new one.
 
         Its parameters are kept before the money moves: without them nobody could get it back.
         """
         check_offer(offer)
+        if two_way:
+            raise BadTerms("an escrow pays one way, and cannot pay for what is fed in", "choose another with --rail")
         details = decode_offer(offer.rails[NAME])
         if self._domain is not None and details.domain != self._domain:
             raise WrongLedger(
@@ -89,15 +93,18 @@ class EscrowPurse:
         row = await self._unused(ledger, details, offer, need) or await self._fresh(ledger, details, offer, need)
         return encode(EscrowTerms(row.params))
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> EscrowPayer:
-        """The payer's end of a session (`Purse`); an escrow needs no secret."""
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our end of a session (`Purse`); an escrow needs no secret."""
         params = decode_terms(terms.rail_terms).params
         if not again:
             if params.tariff != tariff_hash(terms.offer.tariff):
                 raise BadTerms("the offer's price changed while the deposit was made", "try again")
-            return EscrowPayer(params, terms.offer, self._key)
+            return Ends(EscrowPayer(params, terms.offer, self._key), None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayer(params, terms.offer, self._key, reading, end)
+        return Ends(EscrowPayer(params, terms.offer, self._key, reading, end), None)
+
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Nothing: an escrow pays its payer nothing (`Purse`)."""
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""

@@ -17,7 +17,7 @@ from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import EscrowLedger, EscrowState, Journal, Mined, SignedEnd
-from penstock.core.rail import PayeeEnd
+from penstock.core.rail import Ends
 from penstock.core.session import Role, SessionRow
 from penstock.core.units import Amount, Instant
 from penstock.node import book
@@ -53,17 +53,19 @@ class EscrowTill:
         tell: Tell,
         max_window: int = 600,
         min_life: int = 4 * 3_600,
+        entropy: Callable[[int], bytes] = secrets.token_bytes,
     ) -> None:
         """We wait at most `max_window` seconds for what a reading releases, and want `min_life` seconds to stream and
         file in.
 
         Readings are signed by a key of the journal's own: that of a gateway, which attests to what its meter says. Who
         has another journal, or an old one, knows other escrows, and would contradict what was signed for these.
+        `entropy(n)` gives n bytes that nobody can guess: that key, where the journal has none yet.
         """
         self.seen = clock()
         self._key, self._journal, self._ledger = key, journal, ledger
         self._clock, self._tell = clock, tell
-        self._meter = book.meter_of(journal) or Key(secrets.token_bytes(32))
+        self._meter = book.meter_of(journal) or Key(entropy(32))
         self._offer = EscrowOffer(ledger.domain, key.address, key.address, self._meter.address, max_window, min_life)
         self.offer = encode(self._offer)
         self._ahead = 0  # seconds that the ledger's clock is ahead of ours
@@ -91,7 +93,7 @@ class EscrowTill:
         """Look after the escrows from now on."""
         tasks.start(self._follow())
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that the escrow would pay, and reserve it (`Till`)."""
         check_offer(terms.offer)
         asked = decode_terms(terms.rail_terms)
@@ -120,16 +122,16 @@ class EscrowTill:
         record = EscrowRow(params, Role.SUPPLIER, terms.offer.tariff, terms.digest(), funded=True)
         if book.meter_of(self._journal) is None:  # it goes with every session until it is durable
             rows = (*rows, (METER_ROW, self._meter.secret))
-        return payee, rows + record.rows()
+        return Ends(None, payee), rows + record.rows()
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows (`Till`)."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our end of a session that the journal knows (`Till`)."""
         params = decode_terms(row.terms.rail_terms).params
         self._in_use.add(params.id)
         self._watched[params.id] = params
         self._ready.pop(params.id, None)
         reading, end = book.reading_of(self._journal, params.id), book.end_of(self._journal, params.id)
-        return EscrowPayee(params, row.terms.offer, self._meter, reading, end)
+        return Ends(None, EscrowPayee(params, row.terms.offer, self._meter, reading, end))
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
         """A session streams (`Till`): it is stopped where its escrow comes to its deadline."""

@@ -1,8 +1,9 @@
 """Looks at the channels that pay somebody, on their ledger, and answers where one closes behind the payee's back.
 
-A supplier has one for the channels that pay it, since what is secured leans on a ledger that was seen not too long ago:
-a payer could begin to close right after a session began, or years after it ended, and be paid out after the challenge
-period. `penstock watch` is one, too, for whatever it is given to watch. Streaming itself asks the ledger nothing.
+A supplier has one for the channels that pay it, and a consumer for the channel that pays it while it may feed in, since
+what is secured leans on a ledger that was seen not too long ago: a payer could begin to close right after a session
+began, or years after it ended, and be paid out after the challenge period. `penstock watch` is one, too, for whatever
+it is given to watch. Streaming itself asks the ledger nothing.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ Over = Callable[[ChannelParams, Amount], Awaitable[None]]
 class _Watched:
     """A channel that is looked at. `stop` ends the session that streams over it, if one does."""
 
-    __slots__ = ("acting", "params", "partner", "secured", "seen", "settling", "stop", "told")
+    __slots__ = ("acting", "params", "partner", "pot", "secured", "seen", "settling", "stop", "told")
 
     def __init__(self, params: ChannelParams, partner: bool, seen: Instant) -> None:
         self.params = params
@@ -45,6 +46,7 @@ class _Watched:
         self.seen = seen
         self.stop: Callable[[Reason], None] | None = None
         self.secured: Amount | None = None  # what stands in the payee's favour in the challenge, as far as we saw
+        self.pot = 0  # all that was put in: nobody can lose more
         self.told = ""  # the last status that was told of
         self.acting = False  # a transaction for it is on its way
         self.settling = False  # somebody of ours settles it
@@ -176,13 +178,13 @@ class Lookout:
         filed = await self._ledger.filed(params, watched.partner) if closing else None
         now = await self._ledger.now() if closing else 0
         shown = self._show(params.id)  # after all that takes time: a session may have brought more meanwhile
-        risk = at_risk(shown.filing if shown else None, state, filed)
+        risk = at_risk(shown, state, filed)
         self._say(watched, state, risk)
         if state.status == "open":
             watched.secured = None
             return None
         if filed is not None:
-            watched.secured = filed.amount
+            watched.secured, watched.pot = filed.amount, state.opener_deposit + state.partner_deposit
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
             if closing and now < state.closes_at - params.period // 2:
@@ -233,7 +235,7 @@ class Lookout:
         if not await self._ledger.final(watched.params):
             return  # a reorganisation may still take it back
         value, secured = worth(shown.filing if shown else None), watched.secured
-        lost = Amount(max(0, value - secured)) if secured is not None else Amount(0)
+        lost = Amount(max(0, min(value - secured, watched.pot))) if secured is not None else Amount(0)
         await self._over(watched.params, lost)
         self.forget(watched.params.id)
         channel = to_hex(watched.params.id)

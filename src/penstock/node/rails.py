@@ -9,7 +9,7 @@ from penstock.core.effects import Rows
 from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import Mined
-from penstock.core.rail import Capabilities, PayeeEnd, PayerEnd
+from penstock.core.rail import Capabilities, Ends, PayerEnd
 from penstock.core.session import SessionRow
 from penstock.core.units import Instant
 from penstock.node.tasks import Tasks
@@ -51,8 +51,10 @@ class Till(Protocol):
         """Look after the accounts on the ledger from now on."""
         ...
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that these terms would be paid, and reserve what pays them. The rows go with the session's first.
+
+        There is always a payee's end; a payer's, too, where the terms pay both ways.
 
         Raises:
             BadTerms: they would not. BadMessage, BadVoucher, BadSignature: the evidence.
@@ -60,8 +62,8 @@ class Till(Protocol):
         """
         ...
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows, where we left it."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our ends of a session that the journal knows, where we left it."""
         ...
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
@@ -97,9 +99,14 @@ class Purse(Protocol):
         """The rail's name."""
         ...
 
-    async def fund(self, offer: Offer, need: int) -> bytes:
+    @property
+    def two_way(self) -> bool:
+        """Whether we can be paid over it, too."""
+        ...
+
+    async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms under which `need` token units can be paid: of an account that we have, or of a new
-        one.
+        one. In `two_way` terms the payee can pay us, too, by the offer's `feed`.
 
         Raises:
             BadTerms: the payee wants what we do not. LedgerError: the ledger does not take it.
@@ -107,10 +114,18 @@ class Purse(Protocol):
         """
         ...
 
-    def payer(self, terms: Terms, secret: bytes, *, again: bool) -> PayerEnd:
-        """The payer's end of a session under these terms; `again` takes up one that the journal knows.
+    def ends(self, terms: Terms, secret: bytes, *, again: bool) -> Ends:
+        """Our ends of a session under these terms; `again` takes up one that the journal knows.
 
-        `secret` is 32 bytes, this session's alone.
+        There is always a payer's end; a payee's, too, where the terms pay both ways. `secret` is 32 bytes, this
+        session's alone.
+        """
+        ...
+
+    async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
+        """Until cancelled, look after what this session pays us on its ledger, and `stop` it where that is in danger.
+
+        Returns at once where nothing is paid to us. To be run beside every session, from its acceptance on.
         """
         ...
 

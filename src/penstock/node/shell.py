@@ -9,14 +9,15 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from typing import cast
 
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Send, ShutValve
 from penstock.core.errors import DeviceError, JournalError
-from penstock.core.messages import Message, Paid, Reason
+from penstock.core.messages import Message, Paid, Reason, Resume, Way
 from penstock.core.meter import Reading
-from penstock.core.ports import Carrier, Journal, Link, Meter, Valve
-from penstock.core.session import Session, State
+from penstock.core.ports import Carrier, Journal, Link, Meter, TwoWayValve, Valve
+from penstock.core.session import Role, Session, State
 from penstock.core.units import Instant, Quantity
 
 _MESSAGE = ord("[")  # what every frame of a session begins with (`core/codec.py`)
@@ -47,7 +48,7 @@ class SessionShell:
         session: Session,
         journal: Journal,
         meter: Meter,
-        valve: Valve | None,
+        valve: Valve | TwoWayValve | None,
         clock: Callable[[], Instant],
         on_end: Callable[[JournalError | None], None],
         carrier: Carrier | None = None,
@@ -82,17 +83,30 @@ class SessionShell:
         """The peer will never take the session up again: end it with what there is."""
         self._event(lambda now: self.session.abandon(now))
 
-    def relink(self, link: Link) -> None:
-        """A new link to the same peer is there."""
+    def relink(self, link: Link, asked: Resume) -> None:
+        """A consumer is back over a new link, and asks to resume.
+
+        Raises:
+            RemoteError: it claims what was never paid to it.
+        """
         self.attach(link)
         self._read()
-        self._event(lambda now: self.session.link_back(now))
+        if not self.over:
+            self.run(self.session.link_back(self._clock(), asked))
+
+    def direct(self, way: Way | None) -> None:
+        """Let the flow go this way; None, at a supplier, is the way that the consumer wants."""
+        self._event(lambda now: self.session.direct(way, now))
 
     def unlink(self) -> None:
         """The link is gone."""
         self._link = None
         self._part()
         self._event(lambda now: self.session.link_lost(now))
+
+    def bar(self, ways: frozenset[Way]) -> None:
+        """Let nothing flow these ways, and everything that another call barred."""
+        self._event(lambda now: self.session.bar(ways, now))
 
     def stop(self, reason: Reason) -> None:
         """End the session from our side."""
@@ -109,9 +123,15 @@ class SessionShell:
         Raises:
             RemoteError: the peer broke the protocol; cut the link. The session can be resumed until patience ends.
         """
-        if self.carries(frame):
-            return
-        message = decode(frame)
+        if not self.carries(frame):
+            self.take(decode(frame))
+
+    def take(self, message: Message) -> None:
+        """A message from the peer, of any kind.
+
+        Raises:
+            RemoteError: as `on_frame`.
+        """
         if type(message) is Paid and not self.over:
             self.on_paid(message)
         else:
@@ -148,10 +168,10 @@ class SessionShell:
         if self.over:
             return
         session = self.session
-        if self._valve is None:
-            self._read()
-        elif session.heard:
+        if session.heard:
             self._event(session.secure)
+        if session.role is Role.CONSUMER:
+            self._read()
         if not self.over:
             self.run(session.on_message(message, self._clock()))
 
@@ -221,7 +241,7 @@ class SessionShell:
                     if self._link is not None:
                         self._link.send(encode(effect.message))  # type: ignore[union-attr]  # kind is checked above
                 elif kind is Allow:
-                    self._open_valve(effect.total)  # type: ignore[union-attr]
+                    self._open_valve(effect)  # type: ignore[arg-type]
                 elif kind is Continue:
                     asyncio.get_running_loop().call_soon(self._event, self.session.go_on)
                 elif kind is Ended:
@@ -245,10 +265,13 @@ class SessionShell:
             self._close_valve()
         self._end(error)
 
-    def _open_valve(self, total: Quantity) -> None:
+    def _open_valve(self, allowed: Allow) -> None:
         assert self._valve is not None, "a consumer has no valve"
         try:
-            self._valve.allow(total)
+            if allowed.export is None:
+                self._valve.allow(allowed.total)
+            else:
+                cast("TwoWayValve", self._valve).allow(allowed.total, allowed.export)
         except DeviceError as error:
             self._failed_device(error)
 
@@ -279,8 +302,9 @@ class SessionShell:
         session.fault = session.fault or error.line()
         if session.state is State.STREAMING:
             self.run(session.stop(Reason.DEVICE_FAILED, self._clock()))
-        elif session.payee is not None and session.state is State.STOPPING:
-            last = Reading(session.row.base.total + session.meter.total, session.meter.at)  # type: ignore[arg-type]
+        elif session.role is Role.SUPPLIER and session.state is State.STOPPING:
+            base, meter = session.row.base, session.meter
+            last = Reading(Quantity(base.total + meter.total), meter.at, b"", Quantity(base.export + meter.export))
             self.run(session.valve_shut(last, self._clock()))
 
     def _part(self) -> None:

@@ -11,12 +11,13 @@ from penstock.core.identity import Key
 from penstock.core.messages import AskClose, Reason
 from penstock.core.offer import Terms
 from penstock.core.ports import Journal, Ledger, Mined
-from penstock.core.rail import PayeeEnd
+from penstock.core.rail import Ends
 from penstock.core.session import SessionRow
 from penstock.core.units import Instant
 from penstock.node.beat import Beat
 from penstock.node.channel_till import ChannelTill
 from penstock.node.rails import Till
+from penstock.node.sharing import SiteLimit
 from penstock.node.tally import Tally
 from penstock.node.tasks import Tasks
 from penstock.node.tell import Tell
@@ -39,6 +40,7 @@ class Site:
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
         self.tally = Tally()
+        self.limit: SiteLimit | None = None  # that its poles share
         self._refused: dict[str, Instant] = {}  # when we told last that somebody was, by the error's kind
         self.fault: JournalError | None = None
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
@@ -66,6 +68,8 @@ class Site:
 
     async def close(self) -> None:
         """Look no more, and do no more."""
+        if self.limit is not None:
+            self.limit.close()
         await self.tasks.cancel()
         self._looking = False
 
@@ -85,7 +89,7 @@ class Site:
             self._refused[kind] = now
             self.tell(event, **facts, reason=kind, error=error.line())
 
-    async def admit(self, terms: Terms, evidence: bytes) -> tuple[PayeeEnd, Rows]:
+    async def admit(self, terms: Terms, evidence: bytes) -> tuple[Ends, Rows]:
         """Check that these terms would be paid, and reserve what pays them. The rows go with the session's first.
 
         Raises:
@@ -105,8 +109,8 @@ class Site:
             raise BadTerms(f"rail {terms.rail[:40]!r} is not taken here", f"one of {', '.join(self.tills)}")
         return till
 
-    def restore(self, row: SessionRow) -> PayeeEnd:
-        """The payee's end of a session that the journal knows, where we left it."""
+    def restore(self, row: SessionRow) -> Ends:
+        """Our ends of a session that the journal knows, where we left it."""
         return self.till_of(row.terms).restore(row)
 
     def begin(self, row: SessionRow, stop: Callable[[Reason], None]) -> None:

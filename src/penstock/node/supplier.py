@@ -7,20 +7,21 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import NamedTuple
 
-import msgspec
+from msgspec.structs import replace
 
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, Busy, DeviceError, JournalError, PeerRefused
 from penstock.core.identity import check_signed
-from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume
+from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume, Way
 from penstock.core.meter import Reading, Tolerance
-from penstock.core.offer import Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
-from penstock.core.ports import Carrier, Link, Meter, Valve
+from penstock.core.offer import Feed, Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
+from penstock.core.ports import Carrier, Link, Meter, TwoWayValve, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
 from penstock.node import book
+from penstock.node.sharing import Limits
 from penstock.node.shell import SessionShell
 from penstock.node.site import Site
 from penstock.node.tasks import durable
@@ -40,7 +41,7 @@ class Pole(NamedTuple):
 
     name: str
     meter: Meter
-    valve: Valve
+    valve: Valve | TwoWayValve
     carrier: Carrier | None = None
     signs: str = ""
 
@@ -55,6 +56,7 @@ class Goods(NamedTuple):
     credit_limit: int
     mode: Mode = "pay-after"
     tolerance: Tolerance = Tolerance(5, 20_000)
+    feed: Feed | None = None
 
 
 class Supplier:
@@ -66,9 +68,11 @@ class Supplier:
 
     __slots__ = (
         "_admitting",
+        "_barred",
         "_closing",
         "_free",
         "_on_session",
+        "_order",
         "_patience",
         "goods",
         "parted",
@@ -102,6 +106,8 @@ class Supplier:
         self._free[pole.name] = self
         self._admitting = False
         self._closing = False
+        self._barred: frozenset[Way] = frozenset()
+        self._order: Way | None = None
         pole.meter.watch(self._on_reading)
 
     async def restore(self) -> None:
@@ -159,6 +165,18 @@ class Supplier:
         self.visits.discard(visit)
         self.parted = in_order
 
+    def heed(self, limits: Limits) -> None:
+        """The pole's throttle was set to these limits: a way that is limited to 0 rests until it may flow again."""
+        self._barred = frozenset(way for way, most in zip((Way.SUPPLY, Way.FEED), limits, strict=True) if most == 0)
+        if self.shell is not None:
+            self.shell.bar(self._barred)
+
+    def direct(self, way: Way | None) -> None:
+        """Let the flow go this way from now on, in this session and the next; None is what each consumer wants."""
+        self._order = way
+        if self.shell is not None:
+            self.shell.direct(way)
+
     def offer(self) -> Offered:
         """Our offer as of now, signed."""
         offer = self._offer(Instant(self.site.clock() + OFFER_LIFE))
@@ -166,12 +184,12 @@ class Supplier:
         return Offered(offer, sign_offer(self.site.key, offer))
 
     def _offer(self, expires: Instant) -> Offer:
-        goods = self.goods
+        goods, now = self.goods, Instant(expires - OFFER_LIFE)
         return Offer(
             supplier=self.site.key.address,
             name=self.pole.name,
             medium=goods.medium,
-            tariff=goods.tariff,
+            tariff=goods.tariff.since(now),
             tick_value=goods.tick_value,
             package=goods.package,
             credit_limit=goods.credit_limit,
@@ -180,6 +198,7 @@ class Supplier:
             rails=self.site.rails,
             meter=self.pole.signs,
             expires=expires,
+            feed=replace(goods.feed, tariff=goods.feed.tariff.since(now)) if goods.feed is not None else None,
         )
 
     async def admit(self, visit: Visit, propose: Propose) -> None:
@@ -190,9 +209,11 @@ class Supplier:
         """
         self.check_free()
         terms = self._check(propose.terms, propose.signature, visit.link)
-        propose = msgspec.structs.replace(propose, terms=terms)
-        payee, rows = await self.site.admit(terms, propose.evidence)
+        propose = replace(propose, terms=terms)
+        ends, rows = await self.site.admit(terms, propose.evidence)
         try:
+            if terms.feed is not None and None in ends:
+                raise BadTerms("what is fed in is paid over a channel that goes both ways", "open a two-way channel")
             self.check_free()  # whoever is still being looked at keeps nobody out
             self._admitting = True
             try:
@@ -202,7 +223,7 @@ class Supplier:
         except BaseException:
             self.site.leave(terms)
             raise
-        session = Session(row, payee, self.site.key, self.site.clock(), self._patience)
+        session = Session(row, ends, self.site.key, self.site.clock(), self._patience)
         shell = self._take(session)
         self._use(visit)
         visit.send(Accepted(row.accepted, row.base.record))
@@ -217,7 +238,7 @@ class Supplier:
         row = SessionRow(Role.SUPPLIER, propose.terms, propose.signature, accepted, self.pole.meter.read())
         await durable(self.site.journal, (*rows, (SESSION_ROWS + digest, encode(row))))
         if visit.gone or self._closing:
-            ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
+            ended = replace(row, state=State.ENDED, reason=Reason.PEER_GONE)
             await durable(self.site.journal, ((SESSION_ROWS + digest, encode(ended)),))
             raise PeerRefused("the peer went away, or the supplier closed, before its session began")
         return row
@@ -262,7 +283,7 @@ class Supplier:
         if book.session_of(self.site.journal, terms.digest()) is not None:
             raise BadTerms("a session under these very terms has been", "propose with a fresh nonce")
         rail = self.site.till_of(terms).name
-        return msgspec.structs.replace(terms, offer=ours, consumer=link.peer, rail=rail)
+        return replace(terms, offer=ours, consumer=link.peer, rail=rail)
 
     def resume(self, visit: Visit, resume: Resume) -> None:
         """Go on with the session that the peer names, or say how it ended.
@@ -279,7 +300,7 @@ class Supplier:
             if before is not None and before is not visit:
                 before.leave("the session was taken up over another link")
             self.site.tell("resumed", session=resume.terms.hex(), secured=shell.session.paid)
-            shell.relink(visit.link)
+            shell.relink(visit.link, resume)
             return
         row = book.session_of(self.site.journal, resume.terms)
         if row is None or row.terms.consumer != visit.link.peer:
@@ -288,7 +309,7 @@ class Supplier:
             raise PeerRefused(f"that session is at {row.terms.offer.name!r}, not here")
         if not row.supplier_signature:
             raise PeerRefused(f"that session is over: {row.reason}")
-        visit.send(Receipted(row.supplier_signature))
+        visit.send(Receipted(row.supplier_signature, row.last_evidence))
 
     def unlink(self, visit: Visit) -> None:
         """The link that our session uses is gone."""
@@ -307,7 +328,9 @@ class Supplier:
             visit.use(self)
 
     def _take(self, session: Session) -> SessionShell:
-        _, meter, valve, carrier, _ = self.pole
+        _, meter, valve, carrier, *_ = self.pole
+        self._limit()
+        session.barred, session.order = self._barred, self._order
         shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
         self._free.pop(self.pole.name, None)
@@ -316,12 +339,21 @@ class Supplier:
         self.site.begin(session.row, shell.stop)
         return shell
 
+    def _limit(self) -> None:
+        """Take part in the site's limit, before anything flows."""
+        self._barred = frozenset()
+        if self.site.limit is not None:
+            self.site.limit.begin(self.pole.name, self.heed)
+            self.heed(self.site.limit.of(self.pole.name))
+
     def _ended(self, error: JournalError | None) -> None:
         shell, self.shell = self.shell, None
         assert shell is not None
         session = shell.session
         self.shut_valve()
         self.site.tally.end(session)
+        if self.site.limit is not None:
+            self.site.limit.end(self.pole.name)
         self.site.release(session.row)
         self._free[self.pole.name] = self
         visit = self.visit

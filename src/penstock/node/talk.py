@@ -80,7 +80,7 @@ class Talk:
     def _take(self, message: Message) -> None:
         try:
             if self._shell is not None and not self._shell.over:
-                self._shell.on_message(message)
+                self._shell.take(message)
             elif self._answers.full():
                 raise BadMessage("the peer sends more than it was asked for")
             else:

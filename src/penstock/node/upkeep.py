@@ -3,7 +3,8 @@
 A backup is older than what was signed since. As a payer, nobody can know from it what was promised, and a chain that
 it brings back may have been revealed further: so every channel that we pay through takes no more sessions, its sessions
 are over, and no secret is kept from which a chain could be derived again. As a payee we hold too little, and what is
-missing comes from the payer: by its next session, by taking up one, or by its close. See docs/journal.md.
+missing comes from the payer: by its next session, by taking up one, or by its close. In a two-way channel we are both.
+See docs/journal.md.
 """
 
 from __future__ import annotations
@@ -66,7 +67,7 @@ async def retire(journal: Journal, now: Instant) -> int:
     retired, rows = 0, list[tuple[bytes, bytes | None]]()
     for channel in book.each_channel(journal):
         if not channel.settled:
-            retired += channel.role is Role.CONSUMER
+            retired += channel.pays
             rows += msgspec.structs.replace(channel, restored=True).rows()
     for escrow in book.escrows(journal):
         if escrow.role is Role.CONSUMER and not escrow.session:  # a session that we do not know of may have used it
@@ -74,7 +75,8 @@ async def retire(journal: Journal, now: Instant) -> int:
             rows += msgspec.structs.replace(escrow, session=RETIRED).rows()
     # Its meter's key has signed for escrows that this journal does not know: another is made, and takes no old session.
     rows.append((METER_ROW, None))
-    unfinished = [row for row in book.unfinished(journal, Role.SUPPLIER) if row.terms.rail == ESCROW]
+    # A session over a two-way channel is one in which we pay, too.
+    unfinished = [row for row in book.unfinished(journal, Role.SUPPLIER) if _ends_here(journal, row)]
     for row in book.unfinished(journal, Role.CONSUMER) + unfinished:
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
         rows.append((SESSION_ROWS + row.terms.digest(), encode(ended)))
@@ -82,6 +84,14 @@ async def retire(journal: Journal, now: Instant) -> int:
     rows.append((RESTORED_ROWS + now.to_bytes(8, "big"), encode(RestoredRow(now))))
     await durable(journal, rows)
     return retired
+
+
+def _ends_here(journal: Rowed, row: SessionRow) -> bool:
+    """Whether a supplier's unfinished session cannot be taken up from a backup."""
+    if row.terms.rail == ESCROW:
+        return True
+    channel = book.channel_of(journal, book.account_in(row))
+    return channel is not None and channel.pays
 
 
 def restored_at(journal: Rowed) -> list[str]:
@@ -146,19 +156,20 @@ def _session(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
         yield "its channel or escrow is not in the journal"
     elif channel.role is not row.role:
         yield f"it is a {row.role}'s, over an account that is a {channel.role}'s"
-    running = row.role is Role.CONSUMER and row.state is not State.ENDED
-    if running and book.one(journal, SECRET_ROWS + name) is None:
+    pays = row.role is Role.CONSUMER or book.pays_back(row)
+    if pays and row.state is not State.ENDED and book.one(journal, SECRET_ROWS + name) is None:
         yield "it has not ended, and the secret of its chains is not in the journal"
 
 
 def _paid(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
     row, channel = decode_paid(value), book.channel_of(journal, name)
     yield from _unknown(value, PaidRow)
-    if channel is None or channel.role is not Role.CONSUMER:
+    if channel is None or not channel.pays:
         yield "it pays through a channel that is not in the journal as ours"
     elif row.note.signature:
-        digest = row.note.voucher.digest(channel.params)
-        check_signed(digest, row.note.signature, channel.params.opener_key, "its voucher")
+        params = channel.params
+        signer = params.opener_key if channel.role is Role.CONSUMER else params.partner_key
+        check_signed(row.note.voucher.digest(params), row.note.signature, signer, "its voucher")
 
 
 def _earned(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:

@@ -8,12 +8,18 @@ Evidence is one of two, told apart by its first byte:
 The payer derives the seed of the chain under voucher n as sha256(purpose || secret || channel || n). Nonces never
 repeat in a channel, so no seed is used twice; a payer that crashed derives the same chain again, and learns from the
 payee, who must prove it, how much of it was revealed.
+
+In a two-way channel each party is the payer of one direction, and what it earns it can spend: a voucher is backed by
+its payer's deposit and by the amount of the best voucher that the payee itself has given, for of those two sums the
+contract pays the difference. Ticks back nothing before they are folded into an amount: whoever proves them last decides
+what they are worth. So a payer in a session that pays both ways folds once a second, whatever there is to fold.
 """
 
 from __future__ import annotations
 
 from hashlib import sha256
 from struct import Struct
+from typing import NamedTuple
 
 import msgspec
 
@@ -22,7 +28,7 @@ from penstock.core.codec import decode_part, decode_row, encode, part_decoder
 from penstock.core.effects import Rows
 from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
 from penstock.core.identity import Address, Key, Signer
-from penstock.core.rail import Capabilities, Evidence
+from penstock.core.rail import Capabilities, Ends, Evidence
 from penstock.core.tariff import Bill
 from penstock.core.ticks import TickChain, TickProof
 from penstock.core.units import MAX_AMOUNT, Amount, Instant, Quantity
@@ -38,7 +44,7 @@ MAX_WALK = 4096  # ticks unfolded that a payee accepts; walking them costs about
 
 CAPABILITIES = Capabilities(
     name=NAME,
-    direction="one-way",
+    direction="two-way",
     hops=False,
     offline=True,
     modes=("pay-after", "pay-before"),
@@ -68,7 +74,10 @@ class StreamOffer(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_f
 
 
 class StreamBack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
-    """The other direction of a channel when a session begins: the partner's last voucher, and what its ticks are worth."""
+    """The other direction of a channel when a session begins: the partner's last voucher, and its tick's worth.
+
+    A `tick_value` of 0 says that the session pays the opener nothing; what was promised to it before still counts.
+    """
 
     nonce: int
     amount: int
@@ -78,7 +87,7 @@ class StreamBack(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fi
 class StreamTerms(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
     """The channel, and where it stands when the session begins: the payer's last voucher, fully folded.
 
-    `back` is the other direction of a two-way channel, where the session pays both ways.
+    `back` is the other direction of a two-way channel.
     """
 
     params: ChannelParams
@@ -120,8 +129,39 @@ class EarnedRow(msgspec.Struct, frozen=True):
     ticks: int = 0
 
 
-def check_terms(offer: StreamOffer, terms: StreamTerms, deposit: int, tick_value: int) -> None:
-    """Pass where a payee can be paid under these terms, given the payer's deposit (token units) as the ledger has it.
+class Way(NamedTuple):
+    """One direction of a channel as a session finds it: whose key signs its vouchers, its last voucher, and its ticks.
+
+    `backing` is what the other direction had promised by then, and what this one may promise beyond its deposit.
+    """
+
+    signer: Address
+    nonce: int
+    amount: int
+    tick_value: int
+    backing: int
+
+
+def way(terms: StreamTerms, back: bool) -> Way:
+    """The direction from the opener to the partner, or `back`."""
+    params, other = terms.params, terms.back
+    if not back:
+        return Way(params.opener_key, terms.nonce, terms.amount, terms.tick_value, other.amount if other else 0)
+    if other is None:
+        raise IllegalEvent("nothing is paid back in a one-way channel")
+    return Way(params.partner_key, other.nonce, other.amount, other.tick_value, terms.amount)
+
+
+def check_terms(
+    offer: StreamOffer,
+    terms: StreamTerms,
+    deposits: tuple[int, int],
+    ticks: tuple[int, int],
+) -> None:
+    """Pass where both parties can be paid under these terms.
+
+    `deposits` are the opener's and the partner's (token units) as the ledger has them; `ticks` is what a tick is worth
+    by the session's terms, to the partner and back to the opener, or 0 where nothing is paid back.
 
     Raises:
         BadTerms: another ledger, payee, key or period than was offered, or numbers that do not fit.
@@ -137,10 +177,15 @@ def check_terms(offer: StreamOffer, terms: StreamTerms, deposit: int, tick_value
         raise BadTerms("the channel does not lead to the supplier's account and key")
     if params.period < offer.min_period:
         raise BadTerms(f"the channel's challenge period of {params.period} s is below {offer.min_period} s")
-    if terms.tick_value != tick_value:
-        raise BadTerms("the lock's tick is not worth what the offer says")
-    if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposit <= MAX_AMOUNT):
+    if params.two_way is not (terms.back is not None):
+        raise BadTerms("the terms name one direction for a one-way channel, and both for a two-way one")
+    back = terms.back or StreamBack(0, 0, 0)
+    if (terms.tick_value, back.tick_value) != ticks:
+        raise BadTerms("a tick of the channel's is not worth what the session's terms say")
+    if not (0 <= terms.nonce < 2**63 and 0 <= terms.amount <= deposits[0] + back.amount <= MAX_AMOUNT):
         raise BadTerms("the channel's last voucher does not fit its deposit")
+    if not (0 <= back.nonce < 2**63 and 0 <= back.amount <= deposits[1] + terms.amount <= MAX_AMOUNT):
+        raise BadTerms("the supplier's last voucher in the channel does not fit its deposit")
 
 
 class StreamPayer:
@@ -148,7 +193,20 @@ class StreamPayer:
 
     by_meter = False
 
-    __slots__ = ("_at_once", "_chain", "_deposit", "_key", "_params", "_revealed", "_row", "_secret", "_start", "_tick")
+    __slots__ = (
+        "_at_once",
+        "_backing",
+        "_chain",
+        "_deposit",
+        "_key",
+        "_other",
+        "_params",
+        "_revealed",
+        "_row",
+        "_secret",
+        "_start",
+        "_tick",
+    )
 
     def __init__(
         self,
@@ -158,20 +216,27 @@ class StreamPayer:
         secret: bytes,
         row: PaidRow | None = None,
         at_once: int = MAX_WALK,
+        *,
+        back: bool = False,
     ) -> None:
         """`secret` is 32 bytes, this session's alone; `row` is the journal's where a session is taken up again.
 
-        `at_once` is the most ticks that one piece of evidence reveals.
+        `deposit` is the payer's own, and `at_once` the most ticks that one piece of evidence reveals. The payer is the
+        channel's partner where it pays `back`.
 
         Raises:
             BadTerms: the journal's last voucher is not the one that the terms begin with.
         """
+        begin = way(terms, back)
         self._params, self._deposit, self._key, self._secret = terms.params, deposit, key, secret
         self._at_once = at_once
-        self._start, self._tick = terms.amount, terms.tick_value
-        self._row = row or PaidRow(VoucherNote(Voucher.over(terms.nonce, terms.amount), b"", ()))
-        if self._row.note.voucher.nonce < terms.nonce or self._row.note.voucher.amount < terms.amount:
+        self._start, self._tick, self._backing = begin.amount, begin.tick_value, begin.backing
+        self._other: StreamPayee | None = None
+        if row is not None and (row.note.voucher.nonce < begin.nonce or row.note.voucher.amount < begin.amount):
             raise BadTerms("our last voucher in this channel is older than the session's first")
+        if row is None or row.note.voucher.nonce == begin.nonce:  # an earlier session's, or nobody's
+            row = PaidRow(VoucherNote(Voucher.over(begin.nonce, begin.amount), b"", ()))
+        self._row = row
         self._chain: TickChain | None = None
         if self._row.chain_ticks:
             self._chain = TickChain(self._seed(self._row.chain_nonce), self._row.chain_ticks)
@@ -187,7 +252,22 @@ class StreamPayer:
 
     @property
     def capacity(self) -> Amount:
-        return Amount(self._deposit - self._start)
+        return Amount(self._funds - self._start)
+
+    def add(self, deposit: int) -> None:
+        """The payer's deposit has grown to so much, final on the ledger."""
+        self._deposit = max(self._deposit, deposit)
+
+    @property
+    def promised(self) -> int:
+        """What was promised in this direction for good, in all sessions (token units): it backs the other direction."""
+        return self._row.note.voucher.amount
+
+    @property
+    def _funds(self) -> int:
+        """The most that our vouchers may promise."""
+        backing = self._backing if self._other is None else self._other.promised
+        return min(self._deposit + backing, MAX_AMOUNT)
 
     def open(self) -> Evidence:
         return self._fresh_chain()
@@ -198,7 +278,7 @@ class StreamPayer:
         while wanted > 0 and len(evidence) < PIECES:
             left = self._lock_ticks - self._revealed
             if left == 0:
-                if self._deposit - self._start - self.paid < self._tick:
+                if self.capacity - self.paid < self._tick:
                     break
                 evidence.append(self._fresh_chain())
                 continue
@@ -220,15 +300,20 @@ class StreamPayer:
         return ()  # readings pay nothing here
 
     def fold(self) -> list[Evidence]:
-        due = FOLD_EVERY <= self._revealed < self._lock_ticks
-        return [self._fold()] if due else []
+        if self._revealed < (FOLD_EVERY if self._other is None else 1):
+            return []
+        if self._revealed < self._lock_ticks:
+            return [self._fold()]
+        if self._other is None:
+            return []  # the next payment begins a fresh chain
+        return [self._fresh_chain() if self.capacity - self.paid >= self._tick else self._unlocked()]
 
     def square(self, bill: int) -> Evidence:
         if not 0 <= bill <= self.capacity:
             raise OutOfFunds(f"a bill of {bill} is more than the channel's {self.capacity}")
         voucher = self._row.note.voucher
         amount = self._start + bill
-        if voucher.locked == 0 and voucher.amount == amount:
+        if voucher.locked == 0 and voucher.amount == amount and self._row.note.signature:
             return Evidence(self._note_evidence(self._row.note))  # the same again: a lost answer is asked for twice
         return self._promise(Voucher.over(voucher.nonce + 1, amount), (), PaidRow)
 
@@ -276,10 +361,10 @@ class StreamPayer:
         """A voucher with all that was revealed as amount, and a new chain as long as the deposit allows."""
         voucher = self._row.note.voucher
         nonce, amount = voucher.nonce + 1, self._start + self.paid
-        length = min(MAX_WALK, (self._deposit - amount) // self._tick)
+        length = min(MAX_WALK, (self._funds - amount) // self._tick)
         if length <= 0:
             raise OutOfFunds(
-                f"the channel has {self._deposit - amount} token units left, less than one tick of {self._tick}",
+                f"the channel has {self._funds - amount} token units left, less than one tick of {self._tick}",
                 "add to the channel, or open one with a larger deposit",
             )
         chain = TickChain(self._seed(nonce), length)
@@ -287,6 +372,11 @@ class StreamPayer:
         evidence = self._promise(Voucher.over(nonce, amount, (lock,)), (lock,), PaidRow, nonce, length, 0)
         self._chain = chain
         return evidence
+
+    def _unlocked(self) -> Evidence:
+        """A voucher with all that was revealed as amount, and nothing that could follow."""
+        voucher = self._row.note.voucher
+        return self._promise(Voucher.over(voucher.nonce + 1, self._start + self.paid), (), PaidRow)
 
     def _promise(
         self,
@@ -300,17 +390,22 @@ class StreamPayer:
         note = VoucherNote(voucher, self._key.sign(voucher.digest(self._params)), locks)
         self._row = row(note, nonce, length, at, self.ticks)
         self._revealed = 0
-        return Evidence(self._note_evidence(note), ((PAID_ROWS + self._params.id, encode(self._row)),))
+        rows: Rows = ((PAID_ROWS + self._params.id, encode(self._row)),)
+        if self._other is not None and voucher.amount + voucher.locked > self._deposit:
+            rows += self._other.rows()  # what we spend of our earnings must be as durable as that we spent it
+        return Evidence(self._note_evidence(note), rows)
 
 
 class StreamPayee:
     """The payee's end for one session over one direction of a channel."""
 
     __slots__ = (
+        "_backing",
         "_before",
         "_deposit",
         "_earned_key",
         "_nonce",
+        "_other",
         "_params",
         "_proof",
         "_row",
@@ -326,17 +421,23 @@ class StreamPayee:
         deposit: int,
         row: EarnedRow | None = None,
         ticks: bytes | None = None,
+        *,
+        back: bool = False,
     ) -> None:
         """`deposit` is the payer's, final on the ledger; `row` and `ticks` are the journal's for this channel.
+
+        The payee is the channel's opener where it is paid `back`.
 
         Where the terms begin with more than we hold (a last voucher was lost on its way), `secured` is below 0 until
         the opening evidence brings it. Where they begin with less, `secured` is above 0: refuse such a session.
         """
-        self._params, self._deposit, self._start = terms.params, deposit, terms.amount
-        self._signer, self._tick = Signer(terms.params.opener_key), terms.tick_value
+        begin = way(terms, back)
+        self._params, self._deposit, self._start = terms.params, deposit, begin.amount
+        self._signer, self._tick, self._backing = Signer(begin.signer), begin.tick_value, begin.backing
+        self._other: StreamPayer | None = None
         self._earned_key, self._tick_key = EARNED_ROWS + terms.params.id, TICK_ROWS + terms.params.id
         self._row = row or EarnedRow(VoucherNote(Voucher.over(0, 0), b"", ()))
-        self._before = terms.nonce  # vouchers up to this one are of earlier sessions
+        self._before = begin.nonce  # vouchers up to this one are of earlier sessions
         held = self._row.note.voucher
         self._proof, self._nonce = self._proof_of(self._row.note.locks), held.nonce
         if ticks is not None:
@@ -350,11 +451,30 @@ class StreamPayee:
 
     @property
     def ticks(self) -> int:
-        return self._row.ticks + self._proof.count
+        return self._proof.count + (self._row.ticks if self._row.note.voucher.nonce > self._before else 0)
 
     @property
     def capacity(self) -> Amount:
-        return Amount(self._deposit - self._start)
+        return Amount(self._funds - self._start)
+
+    def add(self, deposit: int) -> None:
+        """The payer's deposit has grown to so much, final on the ledger."""
+        self._deposit = max(self._deposit, deposit)
+
+    @property
+    def promised(self) -> int:
+        """What was promised to us for good, in all sessions (token units): it backs what we promise ourselves."""
+        return self._row.note.voucher.amount
+
+    @property
+    def _funds(self) -> int:
+        """The most that the ledger would pay us by vouchers in full."""
+        backing = self._backing if self._other is None else self._other.promised
+        return min(self._deposit + backing, MAX_AMOUNT)
+
+    def rows(self) -> Rows:
+        """The journal row of the best voucher that we hold; none before the first."""
+        return ((self._earned_key, encode(self._row)),) if self._row.note.signature else ()
 
     def take(self, evidence: bytes, least: int | None = None) -> Rows:
         if len(evidence) == _TICK.size and evidence[0] == _TICK_KIND:  # the hot path
@@ -377,8 +497,8 @@ class StreamPayee:
 
     def _take_voucher(self, note: VoucherNote, least: int | None) -> Rows:
         held, voucher, locks, ticks = self._row.note, note.voucher, note.locks, self._proof.count
-        if least is None and note == held:
-            return ()  # repeated after a lost link
+        if note == held and (least is None or (not locks and voucher.amount - self._start == least)):
+            return ()  # repeated after a lost link, or folded to the very end already
         if not held.voucher.nonce < voucher.nonce < 2**63:
             raise BadVoucher(f"voucher {voucher.nonce} does not follow {held.voucher.nonce}")
         for lock in locks:
@@ -392,8 +512,10 @@ class StreamPayee:
         due = held.voucher.amount - self._start + ticks * self._tick if least is None else least
         if worth < due or (least is not None and worth > due):
             raise BadVoucher(f"the voucher is worth {worth}, not the {due} due")
-        if not 0 <= voucher.amount + voucher.locked <= self._deposit:
-            raise BadVoucher(f"the voucher promises more than the channel's deposit of {self._deposit}")
+        if not 0 <= voucher.amount + voucher.locked <= self._funds:
+            raise BadVoucher(
+                f"the voucher promises more than the channel's deposit and our own vouchers back: {self._funds}"
+            )
         self._signer.check(voucher.digest(self._params), note.signature, "the voucher")
         self._row = EarnedRow(note, self._row.ticks + ticks if held.voucher.nonce > self._before else 0)
         self._proof, self._nonce = self._proof_of(locks), voucher.nonce
@@ -402,6 +524,12 @@ class StreamPayee:
     @staticmethod
     def _proof_of(locks: tuple[Lock, ...]) -> TickProof:
         return TickProof(locks[0].root, locks[0].ticks) if locks else TickProof(bytes(32), 0)
+
+
+def pair(payer: StreamPayer, payee: StreamPayee) -> Ends:
+    """The two ends of one side of a two-way channel: what either counts as promised for good backs the other."""
+    payer._other, payee._other = payee, payer
+    return Ends(payer, payee)
 
 
 def _parse_tick(data: bytes) -> tuple[int, int, bytes]:

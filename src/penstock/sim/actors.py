@@ -19,7 +19,8 @@ from penstock.node.consumer import Consumer, Wish
 from penstock.node.site import Site
 from penstock.node.supplier import Goods, Pole, Supplier
 from penstock.rails.stream import PAID_ROWS, PaidRow
-from penstock.sim.cable import Cable, CarMeter, MeterFaults, Socket
+from penstock.sim.cable import Cable, Socket
+from penstock.sim.car_meter import CarMeter, MeterFaults
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import Disk, MemoryJournal
 from penstock.sim.life import Life

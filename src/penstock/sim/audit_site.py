@@ -188,7 +188,7 @@ class SiteAudit:
                 self._check_linked(sale)
                 self._check_patience(sale)
 
-    def allows(self, outlet: Outlet, total: int) -> None:
+    def allows(self, outlet: Outlet, total: int, export: int) -> None:
         """The valve is told to let supply run: as far as is paid for and durable, and the limit beyond that."""
         for sale in self._sales.values():
             if sale.outlet is outlet and not outlet.spoiled and not self._world.site.cheat:

@@ -111,7 +111,7 @@ def _spoil_outlet(world: World, fault: Fault, on: bool) -> None:
         case "valve shut":
             outlet.cable.stick(False, on)
         case "stuck meter":
-            outlet.faults.stick(on, outlet.cable.total)
+            outlet.faults.stick(on, outlet.cable.totals)
         case "mute meter":
             outlet.faults.mute = on
 
@@ -120,6 +120,6 @@ def _spoil_car(world: World, fault: Fault, on: bool) -> None:
     car: CarActor = world.car(fault.target)
     car.spoiled = True
     if fault.kind == "stuck meter":
-        car.meter.faults.stick(on, car.meter.total)
+        car.meter.faults.stick(on, car.meter.totals)
     else:
         car.meter.faults.mute = on

@@ -1,18 +1,19 @@
-"""A simulated power line: a cable with a pole's meter and valve at one end and a car's meter at the other.
+"""A simulated power line: a cable with a pole's meter and valve at one end and a car's meter and valve at the other.
 
 The two processes share a file (`register.py`). Only the pole's process advances it, so that nothing flows once that is
-gone, and the total outlives it. A line keeps its own clock, on which power times time is energy:
+gone, and the totals outlive it. A line keeps its own clock, on which power times time is energy (`counter.py`):
 
 - at a speed, the clock starts at `clock()` and runs that many times as fast as real time;
 - at full speed (`speed=None`), what the valve allows flows at once, and the clock advances by the time that this
   energy takes at the line's power: a session of hours takes milliseconds and keeps its real profile.
+
+Electricity may flow out of the car, too. Where a pole's valve is told how far each register may run, what flows is what
+the pole and the car both allow (`permit.py`): first to the car, and the other way once that may go no further.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,14 +21,19 @@ from pathlib import Path
 from penstock.core.errors import DeviceError, UsageError
 from penstock.core.meter import Reading
 from penstock.core.units import MAX_QUANTITY, Instant, Quantity
-from penstock.sim.register import Entry, Register
+from penstock.sim.counter import EXPORT, IMPORT, Counter
+from penstock.sim.line_meter import LineMeter
+from penstock.sim.permit import Permits
+from penstock.sim.register import HEARTBEAT, Entry, Register
 
 MAX_POWER = 10**9  # W
-HEARTBEAT = 1.0  # s: a flow is written to the register at least this often, so that a display moves and a stop shows
 SLACK = 0.0005  # s: event loops round timers to a millisecond; waking before the boundary would cost a second wake
+GONE = 1_000_000_000  # ns of real time: what flows on, at most, once a car was seen for the last time
 
-_POLL_FAST, _POLL_SLOW = 0.002, 0.064  # s between looks at the register: fast while it moves
-_LOG = logging.getLogger(__name__)
+_SECOND = 1_000_000_000  # ns
+_POLL = 0.064  # s between looks for a car that should allow a flow, and is not there
+
+__all__ = ["MAX_POWER", "LineMeter", "LineSupply", "wall_clock"]
 
 
 def wall_clock() -> Instant:
@@ -36,14 +42,15 @@ def wall_clock() -> Instant:
 
 
 class LineSupply:
-    """The pole's end: the `Meter` and the `Valve` of a line.
+    """The pole's end: the `Meter`, the `TwoWayValve` and the `Throttle` of a line.
 
     It works on the running event loop of whoever calls `allow`. The valve starts closed.
     """
 
     __slots__ = (
-        "_allowed", "_at", "_base", "_limit", "_loop", "_package", "_part", "_path", "_power", "_register", "_sequence",
-        "_since", "_speed", "_start", "_start_total", "_told", "_total", "_wake", "_watchers", "_zero",
+        "_allowed", "_base", "_counter", "_ends", "_full", "_goal", "_limits", "_loop", "_package", "_path", "_permits",
+        "_power", "_register", "_seen", "_sequence", "_since", "_speed", "_start", "_told", "_two_way", "_wake",
+        "_watchers", "_watts", "_way", "_zero",
     )  # fmt: skip
 
     def __init__(
@@ -54,20 +61,23 @@ class LineSupply:
         *,
         package: Quantity,
         limit: Quantity = MAX_QUANTITY,
+        feed_w: int = 0,
         clock: Callable[[], Instant] = wall_clock,
     ) -> None:
-        """Hold the line `path` (made where there is none) and supply `power_w` watts through it.
+        """Hold the line `path` (made where there is none) and supply `power_w` watts through it, or take `feed_w` back.
 
-        Watchers hear of every `package` (Wh) that has flowed since the valve opened. `limit` is the total (Wh) at which
-        the car draws no more. `clock()` is asked once, for the instant at which the line's clock starts; a line that
-        is already ahead of it goes on from there.
+        Watchers hear of every `package` (Wh) that has flowed since the valve opened. `limit` is the total (Wh), less
+        what was fed in, at which the car draws no more. `clock()` is asked once, for the instant at which the line's
+        clock starts; a line that is already ahead of it goes on from there.
 
         Raises:
-            UsageError: power, speed or package is outside its bounds.
+            UsageError: a power, speed or package is outside its bounds.
             DeviceError: another process supplies through this line, or the file is no line.
         """
         if not 0 < power_w <= MAX_POWER:
             raise UsageError(f"a power of {power_w} W is outside 1..{MAX_POWER}", "a charging pole has some 11000")
+        if not 0 <= feed_w <= MAX_POWER:
+            raise UsageError(f"a power of {feed_w} W to feed in is outside 0..{MAX_POWER}", "0 where nothing can")
         if speed is not None and not 0 < speed <= 10**9:
             raise UsageError(f"a speed of {speed} is not above 0", "1 is real time; leave it out for full speed")
         if package < 1:
@@ -75,46 +85,60 @@ class LineSupply:
         self._path = path
         self._register = Register.write_end(path)
         newest = self._register.read()
-        self._power, self._speed, self._package, self._limit = power_w, speed, package, limit
         self._sequence = newest.sequence
-        self._total = self._start_total = self._told = self._base = newest.total
-        self._start = self._at = max(clock(), newest.at)
-        self._allowed = 0  # closed: nothing above it flows
-        self._part = 0.0  # of the next Wh
-        self._since: float | None = None  # loop time from which the flow has not been counted yet; None: nothing flows
-        self._zero: float | None = None  # loop time at which the line's clock started
+        self._counter = Counter(newest.total, newest.export, max(clock(), newest.at))
+        self._power = (power_w, feed_w)
+        self._limits: tuple[int | None, int | None] = (None, None)  # W, that the power is throttled to
+        self._watts = self._power  # of what flows, where it flows that way
+        self._speed = None if speed is None else speed.as_integer_ratio()
+        self._package, self._full = package, limit
+        self._allowed: tuple[int, int] | None = None  # how far each register may run; None: the valve is closed
+        self._two_way = False  # whether the car has to allow it, too
+        self._permits = Permits(path, self._on_call)
+        self._ends = (0, 0)  # how far each register may run, by all who have a say
+        self._seen = 0  # when we last saw that they let the flow run (ns, real time)
+        self._way, self._goal = IMPORT, 0  # of what flows
+        self._since: int | None = None  # real time (ns) from which the flow has not been counted; None: nothing flows
+        self._zero: int | None = None  # the real time when the line's clock started (ns), at `_start` of its own
+        self._start = 0
+        self._base = self._told = self._counter.totals
         self._wake: asyncio.Handle | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._watchers: list[Callable[[Reading], None]] = []
-        self._show(0)
+        self._show()
 
     def read(self) -> Reading:
-        """The register as it was last written; while electricity flows, that is at most a second old."""
-        return Reading(Quantity(self._total), Instant(self._at))
+        """The registers as they were last written; while electricity flows, that is at most a second old."""
+        total, export = self._counter.totals
+        return Reading(Quantity(total), Instant(self._counter.at), export=Quantity(export))
 
     def watch(self, on_reading: Callable[[Reading], None]) -> None:
         """Call `on_reading` at each package, where the flow stops or is throttled, and at full speed at each step."""
         self._watchers.append(on_reading)
 
     def power(self) -> int:
-        """What flows now (W), on the line's clock."""
-        return self._power if self._since is not None else 0
+        """What flows now (W), on the line's clock; below 0 where it is fed in."""
+        if self._since is None:
+            return 0
+        return self._watts[self._way] if self._way == IMPORT else -self._watts[self._way]
 
-    def allow(self, total: Quantity) -> None:
+    def allow(self, total: Quantity, export: Quantity | None = None) -> None:
         """Let electricity flow until the register shows `total`. Needs a running event loop.
+
+        Given an `export`, let it flow to there in the other register, and only as far as the car allows it, either way.
 
         Raises:
             DeviceError: the line was let go of.
         """
-        if self._sequence < 0:
-            raise DeviceError(f"line {self._path} was let go of", "start the pole again")
+        self._need()
         self._loop = asyncio.get_running_loop()
         if self._zero is None:
-            self._zero = self._loop.time()
+            self._zero, self._start = self._now(), self._counter.clock
         self._count()
-        if self._allowed == 0:
-            self._base = self._total
-        self._allowed = total
+        if self._allowed is None:
+            self._base = self._counter.totals
+        self._allowed, self._two_way = (total, export or 0), export is not None
+        self._look()
         self._plan()
 
     def close(self) -> None:
@@ -122,18 +146,36 @@ class LineSupply:
         if self._loop is None or self._sequence < 0:
             return
         self._count()
-        self._allowed = 0
+        self._allowed = None
+        self._look()
         self._plan()
 
-    def plug(self, power_w: int, at: Instant) -> None:
-        """Another car plugs in at `at`: the line's clock goes on from there, and flows bring `power_w` watts."""
+    def limit(self, supply: int | None, feed: int | None) -> None:
+        """Throttle what flows to the car, and what is fed in, to so many watts; None is what the line can.
+
+        Raises:
+            UsageError: less than 0 W. DeviceError: the line was let go of.
+        """
+        self._need()
+        if min(supply or 0, feed or 0) < 0:
+            raise UsageError(f"a limit of {supply} W and {feed} W is below 0", "0 W is the least")
+        if self._loop is not None:
+            self._count()
+        self._limits = (supply, feed)
+        self._set_watts()
+        if self._loop is not None:
+            self._plan()
+            if self._told != self._counter.totals:
+                self._loop.call_soon(self._tell)
+
+    def plug(self, power_w: int, at: Instant, feed_w: int = 0) -> None:
+        """Another car plugs in at `at`: the line's clock goes on from there, and flows bring these powers."""
         self.close()
-        self._power = power_w
-        self._start = self._at = max(at, self._at)
-        self._start_total = self._total
+        self._power = (power_w, feed_w)
+        self._set_watts()
+        self._counter.restart(at)
         self._zero = None
-        self._part = 0.0
-        self._show(0)
+        self._show()
 
     def detach(self) -> None:
         """Close the valve and let go of the line, for good. Watchers hear no more."""
@@ -143,196 +185,145 @@ class LineSupply:
         if self._wake is not None:
             self._wake.cancel()
         self._watchers.clear()
+        self._permits.close()
         self._sequence = -1
         self._register.close()
 
-    def _goal(self) -> int:
-        return min(self._allowed, self._limit)
+    def _need(self) -> None:
+        if self._sequence < 0:
+            raise DeviceError(f"line {self._path} was let go of", "start the pole again")
 
-    def _rate(self) -> float:
-        """Wh for each second of real time."""
-        assert self._speed is not None
-        return self._power * self._speed / 3600
+    def _now(self) -> int:
+        assert self._loop is not None
+        return int(self._loop.time() * _SECOND)
+
+    def _set_watts(self) -> None:
+        (supply, feed), (power, fed) = self._limits, self._power
+        self._watts = (power if supply is None else min(supply, power), fed if feed is None else min(feed, fed))
+
+    def _look(self) -> None:
+        """Ask how far each register may run now."""
+        if self._allowed is None:
+            self._ends = (0, 0)
+            return
+        total, export = self._allowed
+        if total > self._full:
+            total = min(total, self._full + self._counter.registers[EXPORT])
+        if self._two_way:
+            permitted, back = self._permits.look()
+            total, export = min(total, permitted), min(export, back)
+        self._ends = (total, export)
+
+    def _ahead(self) -> int | None:
+        """The way in which electricity may flow now."""
+        total, export = self._counter.registers
+        if self._ends[IMPORT] > total and self._watts[IMPORT]:
+            return IMPORT
+        return EXPORT if self._ends[EXPORT] > export and self._watts[EXPORT] else None
 
     def _count(self) -> None:
-        """Count what has flowed until now."""
+        """Count what has flowed until now, and look what may."""
+        self._look()
         if self._since is None or self._speed is None:
             return
-        assert self._loop is not None
+        now = until = self._now()
+        if self._ends[self._way] < self._goal:
+            until = min(now, self._seen + GONE)  # however long we were held up: the car has shut its own valve
+        self._seen = now
+        since, until = self._line_time(self._since), self._line_time(until)
+        self._counter.run(self._way, self._watts[self._way], max(0, until - since), until, self._goal)
+        self._since = now
+
+    def _line_time(self, real: int) -> int:
+        """The line's clock (ns) at a real time (ns)."""
+        assert self._speed is not None
         assert self._zero is not None
-        now, goal = self._loop.time(), self._goal()
-        flowed = self._part + (now - self._since) * self._rate()
-        whole = int(flowed)
-        if self._total + whole >= goal:
-            whole, flowed = goal - self._total, float(goal - self._total)
-        if whole:
-            # the line's clock at the very instant at which this total was reached, however late we woke
-            reached = self._since + (whole - self._part) / self._rate()
-            elapsed = int((reached - self._zero) * self._speed * 1000)
-            self._at = max(self._at, self._start + elapsed)
-        self._total += whole
-        self._part = flowed - whole
-        self._since = now if self._total < goal else None
+        times, over = self._speed
+        return self._start + (real - self._zero) * times // over
 
     def _plan(self) -> None:
-        """Begin, go on or stop, as the goal is ahead or reached; write that down and set the next wake."""
+        """Begin, go on, turn or stop, as what may flow says; write that down and set the next wake."""
         assert self._loop is not None
         if self._wake is not None:
             self._wake.cancel()
             self._wake = None
-        if self._total >= self._goal():
+        way = self._ahead()
+        if way is None:
             self._since = None
-            self._show(0)
-            if self._told < self._total:
-                self._wake = self._loop.call_soon(self._tell)
+            self._show()
+            if self._told != self._counter.totals:
+                self._wake = self._loop.call_soon(self._on_rest)
+            else:
+                self._await_car()
             return
         if self._since is None:
-            self._since = self._loop.time()
-        self._show(self._power)
+            self._since = self._seen = self._now()
+        self._way, self._goal = way, self._ends[way]
+        self._show()
         if self._speed is None:
             self._wake = self._loop.call_soon(self._on_step)
-            return
-        passed = (self._total - self._base) // self._package
-        boundary = min(self._base + (passed + 1) * self._package, self._goal())
-        ahead = (boundary - self._total - self._part) / self._rate()
-        self._wake = self._loop.call_at(self._since + min(ahead + SLACK, HEARTBEAT), self._on_wake)
+        else:
+            self._wake = self._loop.call_later(min(self._to_boundary() + SLACK, HEARTBEAT), self._on_wake)
+
+    def _to_boundary(self) -> float:
+        """Seconds until the next package has flowed, or all that may."""
+        assert self._speed is not None
+        register, way, (times, over) = self._counter.registers[self._way], self._way, self._speed
+        boundary = register + self._package - (register - self._base[way]) % self._package
+        return self._counter.ahead(way, self._watts[way], min(boundary, self._goal)) * over / times / _SECOND
+
+    def _await_car(self) -> None:
+        """Look again for a car that is not there: it calls us only once we hear it."""
+        assert self._loop is not None
+        if self._two_way and self._allowed is not None and not self._permits.here:
+            self._wake = self._loop.call_later(_POLL, self._on_wake)
+
+    def _on_call(self) -> None:
+        """The car has called, or is gone."""
+        if self._two_way and self._allowed is not None:
+            self._on_wake()
+        else:
+            self._permits.look()
 
     def _on_wake(self) -> None:
-        told = (self._told - self._base) // self._package
         self._count()
         self._plan()
-        if (self._total - self._base) // self._package > told:
+        if self._packages(self._counter.totals) > self._packages(self._told):
             self._tell()
+
+    def _on_rest(self) -> None:
+        self._wake = None
+        self._tell()
+        if self._wake is None:
+            self._await_car()
 
     def _on_step(self) -> None:
         """At full speed: all that is allowed, but at most an hour's flow a turn of the loop.
 
         An endless allowance, as a price of 0 gives, runs on until the valve closes and leaves others their turn.
         """
-        self._total = min(self._goal(), self._total + self._power)
-        self._at = self._start + (self._total - self._start_total) * 3_600_000 // self._power
+        self._look()
+        way = self._ahead()
+        if way is not None:
+            goal = min(self._ends[way], self._counter.registers[way] + self._watts[way])
+            self._counter.pass_at_once(way, self._watts[way], goal)
         self._plan()
         self._tell()
 
-    def _show(self, power: int) -> None:
+    def _packages(self, totals: tuple[int, int]) -> int:
+        """How many had flowed since the valve opened, when the registers showed that."""
+        return sum((total - base) // self._package for total, base in zip(totals, self._base, strict=True))
+
+    def _show(self) -> None:
         self._sequence += 1
-        self._register.write(Entry(self._sequence, self._total, self._at, power))
+        total, export = self._counter.registers
+        self._register.write(Entry(self._sequence, total, self._counter.at, self.power(), export))
 
     def _tell(self) -> None:
-        if self._told == self._total:
+        totals = self._counter.totals
+        if self._told == totals:
             return
-        self._told = self._total
+        self._told = totals
         reading = self.read()
         for watcher in list(self._watchers):
             watcher(reading)
-
-
-class LineMeter:
-    """The car's end: a `Meter` that reads what the pole's process has counted.
-
-    `error_ppm` lets it deviate. `stuck_at` and `falls_at` are faults: it shows no more than that total, or half of it
-    once it was reached.
-    """
-
-    __slots__ = (
-        "_error", "_falls_at", "_fault", "_handle", "_last", "_moved", "_path", "_pause", "_register", "_sequence",
-        "_stuck_at", "_told", "_watchers",
-    )  # fmt: skip
-
-    def __init__(
-        self,
-        path: Path,
-        *,
-        error_ppm: int = 0,
-        stuck_at: Quantity | None = None,
-        falls_at: Quantity | None = None,
-    ) -> None:
-        """Read the line `path`.
-
-        Raises:
-            UsageError: `error_ppm` would let the meter run backwards.
-            DeviceError: there is no such line, or the file is no line.
-        """
-        if not -1_000_000 < error_ppm <= 1_000_000:
-            raise UsageError(f"a meter error of {error_ppm} ppm is outside -999999..1000000", "1000 is 0.1 %")
-        self._path = path
-        self._error, self._stuck_at, self._falls_at = error_ppm, stuck_at, falls_at
-        self._register = Register.read_end(path)
-        self._fault: DeviceError | None = None
-        self._last = Reading(Quantity(0), Instant(0))
-        self._sequence, self._moved = -1, -math.inf
-        self._told = -1
-        self._pause = _POLL_FAST
-        self._handle: asyncio.Handle | None = None
-        self._watchers: list[Callable[[Reading], None]] = []
-
-    def read(self) -> Reading:
-        """The newest reading.
-
-        Raises:
-            DeviceError: the total fell, the line cannot be read or was let go of. Every later call raises it too.
-        """
-        if self._fault is None:
-            try:
-                return self._look(self._register.read())
-            except DeviceError as error:
-                self._fault = error
-        raise self._fault
-
-    def watch(self, on_reading: Callable[[Reading], None]) -> None:
-        """Call `on_reading` for each new reading, within 64 ms. Needs a running event loop.
-
-        A meter that fails is logged once and watched no more; `read` says what is wrong with it.
-        """
-        self._watchers.append(on_reading)
-        if self._handle is None:
-            self._told = self.read().total
-            self._handle = asyncio.get_running_loop().call_soon(self._poll)
-
-    def power(self) -> int:
-        """What flows now (W); 0 where the pole has not written for some seconds.
-
-        Raises:
-            DeviceError: as `read`.
-        """
-        self.read()
-        entry = self._register.read()
-        return entry.power if time.monotonic() - self._moved < 3 * HEARTBEAT else 0
-
-    def detach(self) -> None:
-        """Let go of the line, for good. Watchers hear no more."""
-        if self._handle is not None:
-            self._handle.cancel()
-        self._watchers.clear()
-        self._fault = self._fault or DeviceError(f"line {self._path} was let go of", "open the meter again")
-        self._register.close()
-
-    def _look(self, entry: Entry) -> Reading:
-        if entry.sequence != self._sequence:
-            self._sequence, self._moved = entry.sequence, time.monotonic()
-        total = entry.total * (1_000_000 + self._error) // 1_000_000
-        if self._stuck_at is not None:
-            total = min(total, self._stuck_at)
-        if self._falls_at is not None and total >= self._falls_at:
-            total //= 2
-        if total < self._last.total:
-            raise DeviceError(
-                f"the meter on line {self._path} fell from {self._last.total} to {total} Wh",
-                "replace it: it cannot count",
-            )
-        self._last = Reading(Quantity(total), Instant(entry.at))
-        return self._last
-
-    def _poll(self) -> None:
-        try:
-            reading = self.read()
-        except DeviceError as error:
-            _LOG.error("%s", error.line())
-            return
-        moved = reading.total != self._told
-        self._pause = _POLL_FAST if moved else min(2 * self._pause, _POLL_SLOW)
-        self._handle = asyncio.get_running_loop().call_later(self._pause, self._poll)
-        if moved:
-            self._told = reading.total
-            for watcher in list(self._watchers):
-                watcher(reading)

@@ -24,6 +24,7 @@ PERIOD = 3_600  # seconds, of a channel's challenge
 
 
 Collect = Callable[[Journal, Any, Key, Node], Awaitable[list[Mined]]]
+Entropy = Callable[[int], bytes]
 
 
 class Parts(NamedTuple):
@@ -37,7 +38,7 @@ class Parts(NamedTuple):
     flag: str
     artifact: str
     ledger: type[Contract]
-    till: Callable[[Key, Journal, Any, Callable[[], Instant], Tell], Till]
+    till: Callable[[Key, Journal, Any, Callable[[], Instant], Tell, Entropy], Till]
     purse: Callable[[Key, Journal, Callable[[], Awaitable[Any]], Tell], Purse]
     collect: Collect
     leave: Collect
@@ -88,13 +89,19 @@ async def _pass(node: Node, seconds: int) -> None:
 
 PARTS: dict[str, Parts] = {
     ChannelTill.name: Parts(
-        "CryptoEuroChannel", "--contract", "Channel", EvmLedger, ChannelTill,
+        "CryptoEuroChannel", "--contract", "Channel", EvmLedger,
+        lambda key, journal, ledger, clock, tell, entropy: ChannelTill(
+            key, journal, ledger, clock, tell, entropy=entropy
+        ),
         lambda key, journal, ledger, tell: ChannelPurse(key, journal, ledger, tell, period=PERIOD),
         _close, _close_and_wait,
     ),
     EscrowTill.name: Parts(
-        "CryptoEuroEscrow", "--escrow", "Escrow", EvmEscrows, EscrowTill, EscrowPurse,
-        _claim, _wait,
+        "CryptoEuroEscrow", "--escrow", "Escrow", EvmEscrows,
+        lambda key, journal, ledger, clock, tell, entropy: EscrowTill(
+            key, journal, ledger, clock, tell, entropy=entropy
+        ),
+        EscrowPurse, _claim, _wait,
     ),
 }  # fmt: skip
 """Every rail that settles on a chain that a devnet can be."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 from contextlib import suppress
 from pathlib import Path
+from random import Random
 
 import msgspec
 
@@ -81,9 +82,11 @@ async def run_pole(facts: Facts, asked: asyncio.Event) -> Facts:
     charge, key = msgspec.convert(facts["charge"], Charge), dev_key(0)
     parts, node = PARTS[facts["rail"]], Node(facts["url"])
     ledger = await parts.ledger.connect(facts["url"], parse_address(facts["contract"]))
-    journal = SqliteJournal(Path(facts["directory"]) / "pole.db")
+    directory = Path(facts["directory"])
+    journal = SqliteJournal(directory / "pole.db")
+    entropy = Random(directory.name).randbytes  # noqa: S311 - the chain shows its key, and two runs have to agree
     try:
-        site = Site(key, journal, now, tell, [parts.till(key, journal, ledger, now, tell)])
+        site = Site(key, journal, now, tell, [parts.till(key, journal, ledger, now, tell, entropy)])
         stand = _Stand(facts, site, charge)
         await stand.supplier.restore()
         server = await serve("127.0.0.1", 0, key, stand.supplier.on_link)

@@ -2,13 +2,16 @@
 
     offset  0   8 bytes   magic "PENSLINE"
             8   uint32    version, 1
-           64   slot A    uint64 sequence, uint64 total, uint64 at (ms), uint64 power (W), uint32 CRC-32 of these
+           64   slot A    uint64 sequence, uint64 total, uint64 at (ms), int64 power (W), uint64 export,
+                          uint32 CRC-32 of these
           128   slot B    the same
 
 Integers are little-endian. Writes alternate between the slots, and a reader takes the higher sequence of those whose
 checksum holds: a read that meets a write finds the other slot whole, and so does whoever comes after a writer that was
 killed halfway. The file is read and written by `pread` and `pwrite` rather than mapped: a mapped file that is cut short
 kills its reader with SIGBUS, where a short read can be told, and the call costs a microsecond.
+
+What a car lets flow is kept in the same form (`permit.py`): there the two totals are what it allows.
 """
 
 from __future__ import annotations
@@ -26,19 +29,24 @@ from penstock.core.errors import DeviceError
 MAGIC = b"PENSLINE"
 VERSION = 1
 SIZE = 192
+HEARTBEAT = 1.0  # s: a flow is written at least this often, so that a display moves and a stop shows
 
 _HEADER = struct.Struct("<8sI52x")
-_VALUES = struct.Struct("<QQQQ")
-_SLOT = struct.Struct("<QQQQI28x")
+_VALUES = struct.Struct("<QQQqQ")
+_SLOT = struct.Struct("<QQQqQI20x")
 
 
 class Entry(msgspec.Struct, frozen=True):
-    """What the register shows: a running total (units of the medium), the instant (ms) and the power drawn (W)."""
+    """What the register shows: a running total (units of the medium), the instant (ms) and the power drawn (W).
+
+    `export` is the total that was fed in; power below 0 is fed in, too.
+    """
 
     sequence: int
     total: int
     at: int
     power: int
+    export: int = 0
 
 
 class Register:
@@ -51,8 +59,10 @@ class Register:
         self._descriptor = descriptor
 
     @classmethod
-    def write_end(cls, path: Path) -> Register:
-        """The pole's end; the file is made, with a total of 0, where there is none. Only one process holds it.
+    def write_end(cls, path: Path, holder: str = "pole") -> Register:
+        """The pole's end; the file is made, with totals of 0, where there is none. Only one process holds it.
+
+        `holder` is who writes, in words.
 
         Raises:
             DeviceError: another process holds this end, or the file cannot be opened or is no line.
@@ -63,7 +73,8 @@ class Register:
                 # gone with the process, however that ends
                 fcntl.flock(register._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except OSError:
-                raise DeviceError(f"line {path} has a pole already", "stop that process or name another line") from None
+                taken = f"line {path} has a {holder} already"
+                raise DeviceError(taken, "stop that process or name another line") from None
             if os.fstat(register._descriptor).st_size == 0:
                 fresh = _HEADER.pack(MAGIC, VERSION) + _slot(Entry(0, 0, 0, 0)) + _slot(Entry(1, 0, 0, 0))
                 os.pwrite(register._descriptor, fresh, 0)
@@ -112,6 +123,11 @@ class Register:
         except OSError as error:
             raise DeviceError(f"cannot write line {self._path}: {error.strerror}", "free its disk") from None
 
+    @property
+    def closed(self) -> bool:
+        """Whether the file was let go of."""
+        return self._descriptor < 0
+
     def close(self) -> None:
         """Let go of the file."""
         if self._descriptor >= 0:
@@ -151,12 +167,12 @@ def _open(path: Path, flags: int) -> int:
 
 
 def _slot(entry: Entry) -> bytes:
-    values = _VALUES.pack(entry.sequence, entry.total, entry.at, entry.power)
-    return _SLOT.pack(entry.sequence, entry.total, entry.at, entry.power, zlib.crc32(values))
+    values = (entry.sequence, entry.total, entry.at, entry.power, entry.export)
+    return _SLOT.pack(*values, zlib.crc32(_VALUES.pack(*values)))
 
 
 def _entry(raw: bytes, offset: int) -> Entry | None:
-    sequence, total, at, power, checksum = _SLOT.unpack_from(raw, offset)
+    *values, checksum = _SLOT.unpack_from(raw, offset)
     if zlib.crc32(raw[offset : offset + _VALUES.size]) != checksum:
         return None
-    return Entry(sequence, total, at, power)
+    return Entry(*values)

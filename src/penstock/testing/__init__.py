@@ -4,6 +4,7 @@
     ledger           core.ports.Ledger: a ledger of channels
     escrow_ledger    core.ports.EscrowLedger: a ledger of escrows
     meter            core.ports.Meter and core.ports.Valve: a device
+    two_way          core.ports.TwoWayValve and core.ports.Throttle: a device through which the flow may turn round
     transport        core.ports.Link
     journal          core.ports.Journal
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from penstock.core import rail
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
 from penstock.core.errors import RemoteError
@@ -64,7 +65,11 @@ class Side:
         """Build the session from the journal alone, as after a crash."""
         self.open, self.allowed = False, 0  # a valve closes when its process is gone
         self.rail = self.end()
-        self.session = Session(self.row, self.rail, self.key, now, Patience(), self.max_price)
+        self.session = Session(self.row, self.rail_ends(), self.key, now, Patience(), self.max_price)
+
+    def rail_ends(self) -> rail.Ends:
+        """What the session has of the rail."""
+        return rail.Ends(payee=self.rail) if self.role is Role.SUPPLIER else rail.Ends(payer=self.rail)
 
     def end(self) -> Any:
         """The rail's end as the journal has it; what it takes is remembered."""
@@ -325,7 +330,7 @@ class Pair:
             session.on_reading(self.supplier.read(self.now), self.now)
             self.run(self.supplier, session.link_back(self.now))
         elif session.row.supplier_signature:
-            self._send(self.supplier, Receipted(session.row.supplier_signature))
+            self._send(self.supplier, Receipted(session.row.supplier_signature, b""))
         else:
             self.run(self.consumer, self.consumer.session.abandon(self.now))
 

@@ -1,0 +1,40 @@
+"""The flow of a session turns round: charge, discharge, charge, over two directions of payment."""
+
+from __future__ import annotations
+
+from penstock.core.messages import Reason, Way
+from penstock.core.session import Role
+
+from .both_ways import Both, Streams
+
+
+def ended_exactly(both: Both) -> None:
+    assert both.over, [(s.session.state, s.errors, s.session.fault) for s in both.sides]
+    pole, car = both.supplier.row, both.consumer.row
+    receipt = pole.receipt
+    assert receipt == car.receipt
+    assert receipt is not None
+    account = both.supplier.session.account
+    net = account.net(receipt.supplier_total, receipt.supplier_export)
+    assert receipt.paid - receipt.repaid == net
+    assert both.supplier.secured() == receipt.paid
+    assert both.consumer.secured() == receipt.repaid
+    assert receipt.unpaid == 0
+    assert pole.supplier_signature
+    assert car.supplier_signature
+
+
+def test_a_flow_that_turns_twice_is_paid_to_the_unit() -> None:
+    both = Both(Streams())
+    both.trickle(100)
+    both.direct(both.consumer, Way.FEED)
+    both.wait(1_000, most=0)
+    both.trickle(60)
+    both.direct(both.consumer, Way.SUPPLY)
+    both.wait(1_000, most=0)
+    both.trickle(51)
+    assert both.supplier.flowed == both.consumer.flowed == (151, 60)
+    both.run(both.consumer, both.consumer.session.stop(Reason.OPERATOR, both.now))
+    both.wait(5_000)
+    ended_exactly(both)
+    assert both.worst[Role.SUPPLIER] > 0 < both.worst[Role.CONSUMER]
