@@ -101,7 +101,10 @@ class ChannelPurse:
         return pair(payer, payee)
 
     async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
-        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`)."""
+        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`).
+
+        Where the channel was seen to be closing, the end waits until what we hold is filed.
+        """
         params = decode_terms(terms.rail_terms).params
         if not params.two_way:
             return
@@ -118,11 +121,25 @@ class ChannelPurse:
         show = partial(book.evidence_of, self._journal)
         lookout = Lookout(ledger, self._key, show, self._over, clock, self._tell)
         lookout.watch(params, partner=False)
-        lookout.stream(params.id, stop)
+        alarms: list[Reason] = []
+
+        def alarm(reason: Reason) -> None:
+            alarms.append(reason)
+            stop(reason)
+
+        lookout.stream(params.id, alarm)
+        following = asyncio.ensure_future(follow(self._journal, ledger, params, self._grown(params.id)))
         try:
-            await asyncio.gather(lookout.run(), follow(self._journal, ledger, params, self._grown(params.id)))
+            while True:
+                await asyncio.sleep(lookout.pause)
+                await lookout.look()
         finally:
+            following.cancel()
             self._payees.pop(params.id, None)
+            lookout.rest(params.id)
+            if Reason.CHANNEL_CLOSING in alarms:  # the session has ended for that, and we are about to leave
+                await lookout.answer()
+            await lookout.close()
 
     def _grown(self, channel: bytes) -> Callable[[int], None]:
         payee = self._payees.get(channel)

@@ -128,6 +128,12 @@ class Lookout:
         """Stop waiting for what was sent; it may still be mined."""
         await self._tasks.cancel()
 
+    async def answer(self) -> None:
+        """Look once more, and wait for what is sent: nobody is going to look after this."""
+        await self._tasks.wait()
+        await self.look()
+        await self._tasks.wait()
+
     async def look(self, over: float = 0.0) -> None:
         """Look at every channel once. What has to be sent is sent beside, the most valuable first.
 
@@ -187,7 +193,7 @@ class Lookout:
             watched.secured, watched.pot = filed.amount, state.opener_deposit + state.partner_deposit
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
-            if closing and now < state.closes_at - params.period // 2:
+            if closing and not params.two_way and now < state.closes_at - params.period // 2:
                 return None  # the session's last voucher may be on its way, and an answer ends the channel
         act = next_act(shown, state, filed, now)
         if act is Act.END and watched.stop is None:
