@@ -82,7 +82,7 @@ def test_a_tariff_begins_with_the_price_in_force_and_joins_equal_ones() -> None:
 
 def test_prices_finer_than_the_token_are_quoted_for_more_energy() -> None:
     assert rates("0.1234").tariff(START, 2) == Tariff(100_000, (Step(START, 1_234),))
-    with pytest.raises(BadRates, match="no whole number of token units per 1,000 Wh"):
+    with pytest.raises(BadRates, match="no whole number of token units per 1,000"):
         rates("0.1234").tariff(START, 2, per=1_000)
     with pytest.raises(BadRates, match="too fine for a token of 0 decimals"):
         rates("0.000000000000000001").tariff(START, 0)
