@@ -27,7 +27,7 @@ import msgspec
 
 from penstock.core.errors import BadRates
 from penstock.core.tariff import MAX_STEPS, Step, Tariff
-from penstock.core.units import MAX_AMOUNT, MAX_INSTANT, MAX_QUANTITY, Instant, format_decimal
+from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Instant, format_decimal
 
 WH = 1_000  # in a kWh: what values are quoted for
 MAX_SERIES = 8 * 2**20  # bytes; a year of quarter hours has 4 MB
@@ -37,7 +37,9 @@ MAX_DIGITS = 24  # before the point
 _LONGEST = 64  # characters of a time or a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d+)?", re.ASCII)  # Decimal would take "1_0" and other scripts
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = Instant((datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND)  # of what can be written
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -236,14 +238,16 @@ def instant(text: object) -> Instant:
         at = (datetime.fromisoformat(text.upper()) - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         raise BadRates(f"{text!r} is no time of the calendar") from None
-    if not 0 <= at <= MAX_INSTANT:
-        raise BadRates(f"{text!r} is before 1970")
+    if not 0 <= at <= _LAST:
+        raise BadRates(f"{text!r} is before 1970, or after the year 9999")
     return Instant(at)
 
 
 def written(at: Instant) -> str:
-    """An instant as RFC 3339 in UTC; milliseconds where there are any."""
-    text = (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds" if at % 1000 else "seconds")
+    """An instant as RFC 3339 in UTC, at most the last of the year 9999; milliseconds where there are any."""
+    text = (_EPOCH + timedelta(milliseconds=min(at, _LAST))).isoformat(
+        timespec="milliseconds" if at % 1000 else "seconds"
+    )
     return text.replace("+00:00", "Z")
 
 
@@ -258,14 +262,18 @@ def _check_times(slots: tuple[Rate, ...]) -> None:
                 f"the prices {what}: one ends at {written(before.end)}, the next starts at {written(slot_.start)}"
             )
         before = slot_
+    if slots[0].start < 0 or slots[-1].end > _LAST:
+        raise BadRates("the prices are for times before 1970, or after the year 9999")
 
 
 def _number(text: str) -> Decimal:
     if len(text) > _LONGEST:
         raise ValueError(f"{text[:20]}... has too many digits")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
     try:
         return Decimal(text)
-    except InvalidOperation:
+    except InvalidOperation:  # an exponent that even Decimal does not hold
         raise ValueError(f"{text!r} is no number") from None
 
 
