@@ -11,6 +11,7 @@ float. Other members are ignored. Slots may come in any order, and are refused w
 agreed to a price for it.
 
 `per` of a tariff is chosen so that the smallest digit of a value is a whole number of token units: nothing is rounded.
+Other media are quoted alike: whole tokens a m3, a GB, whatever their prices are told for.
 """
 
 from __future__ import annotations
@@ -101,27 +102,38 @@ class Rates(msgspec.Struct, frozen=True):
         """Whole tokens a kWh at an instant, exactly. Raises as `slot` does."""
         return Decimal(format_decimal(self.slot(at).value, self.scale))
 
-    def tariff(self, at: Instant, decimals: int, per: int | None = None) -> Tariff:
-        """The tariff from `at` on, in units of a token of so many `decimals`, per `per` Wh.
-
-        Without `per` it is a kWh, or as many of them as make the finest value a whole number of token units. Equal
-        prices that follow each other are one step. A tariff has no end: its last price stays in force, so that whoever
-        offers it ends what it sells at `horizon`.
+    def per(self, decimals: int, quoted: int = WH) -> int:
+        """The least that a tariff of these prices can be quoted per, in a token of so many `decimals`: `quoted` (Wh in
+        a kWh), or as many of them as make the finest value a whole number of token units.
 
         Raises:
-            BadRates: the series does not cover `at`, or a price is no whole number of token units per `per`.
+            BadRates: that is more than any session supplies.
         """
-        least = WH * 10 ** max(0, self.scale - decimals)
-        per = least if per is None else per
-        if not 0 < per <= MAX_QUANTITY:
+        least: int = quoted * 10 ** max(0, self.scale - decimals)
+        if least > MAX_QUANTITY:
             raise BadRates(
                 f"prices with {self.scale} digits behind the point are too fine for a token of {decimals} decimals",
                 "round them where they are made",
             )
+        return least
+
+    def tariff(self, at: Instant, decimals: int, per: int | None = None, quoted: int = WH) -> Tariff:
+        """The tariff from `at` on, in units of a token of so many `decimals`, per `per` units of the medium.
+
+        Without `per` it is the least that holds them all. Equal prices that follow each other are one step. A tariff
+        has no end: its last price stays in force, so that whoever offers it offers nothing from `horizon` on.
+
+        Raises:
+            BadRates: the series does not cover `at`, or a price is no whole number of token units per `per`.
+        """
+        least = self.per(decimals, quoted)
+        per = least if per is None else per
+        if not 0 < per <= MAX_QUANTITY:
+            raise BadRates(f"prices cannot be quoted per {per}", "a positive quantity is needed")
         first = self.slot(at)
         steps = list[Step]()
         for slot in self.slots[self.slots.index(first) :]:
-            amount = self._amount(slot.value, decimals, per)
+            amount = self._amount(slot.value, decimals, per, quoted)
             if steps and steps[-1].amount == amount:
                 continue
             if len(steps) == MAX_STEPS:
@@ -139,12 +151,12 @@ class Rates(msgspec.Struct, frozen=True):
                 return slot.start
         return self.end
 
-    def _amount(self, value: int, decimals: int, per: int) -> int:
+    def _amount(self, value: int, decimals: int, per: int, quoted: int) -> int:
         amount: int = value * per * 10**decimals
-        amount, rest = divmod(amount, WH * 10**self.scale)
+        amount, rest = divmod(amount, quoted * 10**self.scale)
         if rest or abs(amount) > MAX_AMOUNT:
             what = "no whole number of token units" if rest else "more than a token holds"
-            raise BadRates(f"{format_decimal(value, self.scale)} a kWh is {what} per {per:,} Wh", "quote per more Wh")
+            raise BadRates(f"a price of {format_decimal(value, self.scale)} is {what} per {per:,}", "quote per more")
         return amount
 
 
