@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from penstock.core.errors import OutOfRange
-from penstock.core.share import Claim, divide, waiting
+from penstock.core.share import Claim, divide, turned, waiting
 
 LEAST = 4_140  # W: 6 A on three phases
 
@@ -16,12 +16,7 @@ LEAST = 4_140  # W: 6 A on three phases
 def claims(most: int = 30, least: int = 15) -> st.SearchStrategy[list[Claim]]:
     """Claims of small numbers, so that they meet each other and the limit."""
     claim = st.builds(
-        Claim,
-        st.text("abcdefgh", max_size=3),
-        st.integers(0, most),
-        st.integers(0, least),
-        st.integers(0, 3),
-        st.booleans(),
+        Claim, st.text("abcdefgh", max_size=3), st.integers(0, most), st.integers(0, least), st.integers(0, 3)
     )
     return st.lists(claim, max_size=8, unique_by=lambda claim: claim.name)
 
@@ -39,7 +34,7 @@ def test_all_get_the_same_but_nobody_more_than_it_wants() -> None:
 
 
 def test_what_does_not_divide_evenly_goes_to_the_first_in_the_queue() -> None:
-    wishes = [Claim("c", 50), Claim("b", 50), Claim("a", 2), Claim("d", 50, served=1)]
+    wishes = [Claim("c", 50), Claim("b", 50), Claim("a", 2), Claim("d", 50, place=1)]
     assert divide(14, wishes) == {"a": 2, "b": 4, "c": 4, "d": 4}
     assert divide(15, wishes) == {"a": 2, "b": 5, "c": 4, "d": 4}
     assert divide(16, wishes) == {"a": 2, "b": 5, "c": 5, "d": 4}
@@ -125,30 +120,28 @@ def test_a_higher_limit_gives_nobody_less_where_all_can_work_with_anything(limit
 def test_whoever_waits_is_served_before_long_where_its_least_is_within_the_limit(
     limit: int, wishes: list[Claim]
 ) -> None:
-    wishes = [msgspec.structs.replace(claim, served=0) for claim in wishes]
+    queue = [claim.name for claim in wishes]
     counts = {claim.name: 0 for claim in wishes if claim.works and 0 < claim.least <= limit}
-    turns = 3 * len(wishes)
-    for _ in range(turns):
-        shares = divide(limit, wishes)
-        wishes = [
-            msgspec.structs.replace(claim, served=claim.served + 1, holds=True)
-            if shares[claim.name]
-            else msgspec.structs.replace(claim, holds=False)
-            for claim in wishes
-        ]
+    for _ in range(3 * len(wishes)):
+        shares = divide(limit, _in(queue, wishes))
         for name in counts:
             counts[name] += shares[name] > 0
-    assert all(count >= 3 for count in counts.values()), f"{counts} of {turns} turns"
+        queue = turned(queue, {name for name, share in shares.items() if share})
+    assert all(count >= 3 for count in counts.values()), f"{counts} of {3 * len(wishes)} turns"
 
 
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(1, 40))
 def test_equals_are_served_equally_often(number: int, fit: int, turns: int) -> None:
-    wishes = {name: Claim(name, LEAST, LEAST) for name in "abcdef"[:number]}
+    wishes = [Claim(name, LEAST, LEAST) for name in "abcdef"[:number]]
+    queue, counts = [claim.name for claim in wishes], dict.fromkeys("abcdef"[:number], 0)
     for _ in range(turns):
-        shares = divide(fit * LEAST, list(wishes.values()))
+        shares = divide(fit * LEAST, _in(queue, wishes))
         assert sum(share > 0 for share in shares.values()) == min(fit, number)
         for name, share in shares.items():
-            claim = wishes[name]
-            wishes[name] = msgspec.structs.replace(claim, served=claim.served + (share > 0), holds=share > 0)
-    counts = [claim.served for claim in wishes.values()]
-    assert max(counts) - min(counts) <= 1
+            counts[name] += share > 0
+        queue = turned(queue, {name for name, share in shares.items() if share})
+    assert max(counts.values()) - min(counts.values()) <= 1
+
+
+def _in(queue: list[str], wishes: list[Claim]) -> list[Claim]:
+    return [msgspec.structs.replace(claim, place=queue.index(claim.name)) for claim in wishes]

@@ -8,10 +8,13 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 
-from penstock.core.messages import Way
+from penstock.core.grid import Orders
+from penstock.core.messages import Reason, Way
 from penstock.core.offer import Feed
 from penstock.core.session import Session
 from penstock.core.tariff import Tariff
+from penstock.node.sharing import Outlet, SiteLimit
+from penstock.node.steering import Steering
 
 from .world import LIMIT, PACKAGE, PRICE, SPEED, Street, until
 
@@ -43,10 +46,10 @@ async def test_a_car_charges_discharges_and_charges_over_one_channel(
     open_street: Open,
 ) -> None:
     async with open_street(feed=FEED, speed=SPEED) as it, it.car() as car:
-        buying = asyncio.ensure_future(car.buy(feed=20_000, quantity=3_000))
-        await until(lambda: imported(it) > 500)
+        buying = asyncio.ensure_future(car.buy(feed=20_000, quantity=1_500))
+        await until(lambda: imported(it) > 200)
         car.consumer.direct(Way.FEED)
-        await until(lambda: exported(it) > 300)
+        await until(lambda: exported(it) > 150)
         car.consumer.direct(Way.SUPPLY)
         session = await buying
         await until(lambda: len(it.sessions) == 2, "the pole's session does not end")
@@ -54,8 +57,8 @@ async def test_a_car_charges_discharges_and_charges_over_one_channel(
         pole = it.sessions[-1]
         assert pole.receipt == session.receipt
         assert session.receipt is not None
-        assert session.receipt.supplier_export > 300
-        assert session.receipt.supplier_total == 3_000
+        assert session.receipt.supplier_export > 150
+        assert session.receipt.supplier_total == 1_500
         assert pole.control.worst <= LIMIT
         assert session.control.worst <= FEED.credit_limit
         before = (await it.ledger.holdings(car.key.address)).tokens, (await it.ledger.holdings(it.key.address)).tokens
@@ -67,3 +70,33 @@ async def test_a_car_charges_discharges_and_charges_over_one_channel(
         after = (await it.ledger.holdings(car.key.address)).tokens, (await it.ledger.holdings(it.key.address)).tokens
         deposit = next(iter(car.told.of("opening")))["deposit"]
         assert after[0] - before[0] == deposit - receipt.paid + receipt.repaid
+
+
+@pytest.mark.asyncio
+async def test_a_grid_stops_throttles_and_turns_a_flow_whose_session_goes_on(open_street: Open) -> None:
+    async with open_street(feed=FEED, speed=SPEED) as it, it.car() as car:
+        limit = it.site.limit = SiteLimit([Outlet("pole", it.line, 6_600, 5_000)], it.told)
+        steering = Steering([it.supplier], limit, it.told)
+        buying = asyncio.ensure_future(car.buy(feed=20_000, quantity=1_500))
+        await until(lambda: imported(it) > 300)
+        steering.obey(Orders(supply_limit=0, emergency="too much load", why=("emergency 0 W: event 7",)))
+        assert it.line.power() == 0
+        held = it.line.read().total
+        await until(lambda: car.consumer.session is not None and car.consumer.session.way is Way.HOLD)
+        steering.obey(Orders(setpoint=-3_000, why=("setpoint -3,000 W: event 8",)))
+        await until(lambda: exported(it) > 100)
+        assert it.line.read().total == held
+        assert it.line.power() == -3_000
+        steering.obey(Orders(supply_limit=3_300))
+        await until(lambda: it.line.power() == 3_300)
+        steering.obey(Orders())
+        session = await buying
+        await until(lambda: len(it.sessions) == 2, "the pole's session does not end")
+        paid_exactly(session)
+        assert session.reason is Reason.TARGET_REACHED
+        assert it.sessions[-1].control.worst <= LIMIT
+        assert session.control.worst <= FEED.credit_limit
+        assert [facts["why"] for facts in it.told.of("limited")][:2] == [
+            "emergency 0 W: event 7",
+            "setpoint -3,000 W: event 8",
+        ]

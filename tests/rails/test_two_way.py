@@ -63,7 +63,7 @@ def play(line: Line, move: tuple[str, int, int]) -> None:
 def test_rule_7_whoever_closes_with_whatever_voucher_nobody_gets_less_than_it_is_owed(
     opener: int, partner: int, moves: list[tuple[str, int, int]]
 ) -> None:
-    """A voucher is taken only if the contract would pay it in full in every order of filings."""
+    """Rule 7: a voucher is taken only if the contract would pay it in full in every order of filings."""
     line = Line((opener, partner))
     for move in moves:
         play(line, move)
@@ -79,6 +79,7 @@ def test_rule_7_whoever_closes_with_whatever_voucher_nobody_gets_less_than_it_is
 def test_rule_7_a_payer_that_promises_what_it_does_not_have_is_refused_or_pays_in_full(
     opener: int, partner: int, moves: list[tuple[str, int, int]], cheat: bool, more: int
 ) -> None:
+    """Rule 7: what is taken beyond the deposit is backed by what the payee itself has promised for good."""
     line = Line((opener, partner))
     for move in moves:
         play(line, move)
@@ -134,7 +135,7 @@ def test_what_was_earned_can_be_spent_at_once() -> None:
 
 
 def test_rule_7_ticks_that_are_not_folded_back_nothing() -> None:
-    """A payer may forget them when it crashes, and its payee would then hold more than was ever promised for."""
+    """Rule 7: a payer may forget them when it crashes; its payee would then hold more than was ever promised for."""
     line = side_with(70, paid_back=35)
     opener, partner = line.sides
     assert opener.payee.secured == 35
@@ -190,7 +191,7 @@ def test_a_lock_from_when_little_was_backed_does_not_starve_the_session() -> Non
 
 
 def test_what_is_spent_of_earnings_is_as_durable_as_that_it_was_spent() -> None:
-    """Without the voucher that backs it, a promise above the deposit could not be made good."""
+    """Rule 7: without the voucher that backs it, a promise above the deposit could not be made good."""
     line = side_with(70, paid_back=35)
     opener, partner = line.sides
     partner.send(partner.payer.fold())

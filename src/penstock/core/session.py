@@ -26,10 +26,11 @@ from typing import Any
 import msgspec
 
 from penstock.core.account import Account
+from penstock.core.announced import Announced
 from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
-from penstock.core.errors import BadMessage, BadReading, BadTerms, BadVoucher, IllegalEvent, RemoteError
+from penstock.core.errors import BadMessage, BadReading, BadVoucher, IllegalEvent, RemoteError
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import (
     AskWay,
@@ -65,11 +66,10 @@ class Session:
     """One side of one session."""
 
     __slots__ = (
-        "_alive", "_allowed", "_announced", "_announced_at", "_apart", "_before", "_blamed", "_empty", "_handlers",
-        "_heard", "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
-        "account", "barred", "claimed", "control", "digest", "fault", "fed", "key", "linked", "max_price", "meter",
-        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "seal", "state", "terms", "wanted",
-        "way",
+        "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
+        "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way", "account",
+        "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
+        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -114,14 +114,12 @@ class Session:
         self.wanted = Way.SUPPLY  # the consumer's wish
         self.order: Way | None = None  # the supplier's own, which comes before it
         self.barred: frozenset[Way] = frozenset()  # where nothing may flow for now, whoever wants it
-        self.claimed = row.turns[-1] if row.turns else Quantity(0)
-        self.fed = row.feed_turns[-1] if row.feed_turns else Quantity(0)  # as `claimed`, of what was fed in
+        self.said = Announced(self.meter, offer.tolerance, self.account)
         self._heard = False  # a payment was taken that `secure` has not acted on
         self._blamed: Reason | None = None  # why it ends the session
         self._taken: dict[bytes, bytes | None] = {}  # its rows
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
-        self._apart = (0, 0)  # how far a consumer's meter is ahead of the supplier's, within the tolerance
         self._opened = Way.HOLD  # the way for which a consumer's valve is open
         self._turned_at = Instant(-TURN_EVERY)
         self._announced = (Quantity(0), Quantity(0))
@@ -170,6 +168,11 @@ class Session:
     def ticks(self) -> int:
         """Ticks of the consumer, proven or revealed in this session."""
         return self._payee.ticks if self._supplies else self._payer.ticks
+
+    @property
+    def claimed(self) -> Quantity:
+        """What the supplier announced that it supplied, as its consumer heard."""
+        return self.said.total
 
     @property
     def complete(self) -> bool:
@@ -471,16 +474,12 @@ class Session:
     @property
     def _known(self) -> tuple[Quantity, Quantity]:
         """Import and export as both sides know them: our own registers, or what the supplier announced."""
-        return (self.meter.total, self.meter.export) if self._supplies else (self.claimed, self.fed)
+        return (self.meter.total, self.meter.export) if self._supplies else (self.said.total, self.said.export)
 
     @property
     def _stand(self) -> tuple[Quantity, Quantity]:
         """Import and export by our own meter; a consumer's is set by the supplier's, whose registers are billed."""
-        meter = self.meter
-        if self._supplies:
-            return meter.total, meter.export
-        apart, fed_apart = self._apart
-        return max(self.claimed, Quantity(meter.total - apart)), max(self.fed, Quantity(meter.export - fed_apart))
+        return (self.meter.total, self.meter.export) if self._supplies else self.said.stand
 
     @property
     def _gives(self) -> bool:
@@ -533,7 +532,7 @@ class Session:
         if supply <= allowed and back <= allowed_back:
             return []
         self._allowed = max(supply, allowed), max(back, allowed_back)
-        base, apart = self.row.base, self._apart
+        base, apart = self.row.base, self.said.apart
         total = Quantity(base.total + self._allowed[0] + apart[0])
         if not self._two_way:
             return [Allow(total)]
@@ -674,20 +673,20 @@ class Session:
         self._alive = now
         try:
             self._check_record(message)
-            self._check_forward(message)
+            self.said.check(total, export, account)
         except BadReading as error:
             self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
         effects: list[Effect] = [self._persist()] if account.turn(total, export, message.at) else []
-        if self._differs(total, export):
+        if self.said.exceeds(total, export) or self._beyond_reach(total):
             self.fault = (
                 f"the supplier's meter says {total} and {export}, ours {self.meter.total} and {self.meter.export}"
             )
             return [*effects, *self._stop(Reason.METERS_DISAGREE, now)]
-        if total > self.claimed or export > self.fed:
+        if self.said.take(total, export):
             self._moved = now
-            self.claimed, self.fed = total, export
-        self._set_by(total, export)
+        if self._two_way:
+            self.said.set_by(total, export)
         self.way = message.way
         price = account.bill.price
         if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
@@ -705,31 +704,16 @@ class Session:
         reason = self._reached(total)
         return [*effects, *self._stop(reason, now)] if reason else effects
 
-    def _check_forward(self, message: Metered | Final) -> None:
-        least, least_back = self._least
-        if message.total < least or message.export < least_back:
-            raise BadReading(f"the supplier's meter went back from {least} to {message.total}")
-        if message.export and not self._two_way:
-            raise BadReading("the supplier's meter counts what was fed in, and nothing could be")
+    def _beyond_reach(self, total: int) -> bool:
+        """Whether more flowed than the supplier could have let, by what it says that its meter counted: that is a lie.
 
-    def _differs(self, total: int, export: int) -> bool:
-        """Whether a reading that was announced while it flows cannot be of what our own meter counts."""
-        account, tolerance, own, back = self.account, self.terms.offer.tolerance, self.meter.total, self.meter.export
-        if total > own + tolerance.at(own) or export > back + tolerance.at(back):
-            return True
+        Our own valve bounds what flows, where we have one; and where readings pay, what is signed alone is paid.
+        """
         if self._two_way or self._payer.by_meter:
-            return False  # our own valve bounds what flows; what is signed alone is paid
-        credit = 0 if self._before else self.terms.offer.credit_limit
-        reach = account.bill.affords(self._payer.paid + credit, total)
-        return own > reach + tolerance.at(own)
-
-    def _set_by(self, total: int, export: int) -> None:
-        """Set our meter by the supplier's, as far as the tolerance goes: it is that one which is billed."""
-        if self._two_way:
-            own, back, tolerance = self.meter.total, self.meter.export, self.terms.offer.tolerance
-            within, within_back = tolerance.at(own), tolerance.at(back)
-            apart, apart_back = own - total, back - export
-            self._apart = max(-within, min(within, apart)), max(-within_back, min(within_back, apart_back))
+            return False
+        offer, own = self.terms.offer, self.meter.total
+        reach = self.account.bill.affords(self._payer.paid + (0 if self._before else offer.credit_limit), total)
+        return own > reach + offer.tolerance.at(own)
 
     def _believe(self, message: Metered | Final, *, last: bool) -> list[Effect]:
         """What the rail makes of a reading that the supplier announced and we agree with."""
@@ -740,23 +724,17 @@ class Session:
         self.account.flowed_from_us(*self._stand)
         return [Persist(rows)]
 
-    @property
-    def _least(self) -> tuple[Quantity, Quantity]:
-        """Below what no honest totals can be: what was announced, and what the bills have turned at."""
-        turns, feed_turns = self.account.bill.turns or (self.claimed,), self.account.feed_turns or (self.fed,)
-        return max(self.claimed, turns[-1]), max(self.fed, feed_turns[-1])
-
     def _check_record(self, message: Metered | Final) -> None:
         if self.seal is not None:
             self.seal.check(message.record, message.total, message.at)
 
     def _metered_late(self, message: Metered, now: Instant) -> list[Effect]:
         """It crossed with a Stop. Nothing is paid on it, but where the supplier's bill turned here, ours must too."""
-        least, least_back = self._least
+        least, least_back = self.said.least(self.account)
         if message.total < least or message.export < least_back:
             return []
         self._check_record(message)
-        self.claimed, self.fed = message.total, message.export
+        self.said.take(message.total, message.export)
         turned: list[Effect] = [self._persist()] if self.account.turn(*self._known, message.at) else []
         try:
             return turned + self._believe(message, last=False)
@@ -785,15 +763,14 @@ class Session:
     def _finished(self, message: Final, now: Instant) -> list[Effect]:
         """The supply is over: agree on the bill, pay it to the token unit, sign the receipt."""
         total, export, account = message.total, message.export, self.account
-        own, back, tolerance = self.meter.total, self.meter.export, self.terms.offer.tolerance
+        own, back = self.meter.total, self.meter.export
         self._check_record(message)
-        least, least_back = self._least
+        least, least_back = self.said.least(account)
         account.turn(max(total, least), max(export, least_back), message.at)
         reason = self.row.reason or message.reason
         paid, repaid = self._split(account.net(total, export))
-        apart = abs(total - own) > tolerance.at(max(total, own)) or abs(export - back) > tolerance.at(max(export, back))
         believed: list[Effect] = []
-        if apart or total < self.claimed or export < self.fed:
+        if self.said.differs(total, export) or total < self.claimed or export < self.said.export:
             self.fault = self.fault or f"the supplier's meter ends at {total} and {export}, ours at {own} and {back}"
             reason = Reason.METERS_DISAGREE
         if reason is Reason.METERS_DISAGREE:
@@ -806,7 +783,7 @@ class Session:
                     raise
                 self.fault = str(error)
                 return [Persist(error.proof), *self._give_up(Reason.PEER_CHEATED, now)]
-        self.claimed, self.fed = max(total, self.claimed), max(export, self.fed)
+        self.said.take(total, export)
         evidence = self._payer.square(paid)
         self.receipt = Receipt(
             terms=self.digest,
@@ -848,7 +825,7 @@ class Session:
         return [Persist(rows + self._row(supplier_signature=message.signature)), Ended()]
 
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
-        bill, feed = self._bills_of(message)
+        bill, feed = self.said.caught_up(self.account, message)
         evidence = self._payer.resume(message.state)
         account, turned = self.account, self.account.take_up(bill, feed)
         kept: list[Effect] = [self._persist()] if turned else []  # before anything is paid at the new price
@@ -860,9 +837,7 @@ class Session:
             assert self.receipt is not None
             last = self._payer.square(self.receipt.paid)
             return [*kept, Send(Square(self.receipt, self.row.consumer_signature, last.data))]
-        own, back, tolerance = self.meter.total, self.meter.export, self.terms.offer.tolerance
-        received = min(message.total, own + tolerance.at(own)), min(message.export, back + tolerance.at(back))
-        account.came_to_us(*received)
+        account.came_to_us(*self.said.within(message.total, message.export))
         effects = kept + self._give(evidence)
         account.flowed_from_us(*self._stand)
         if self.state is State.STOPPING:
@@ -873,27 +848,6 @@ class Session:
         return effects + self._metered(
             Metered(total, at, Amount(0), message.evidence, record, message.export, way), now
         )
-
-    def _bills_of(self, message: Resumed) -> tuple[Bill, Bill | None]:
-        """Our bills with the turns that the supplier made while we were apart: none of them before what we heard, none
-        after where it stands, none before its step's time."""
-        account, at = self.account, message.at
-        bill = self._caught_up(account.bill, message.turns, self.claimed, message.total, at)
-        if account.feed is None:
-            if message.feed_turns or message.export:
-                raise BadTerms("the supplier bills what was fed in, and nothing could be")
-            return bill, None
-        return bill, self._caught_up(account.feed, message.feed_turns, self.fed, message.export, at)
-
-    @staticmethod
-    def _caught_up(bill: Bill, turns: tuple[Quantity, ...], heard: int, total: int, at: Instant) -> Bill:
-        ahead = turns[len(bill.turns) :]
-        if turns[: len(bill.turns)] != bill.turns or any(not heard <= turn <= total for turn in ahead):
-            raise BadTerms("the supplier turned its bill at other totals than those that it announced")
-        caught_up = Bill(bill.tariff, turns)
-        if ahead and bill.tariff.steps[len(turns)].start > at:
-            raise BadTerms("the supplier turned its bill before the time of the step")
-        return caught_up
 
     # ---- both
 

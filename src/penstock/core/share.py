@@ -5,15 +5,15 @@ same, but nobody more than it wants, and what it leaves goes to the others. Some
 not go up evenly: they go one each to the first in the queue, so that nothing is lost to rounding.
 
 A charge point cannot work below some power (6 A on three phases are 4140 W). It gets at least that or nothing, and who
-gets nothing waits. The queue is in order of the turns that each was served while others waited, the fewest first; among
-equals those go on that have power already, and then the names decide. Whoever can be served beside those before it is,
-so that power is not left unused for the sake of one that needs more. So whoever waits comes first after at most as many
-turns as there are poles, and nobody waits forever whose least is within the limit.
+gets nothing waits. They stand in a queue, and all are served that can be beside those before them: power is not left
+unused for the sake of one that needs more. At the end of a turn those who were served go to its back (`turned`), so
+whoever waits is the first after at most as many turns as there are poles, and is served where its least is within the
+limit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 
 import msgspec
 
@@ -23,24 +23,18 @@ from penstock.core.errors import OutOfRange
 class Claim(msgspec.Struct, frozen=True):
     """What one pole wants (W), and the least with which it can work.
 
-    `served` is how many turns it was served while others waited, and `holds` whether it has power now.
+    `place` is its place in the queue: the lowest is first; the names decide among equals.
     """
 
     name: str
     wants: int
     least: int = 0
-    served: int = 0
-    holds: bool = False
+    place: int = 0
 
     @property
     def works(self) -> bool:
         """Whether it wants what it can work with; else it gets nothing, and waits for nothing."""
         return self.wants > 0 and self.wants >= self.least
-
-    @property
-    def rank(self) -> tuple[int, bool, str]:
-        """Its place in the queue: the lowest first."""
-        return self.served, not self.holds, self.name
 
 
 def divide(limit: int, claims: Collection[Claim]) -> dict[str, int]:
@@ -74,10 +68,15 @@ def waiting(claims: Collection[Claim], shares: dict[str, int]) -> list[str]:
     return [claim.name for claim in claims if claim.works and claim.least and not shares[claim.name]]
 
 
+def turned(queue: Sequence[str], served: Collection[str]) -> list[str]:
+    """The queue of names for the next turn: those who were served go behind those who waited."""
+    return sorted(queue, key=lambda name: name in served)
+
+
 def _served(limit: int, claims: Collection[Claim]) -> list[Claim]:
     """Those who are served, in the order of the queue: whose least fits beside the leasts of those before it."""
     served, left = [], limit
-    for claim in sorted(claims, key=lambda claim: claim.rank):
+    for claim in sorted(claims, key=lambda claim: (claim.place, claim.name)):
         if claim.works and claim.least <= left:
             served.append(claim)
             left -= claim.least

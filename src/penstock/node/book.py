@@ -52,7 +52,8 @@ class Rowed(Protocol):
 
 class ChannelRow(msgspec.Struct, frozen=True):
     """A channel that we have a part in. `role` is ours: a consumer opened it and pays, a supplier is paid. In a two-way
-    channel both do both. `deposit` is the opener's, `partner_deposit` the partner's (token units).
+    channel both do both. `deposit` is the opener's, `partner_deposit` the partner's (token units); `staked` says that
+    we, as its partner, have set out to add to it.
 
     `close` and `signatures` (opener's, partner's) hold a cooperative close that was signed; while there is one the
     channel takes no more sessions. `closing` says that the ledger has it in its challenge period. `mined` lists our own
@@ -73,6 +74,7 @@ class ChannelRow(msgspec.Struct, frozen=True):
     lost: Amount = Amount(0)
     restored: bool = False
     partner_deposit: Amount = Amount(0)
+    staked: bool = False
 
     @property
     def pays(self) -> bool:

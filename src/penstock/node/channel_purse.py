@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 
 import msgspec
@@ -23,6 +23,7 @@ from penstock.core.units import Amount, Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
 from penstock.node.lookout import LONGEST, Lookout
+from penstock.node.stake import follow
 from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import (
@@ -64,6 +65,7 @@ class ChannelPurse:
         self._ledger = ledger
         self._tell = tell
         self._deposit, self._period, self._domain = deposit, period, domain
+        self._payees: dict[bytes, StreamPayee] = {}  # of the sessions that pay us, by channel
 
     async def fund(self, offer: Offer, need: int, two_way: bool = False) -> bytes:
         """The rail's part of terms over an open channel that can still pay `need` (`Purse`)."""
@@ -94,10 +96,15 @@ class ChannelPurse:
         if not stream.back or not stream.back.tick_value:
             return Ends(payer, None)
         earned = book.earned_of(self._journal, stream.params.id)
-        return pair(payer, StreamPayee(stream, channel.partner_deposit, *earned, back=True))
+        payee = StreamPayee(stream, channel.partner_deposit, *earned, back=True)
+        self._payees[stream.params.id] = payee
+        return pair(payer, payee)
 
     async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
-        """Answer for what the session's channel pays us, until cancelled (`Purse`)."""
+        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`).
+
+        Before it ends it looks once more: where the channel is closing, it waits until what we hold is filed.
+        """
         params = decode_terms(terms.rail_terms).params
         if not params.two_way:
             return
@@ -115,7 +122,21 @@ class ChannelPurse:
         lookout = Lookout(ledger, self._key, show, self._over, clock, self._tell)
         lookout.watch(params, partner=False)
         lookout.stream(params.id, stop)
-        await lookout.run()
+        following = asyncio.ensure_future(follow(self._journal, ledger, params, self._grown(params.id)))
+        try:
+            while True:
+                await asyncio.sleep(lookout.pause)
+                await lookout.look()
+        finally:
+            following.cancel()
+            self._payees.pop(params.id, None)
+            lookout.rest(params.id)
+            await lookout.answer()
+            await lookout.close()
+
+    def _grown(self, channel: bytes) -> Callable[[int], None]:
+        payee = self._payees.get(channel)
+        return payee.add if payee is not None else lambda deposit: None
 
     async def _over(self, params: ChannelParams, lost: Amount) -> None:
         """The lookout saw that the channel was paid out."""
@@ -216,6 +237,9 @@ class ChannelPurse:
         if row.close is not None:
             return AskClose(channel, row.close, row.opener_signature)
         assert not row.restored, "nobody knows what was promised in it, and no session ran over it since"
+        if row.params.two_way:
+            with suppress(LedgerError):  # the partner may have added to it
+                row = await self._looked_up(row) or row
         ours = book.share_of(self._journal, row)
         close = Close(ours, row.pot - ours, expiry)
         signature = self._key.sign(close.digest(row.params))

@@ -23,6 +23,7 @@ from penstock.core.units import MAX_AMOUNT, Amount, Instant
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS, ChannelRow
 from penstock.node.lookout import Lookout
+from penstock.node.stake import put_in
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 from penstock.rails.stream import (
@@ -55,15 +56,20 @@ class ChannelTill:
         tell: Tell,
         min_period: int = 600,
         entropy: Callable[[int], bytes] = secrets.token_bytes,
+        stake: int = 0,
     ) -> None:
         """`min_period` is the shortest challenge period (seconds) in which we trust ourselves to answer. `entropy(n)`
-        gives n bytes that nobody can guess, and never the same twice.
+        gives n bytes that nobody can guess, and never the same twice. `stake` is what we put into each channel that
+        pays both ways (token units): without it we pay only from what we earned there.
         """
         self.key = key
         self.journal = journal
         self.clock = clock
         self.tell = tell
-        self._ledger, self._entropy = ledger, entropy
+        self._ledger, self._entropy, self._stake = ledger, entropy, stake
+        self._tasks: Tasks | None = None
+        self._payers: dict[bytes, StreamPayer] = {}  # of the sessions that run and pay back, by channel
+        self._adding: set[bytes] = set()  # channels that we are putting something into
         self._offer = StreamOffer(ledger.domain, key.address, key.address, min_period)
         self.offer = encode(self._offer)
         self.lookout = Lookout(ledger, key, partial(book.evidence_of, journal), self._over, clock, tell)
@@ -79,6 +85,7 @@ class ChannelTill:
 
     def start(self, tasks: Tasks) -> None:
         """Look after the channels from now on."""
+        self._tasks = tasks
         tasks.start(self.lookout.run())
         tasks.start(self._follow())
 
@@ -140,6 +147,7 @@ class ChannelTill:
                 raise BadTerms("the opening voucher is worth less than these terms begin with")
         except BaseException:
             self._in_use.discard(params.id)
+            self._payers.pop(params.id, None)
             raise
         record = known or ChannelRow(params, Role.SUPPLIER, state.opener_deposit)
         # A payer that begins at its last voucher has brought what a restored journal did not have.
@@ -183,7 +191,9 @@ class ChannelTill:
         if secret is None:
             raise BadTerms("the journal knows the session, but not its secret", "restore a backup of the journal")
         paid = book.paid_of(self.journal, channel)
-        return pair(StreamPayer(stream, partner_deposit, self.key, secret, paid, back=True), payee), payee
+        payer = StreamPayer(stream, partner_deposit, self.key, secret, paid, back=True)
+        self._payers[channel] = payer
+        return pair(payer, payee), payee
 
     def _forgive(self, channel: bytes) -> Rows:
         """No debt is left in a channel whose payer has brought more than a restored journal knew.
@@ -207,7 +217,18 @@ class ChannelTill:
 
     def begin(self, terms: Terms, stop: Callable[[Reason], None]) -> None:
         """A session streams under these terms; `stop` it where the ledger says something else of its channel."""
-        self.lookout.stream(decode_terms(terms.rail_terms).params.id, stop)
+        params = decode_terms(terms.rail_terms).params
+        self.lookout.stream(params.id, stop)
+        payer = self._payers.get(params.id)
+        if payer is not None and self._stake and self._tasks is not None and params.id not in self._adding:
+            self._tasks.start(self._put_in(params, payer))
+
+    async def _put_in(self, params: ChannelParams, payer: StreamPayer) -> None:
+        self._adding.add(params.id)
+        try:
+            await put_in(self.journal, self._ledger, self.key, params, self._stake, payer.add, self.tell)
+        finally:
+            self._adding.discard(params.id)
 
     def facts(self, terms: Terms) -> dict[str, str]:
         """What pays the session, for the log."""
@@ -236,6 +257,7 @@ class ChannelTill:
         """No session uses the channel of these terms any more."""
         channel = decode_terms(terms.rail_terms).params.id
         self._in_use.discard(channel)
+        self._payers.pop(channel, None)
         self.lookout.rest(channel)
 
     async def _over(self, params: ChannelParams, lost: Amount) -> None:
@@ -258,6 +280,8 @@ class ChannelTill:
             raise PeerRefused("no such channel here")
         if ask.channel in self._in_use:
             raise PeerRefused("the channel is paying a session")
+        if ask.channel in self._adding:
+            raise PeerRefused("we are adding to the channel: ask again")
         try:
             check_signed(ask.close.digest(record.params), ask.signature, record.params.opener_key, "the close")
         except BadSignature as error:

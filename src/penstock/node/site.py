@@ -17,6 +17,7 @@ from penstock.core.units import Instant
 from penstock.node.beat import Beat
 from penstock.node.channel_till import ChannelTill
 from penstock.node.rails import Till
+from penstock.node.sharing import SiteLimit
 from penstock.node.tally import Tally
 from penstock.node.tasks import Tasks
 from penstock.node.tell import Tell
@@ -39,6 +40,7 @@ class Site:
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
         self.tally = Tally()
+        self.limit: SiteLimit | None = None  # that its poles share
         self._refused: dict[str, Instant] = {}  # when we told last that somebody was, by the error's kind
         self.fault: JournalError | None = None
         self.failed = asyncio.Event()  # set with `fault`: nothing is sold any more until we are started again
@@ -66,6 +68,8 @@ class Site:
 
     async def close(self) -> None:
         """Look no more, and do no more."""
+        if self.limit is not None:
+            self.limit.close()
         await self.tasks.cancel()
         self._looking = False
 

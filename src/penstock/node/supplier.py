@@ -16,11 +16,12 @@ from penstock.core.identity import check_signed
 from penstock.core.messages import Accepted, AskPole, Offered, Propose, Reason, Receipted, Resume, Way
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Feed, Mode, Offer, Terms, accept_digest, propose_digest, sign_offer
-from penstock.core.ports import Carrier, Link, Meter, Throttle, TwoWayValve, Valve
+from penstock.core.ports import Carrier, Link, Meter, TwoWayValve, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Duration, Instant
 from penstock.node import book
+from penstock.node.sharing import Limits
 from penstock.node.shell import SessionShell
 from penstock.node.site import Site
 from penstock.node.tasks import durable
@@ -35,8 +36,7 @@ GOODBYE = 5.0  # seconds that a consumer gets to sign its receipt when we close
 class Pole(NamedTuple):
     """Where the medium leaves: a name, a meter, a valve, and a carrier where the medium flows over the link itself.
 
-    `signs` names the key of a meter that signs its readings itself, as `core.offer.Offer.meter` does. `throttle` limits
-    the rate of what flows, where the device can.
+    `signs` names the key of a meter that signs its readings itself, as `core.offer.Offer.meter` does.
     """
 
     name: str
@@ -44,7 +44,6 @@ class Pole(NamedTuple):
     valve: Valve | TwoWayValve
     carrier: Carrier | None = None
     signs: str = ""
-    throttle: Throttle | None = None
 
 
 class Goods(NamedTuple):
@@ -166,19 +165,11 @@ class Supplier:
         self.visits.discard(visit)
         self.parted = in_order
 
-    def limit(self, supply: int | None, feed: int | None) -> None:
-        """Let no more than so much flow in an hour (units of the medium), to the consumer and back; None is no limit.
-
-        A way that is limited to 0 stops at once, and its session rests until it may flow again.
-        """
-        self._barred = frozenset(way for way, most in ((Way.SUPPLY, supply), (Way.FEED, feed)) if most == 0)
+    def heed(self, limits: Limits) -> None:
+        """The pole's throttle was set to these limits: a way that is limited to 0 rests until it may flow again."""
+        self._barred = frozenset(way for way, most in zip((Way.SUPPLY, Way.FEED), limits, strict=True) if most == 0)
         if self.shell is not None:
             self.shell.bar(self._barred)
-        if self.pole.throttle is not None:
-            try:
-                self.pole.throttle.limit(supply, feed)
-            except DeviceError as error:  # what cannot be throttled is at least shut where nothing may flow
-                self.site.tell("throttle failed", pole=self.pole.name, error=error.line())
 
     def direct(self, way: Way | None) -> None:
         """Let the flow go this way from now on, in this session and the next; None is what each consumer wants."""
@@ -338,6 +329,7 @@ class Supplier:
 
     def _take(self, session: Session) -> SessionShell:
         _, meter, valve, carrier, *_ = self.pole
+        self._limit()
         session.barred, session.order = self._barred, self._order
         shell = SessionShell(session, self.site.journal, meter, valve, self.site.clock, self._ended, carrier)
         self.shell = shell
@@ -347,12 +339,21 @@ class Supplier:
         self.site.begin(session.row, shell.stop)
         return shell
 
+    def _limit(self) -> None:
+        """Take part in the site's limit, before anything flows."""
+        self._barred = frozenset()
+        if self.site.limit is not None:
+            self.site.limit.begin(self.pole.name, self.heed)
+            self.heed(self.site.limit.of(self.pole.name))
+
     def _ended(self, error: JournalError | None) -> None:
         shell, self.shell = self.shell, None
         assert shell is not None
         session = shell.session
         self.shut_valve()
         self.site.tally.end(session)
+        if self.site.limit is not None:
+            self.site.limit.end(self.pole.name)
         self.site.release(session.row)
         self._free[self.pole.name] = self
         visit = self.visit

@@ -21,6 +21,8 @@ LEVELS: dict[str, str] = {
     "resumed": "info",
     "ended": "info",
     "progress": "debug",
+    "limited": "info",
+    "steered": "info",
     # links
     "link lost": "info",
     "not reached": "info",
@@ -35,6 +37,7 @@ LEVELS: dict[str, str] = {
     "opening": "info",
     "opened": "info",
     "adding": "info",
+    "stake not added": "warning",
     "funding": "info",
     "funded": "info",
     "waiting for confirmations": "info",

@@ -254,6 +254,10 @@ class StreamPayer:
     def capacity(self) -> Amount:
         return Amount(self._funds - self._start)
 
+    def add(self, deposit: int) -> None:
+        """The payer's deposit has grown to so much, final on the ledger."""
+        self._deposit = max(self._deposit, deposit)
+
     @property
     def promised(self) -> int:
         """What was promised in this direction for good, in all sessions (token units): it backs the other direction."""
@@ -452,6 +456,10 @@ class StreamPayee:
     @property
     def capacity(self) -> Amount:
         return Amount(self._funds - self._start)
+
+    def add(self, deposit: int) -> None:
+        """The payer's deposit has grown to so much, final on the ledger."""
+        self._deposit = max(self._deposit, deposit)
 
     @property
     def promised(self) -> int:
