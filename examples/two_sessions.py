@@ -15,6 +15,7 @@ from penstock.core.identity import Address, Key
 from penstock.core.messages import Paid
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Offer, Terms, accept_digest, propose_digest
+from penstock.core.rail import Ends
 from penstock.core.session import Role, Session, SessionRow
 from penstock.core.tariff import Tariff
 from penstock.core.units import Instant, Quantity
@@ -60,8 +61,11 @@ def stream() -> tuple[Session, Session]:
     payee.take(payer.open().data)  # the first voucher: it promises nothing, and locks what ticks will claim
     start = Reading(Quantity(0), NOW)
     supplier, consumer = (
-        Session(SessionRow(role, terms, proposed, accepted, start), rail, key, NOW)
-        for role, rail, key in ((Role.SUPPLIER, payee, SUPPLIER), (Role.CONSUMER, payer, CONSUMER))
+        Session(SessionRow(role, terms, proposed, accepted, start), ends, key, NOW)
+        for role, ends, key in (
+            (Role.SUPPLIER, Ends(None, payee), SUPPLIER),
+            (Role.CONSUMER, Ends(payer, None), CONSUMER),
+        )
     )
 
     link: deque[tuple[Session, Send]] = deque()

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, data, door, evidence, files, links, mutate, node, said, signed, talk, wire
+from tests.fuzz import answers, data, door, evidence, files, links, mutate, node, said, signals, signed, talk, wire
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -86,5 +86,6 @@ TARGETS = {
     "returned": Target(answers.returned, answers.returned_seeds, (LedgerError,), mutate.raw, longest=512),
     "ledger": Target(answers.ledger, answers.ledger_seeds, (LedgerError,)),
     "node": Target(node.node, node.node_seeds, (), signed=True),
+    "signals": Target(signals.signals, signals.signals_seeds, (), longest=4096),
     "ocmf": Target(signed.ocmf, signed.ocmf_seeds, (), signed=True, longest=8192),
 }

@@ -10,7 +10,7 @@ from typing import Any
 
 import aiohttp
 
-from penstock.core.grid import Orders
+from penstock.core.grid import Event, Orders
 from penstock.core.units import Instant
 from penstock.gateways.openadr import Client, Credentials, Reading, Site, Ven
 from penstock.gateways.openadr.report import Measured
@@ -121,6 +121,7 @@ async def site(
     every: float = 0.1,
     who: Known = SITE,
     measured: Callable[[], Measured] | None = None,
+    known: tuple[Event, ...] = (),
     **more: Any,
 ) -> AsyncIterator[tuple[Ven, Watched]]:
     """A running site that polls ten times a second, and what it is told."""
@@ -135,6 +136,7 @@ async def site(
         watched.tell,
         every,
         measured,
+        known,
     )
     running = asyncio.ensure_future(ven.run())
     try:

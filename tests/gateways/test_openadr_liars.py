@@ -4,68 +4,27 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gzip
 import tracemalloc
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 from typing import Any
 
 import aiohttp
 import msgspec
 import pytest
-from aiohttp import web
 
 from penstock.core.errors import GridRefused, GridUnreachable, UsageError
-from penstock.core.grid import MAX_EVENTS
+from penstock.core.grid import MAX_EVENTS, Orders
 from penstock.gateways.openadr import Client, Credentials
 from penstock.gateways.openadr import client as client_module
+from penstock.gateways.openadr import ven as ven_module
 from penstock.gateways.openadr.client import MAX_BODY
+from penstock.gateways.openadr.reader import Batch, Reader
 
-from .grid import clock, event, site, until
+from .grid import RATES, clock, site, until
+from .grid_liar import LIES, LIMIT, dispatched, liar, listed, said, silent
 
 pytestmark = pytest.mark.asyncio
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 LONGEST_STALL = 0.25  # seconds; a session that waits so long for its loop is not disturbed: its patience is seconds
-
-
-class Liar:
-    """A server that hands out tokens, and whose list of events is whatever it likes."""
-
-    def __init__(self) -> None:
-        self.events: Handler = self._nothing
-        self.server_info: dict[str, Any] | None = None
-        self.asked = 0
-        self.seen: list[str] = []
-        self.url = ""
-
-    async def _nothing(self, _: web.Request) -> web.StreamResponse:
-        return web.json_response([])
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        self.seen.append(f"{request.method} {request.path}")
-        if request.path == "/auth/server":
-            return web.json_response(self.server_info or {"tokenURL": f"{self.url}/auth/token"})
-        if request.path == "/auth/token":
-            return web.json_response({"access_token": "t", "token_type": "Bearer"})
-        if request.path == "/events":
-            self.asked += 1
-            return await self.events(request)
-        return web.json_response({"id": "x"} if request.method == "POST" else [])
-
-
-@contextlib.asynccontextmanager
-async def liar() -> AsyncIterator[Liar]:
-    """A running liar."""
-    one = Liar()
-    app = web.Application()
-    app.router.add_route("*", "/{rest:.*}", one.handle)
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    one.url = f"http://127.0.0.1:{runner.addresses[0][1]}"
-    try:
-        yield one
-    finally:
-        await runner.cleanup()
 
 
 @contextlib.asynccontextmanager
@@ -87,72 +46,6 @@ async def stalls() -> AsyncIterator[list[float]]:
         task.cancel()
 
 
-def listed(*events: dict[str, Any]) -> Handler:
-    """A list of events, as a server hands them out; the second page is empty."""
-    whole = [msgspec.json.encode(one) for one in events]
-
-    async def answer(request: web.Request) -> web.StreamResponse:
-        skip, limit = int(request.query["skip"]), int(request.query["limit"])
-        body = b"[" + b",".join(whole[skip : skip + limit]) + b"]"
-        return web.Response(body=body, content_type="application/json")
-
-    return answer
-
-
-def said(body: bytes, **more: Any) -> Handler:
-    """One answer to everything."""
-
-    async def answer(_: web.Request) -> web.StreamResponse:
-        return web.Response(body=body, **more)
-
-    return answer
-
-
-def dispatched(name: str, kind: str, *values: Any, **more: Any) -> dict[str, Any]:
-    """An event with what a server adds."""
-    return event("p", kind, *values) | {"id": name, "modificationDateTime": "2026-01-01T00:00:00Z"} | more
-
-
-LIMIT = dispatched("limit", "IMPORT_CAPACITY_LIMIT", 3)
-
-
-async def endless(request: web.Request) -> web.StreamResponse:
-    """100 MB, one after the other."""
-    answer = web.StreamResponse()
-    await answer.prepare(request)
-    with contextlib.suppress(ConnectionError):
-        await answer.write(b"[")
-        for _ in range(1_600):
-            await answer.write(b'"' + b"x" * 65_533 + b'",')
-    return answer
-
-
-async def silent(_: web.Request) -> web.StreamResponse:
-    await asyncio.sleep(3600)
-    raise AssertionError
-
-
-async def elsewhere(_: web.Request) -> web.StreamResponse:
-    raise web.HTTPFound("http://127.0.0.1:9/")
-
-
-LIES: dict[str, Handler] = {
-    "no JSON": said(b"<html>"),
-    "half of it": said(b'[{"id": "limit", "programID'),
-    "no list": said(b'{"events": []}'),
-    "nested without end": said(b"[" * 200_000),
-    "bytes that are no text": said(b'["\xff\xfe"'),
-    "a hundred megabytes": endless,
-    "a hundred megabytes in a few": said(
-        gzip.compress(b"[" + b" " * 10**8 + b"]"), headers={"Content-Encoding": "gzip"}
-    ),
-    "elsewhere": elsewhere,
-    "our fault": said(b"no", status=418),
-    "its fault": said(b"", status=500),
-    "never your token": said(b"", status=401),
-}
-
-
 @pytest.mark.parametrize("lie", LIES)
 async def test_a_list_that_is_none_changes_nothing_and_stalls_nobody(lie: str) -> None:
     async with liar() as server, site(server.url) as (ven, watched):
@@ -168,6 +61,16 @@ async def test_a_list_that_is_none_changes_nothing_and_stalls_nobody(lie: str) -
         await until(lambda: ven.orders.supply_limit is None)
 
 
+async def test_a_server_that_never_answers_does_not_keep_us_from_ending(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ven_module, "FAREWELL", 0.1)
+    async with liar() as server:
+        async with site(server.url, listen=("127.0.0.1", 0)) as (ven, _):
+            await until(lambda: "POST /subscriptions" in server.seen)
+            server.silent = True
+        assert "DELETE /subscriptions/x" in server.seen
+        assert ven.orders == Orders()
+
+
 async def test_a_server_that_never_answers_is_given_up_and_asked_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(client_module, "ANSWER", 0.5)
     async with liar() as server, site(server.url) as (ven, watched):
@@ -181,6 +84,7 @@ async def test_a_server_that_never_answers_is_given_up_and_asked_again(monkeypat
 MALFORMED: dict[str, dict[str, Any]] = {
     "no program": {"programID": None},
     "an id that is a path": {"id": "../../token"},
+    "an id that ends a line": {"id": "e\n"},
     "a priority below all": {"priority": -1},
     "a time that is none": {"intervalPeriod": {"start": "yesterday"}},
     "a time before all": {"intervalPeriod": {"start": "1969-12-31T23:59:59Z"}},
@@ -225,12 +129,12 @@ async def test_events_that_cannot_be_read_are_dropped_and_told_once_and_the_othe
 
 @pytest.mark.parametrize("fault", MALFORMED)
 async def test_each_of_them_alone_is_dropped(fault: str) -> None:
-    async with liar() as server, site(server.url) as (ven, watched):
-        server.events = listed(dispatched("bad", "PRICE", 1) | MALFORMED[fault], LIMIT)
-        await until(lambda: ven.orders.supply_limit == 3_000)
-        assert len(watched.of("signal not read")) == 1
-        assert ven.orders.price is None
-        assert "\n" not in watched.of("signal not read")[0]["reason"]
+    reader, batch = Reader(RATES, (), ()), Batch(clock())
+    for one in (dispatched("bad", "PRICE", 1) | MALFORMED[fault], LIMIT):
+        reader.read(msgspec.Raw(msgspec.json.encode(one)), batch)
+    assert list(batch.found) == ["limit"]
+    (reason,) = (error.line() for _, error in batch.faults)
+    assert "\n" not in reason
 
 
 async def test_past_events_ask_nothing() -> None:

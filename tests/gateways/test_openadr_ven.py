@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import pytest
 
-from penstock.core.grid import ChargeState, Orders
+from penstock.core.grid import ChargeState, Event, Orders
 from penstock.core.units import Duration, Instant
 from penstock.gateways.openadr.times import text_of, written
 
@@ -75,6 +76,20 @@ async def test_orders_stay_in_force_while_the_server_is_away_until_their_ends() 
                 await back.ask("IMPORT_CAPACITY_LIMIT", 5)
                 await until(lambda: ven.orders.supply_limit == 5_000)
             assert len(watched.of("grid reached")) == 1
+
+
+async def test_what_was_known_holds_in_the_next_run_though_the_server_is_away() -> None:
+    async with vtn() as server, operator(server.url) as grid:
+        async with site(server.url) as (ven, _):
+            await grid.ask("ALERT_GRID_EMERGENCY", "failing")
+            await until(lambda: ven.orders.supply_limit == 0)
+            kept = msgspec.msgpack.encode(ven.known)
+        await server.stop()
+        known = msgspec.msgpack.decode(kept, type=tuple[Event, ...])
+        async with site(server.url, known=known) as (ven, watched):
+            await until(lambda: ven.orders.supply_limit == 0)
+            await until(lambda: watched.of("grid not reached"))
+            assert ven.orders.emergency == "failing"
 
 
 async def test_a_notification_brings_an_order_sooner_than_the_next_poll() -> None:

@@ -26,7 +26,7 @@ def object_types(document: Document) -> None:
 
 
 def bodies(document: Document) -> None:
-    """A body that has required properties is itself optional, in eight operations.
+    """A body that has required properties is itself optional, in nine operations.
 
     "If a representation sent to the VTN lacks a required property, a VTN SHALL return a 400" (Definition).
     """

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 
@@ -311,9 +312,29 @@ def test_a_pole_that_withholds_what_it_promised_is_answered_by_the_car_that_stre
         assert stops == []
         filing = book.filing_of(scene.disks[1], deal.rows()[1])
         await scene.ledger.close(POLE, deal.params, filing)
-        await asyncio.sleep(2 * 3_600 + 900)  # the answer waits for the session, and brings locks late
+        await asyncio.sleep(3_600 + 900)
         assert stops[0] is Reason.CHANNEL_CLOSING
         assert scene.paid() == (DEPOSIT - 46_000 + 600, 46_000 - 600)
+
+    played(lives)
+
+
+def test_a_car_whose_session_ended_for_a_close_leaves_when_it_has_answered() -> None:
+    async def lives(scene: Scene) -> None:
+        deal, stops = scene.deal, list[Reason]()
+        await deal.begin()
+        await _charge_and_discharge(deal)
+        guarding = scene.tasks.start(deal.purse.guard(deal.terms, stops.append, scene.loop.instant))
+        await asyncio.sleep(1)
+        await scene.ledger.close(POLE, deal.params, book.filing_of(scene.disks[1], deal.rows()[1]))
+        while not stops:  # noqa: ASYNC110 - no event tells of it, and the time is not real
+            await asyncio.sleep(0.01)
+        await deal.finish()
+        guarding.cancel()
+        with suppress(asyncio.CancelledError):
+            await guarding
+        filed = await scene.ledger.filed(deal.params, partner=False)
+        assert (filed.present, filed.amount) == (True, 24_000)
 
     played(lives)
 
@@ -511,7 +532,6 @@ async def test_whoever_ends_it_a_real_contract_pays_each_side_its_share(
             tasks.start(deal.purse.guard(deal.terms, stops.append, clock.now))
             await ledger.close(pole, deal.params, book.filing_of(journals[1], deal.rows()[1]))
             await until(lambda: stops, "the session goes on")
-            await _pass(ledger, 1_801)  # the answer waits so long for the session
         elif closer == "the car":
             await deal.pay(540, back=True)
             till.start(tasks)

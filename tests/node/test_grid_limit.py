@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 
-from penstock.core.messages import Way
 from penstock.core.session import Session, State
 from penstock.core.units import Instant, Price
 from penstock.node import clock
 from penstock.node.channel_purse import ChannelPurse
 from penstock.node.consumer import Consumer, Wish
-from penstock.node.sharing import Limits, Outlet, SiteLimit
+from penstock.node.sharing import Outlet, SiteLimit
 from penstock.sim.line import LineMeter
 from penstock.storage.sqlite import SqliteJournal
 from penstock.transports.tls import connect
@@ -55,35 +54,23 @@ async def buyer(it: Yard, pole: str, skew: Callable[[], int]) -> AsyncIterator[a
         await journal.close()
 
 
-def begin(it: Yard, limit: SiteLimit, name: str) -> None:
-    """The session of a pole comes under the site's limit, and says so to its consumer where that holds it back."""
-
-    def heed(limits: Limits) -> None:
-        shell = it.gateway.poles[name].shell
-        if shell is not None:
-            shell.direct(Way.HOLD if limits.supply == 0 else None)
-
-    limit.begin(name, heed)
-
-
 async def test_a_limit_of_nothing_stops_every_pole_within_a_package_for_as_long_as_it_takes(open_street: Open) -> None:
     async with yard(open_street, *POLES) as it:
         street = it.street
         limit = SiteLimit([Outlet(name, line, 6_600) for name, line in it.lines.items()], street.told)
+        street.site.limit = limit
         async with (
             buyer(it, "left", lambda: street.skew) as left,
             buyer(it, "middle", lambda: street.skew) as middle,
             buyer(it, "right", lambda: street.skew) as right,
         ):
-            shells = [supplier.shell for supplier in it.gateway.poles.values()]
             for name in POLES:
                 await until(lambda: it.lines[name].read().total > 50)  # noqa: B023  # awaited before the next round
-                begin(it, limit, name)
             limit.set(0, None, "ALERT_GRID_EMERGENCY")
             stood = [line.read().total for line in it.lines.values()]
             assert [line.power() for line in it.lines.values()] == [0, 0, 0]
-            for _ in range(4):  # half a minute passes, seen by their clocks: longer than a consumer's patience
-                street.skew += 7_000
+            for _ in range(3):  # 18 seconds pass, seen by their clocks: longer than a consumer's patience
+                street.skew += 5_000
                 await asyncio.sleep(1.05)
             assert [line.read().total for line in it.lines.values()] == stood
             shells = [supplier.shell for supplier in it.gateway.poles.values()]

@@ -11,16 +11,18 @@ import pytest
 
 from penstock.core.channel import ChannelParams, Domain
 from penstock.core.identity import Address, Key
-from penstock.core.messages import Reason
+from penstock.core.messages import Reason, Way
+from penstock.core.offer import Feed
 from penstock.core.ports import ChannelState, Holdings, Mined, SignedClose
 from penstock.core.session import Patience
+from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Duration, Instant
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book, lookout
 from penstock.node.clock import now
 from penstock.node.lookout import Lookout
 
-from .world import Street, Told, until
+from .world import PACKAGE, SPEED, Street, Told, until
 
 OpenStreet = Callable[..., AbstractAsyncContextManager[Street]]
 
@@ -211,3 +213,24 @@ async def test_looks_at_many_channels_are_spread_and_keep_nobody_waiting() -> No
     assert slow.most <= lookout.AT_ONCE
     assert slow.asked[-1] - slow.asked[0] >= 0.3
     await watching.close()
+
+
+@pytest.mark.asyncio
+async def test_a_close_behind_the_back_of_a_car_that_feeds_in_ends_the_session_and_is_answered(
+    open_street: OpenStreet,
+) -> None:
+    """The pole files what the car paid, and says nothing of what it owes for 300 Wh and more."""
+    feed = Feed(Tariff.flat(500_000, 1_000), 800, PACKAGE, 2_400, 50_000)
+    async with open_street(feed=feed, speed=SPEED) as it, it.car() as car:
+        buying = asyncio.ensure_future(car.buy(feed=20_000, quantity=3_000))
+        session = await until(lambda: it.supplier.shell.session if it.supplier.shell else None)
+        await until(lambda: session.meter.total > 500)
+        car.consumer.direct(Way.FEED)
+        await until(lambda: session.meter.export > 300)
+        (row,) = [row for row in book.channels(it.journal) if row.params.opener == car.key.address]
+        await it.ledger.close(it.key, row.params, book.filing_of(it.journal, row))
+        bought = await buying
+        assert bought.reason is Reason.CHANNEL_CLOSING
+        filed = await it.ledger.filed(row.params, partner=False)
+        assert filed.present
+        assert filed.amount == bought.repaid > 0

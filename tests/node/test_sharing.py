@@ -105,15 +105,16 @@ def test_shares_follow_sessions_that_begin_and_end_and_never_exceed_the_limit_me
     async def play() -> None:
         yard = Yard(tmp_path, "abc")
         yard.limit.set(15_000, None, "grid")
-        for step, powers in (
-            (lambda: yard.begin("a"), [11_000, 0, 0]),
-            (lambda: yard.begin("b"), [7_500, 7_500, 0]),
-            (lambda: yard.begin("c"), [5_000, 5_000, 5_000]),
-            (lambda: yard.end("a"), [0, 7_500, 7_500]),
-            (lambda: yard.end("b"), [0, 0, 11_000]),
-            (lambda: yard.end("c"), [0, 0, 0]),
-        ):
-            step()
+        steps: list[tuple[Callable[[str], None], str, list[int]]] = [
+            (yard.begin, "a", [11_000, 0, 0]),
+            (yard.begin, "b", [7_500, 7_500, 0]),
+            (yard.begin, "c", [5_000, 5_000, 5_000]),
+            (yard.end, "a", [0, 7_500, 7_500]),
+            (yard.end, "b", [0, 0, 11_000]),
+            (yard.end, "c", [0, 0, 0]),
+        ]
+        for step, name, powers in steps:
+            step(name)
             assert yard.powers == powers
         assert max(yard.sums) <= 15_000, "the site drew more than its limit between two changes"
         assert yard.limit.of("a") == Limits(0, None), "nothing flows where there is no session"

@@ -132,13 +132,13 @@ class Orders(msgspec.Struct, frozen=True):
 class Grid:
     """The events that are known. Never more than MAX_EVENTS with MAX_SIGNALS in all: what ranks last goes."""
 
-    __slots__ = ("_events",)
+    __slots__ = ("events",)
 
     def __init__(self) -> None:
-        self._events: tuple[Event, ...] = ()
+        self.events: tuple[Event, ...] = ()
 
     def __len__(self) -> int:
-        return len(self._events)
+        return len(self.events)
 
     def replace(self, events: Iterable[Event], now: Instant) -> int:
         """Know these events and no others, as far as `fitting` keeps them. Returns how many were left out.
@@ -146,8 +146,8 @@ class Grid:
         Events that are over, or ask nothing, are not kept and not counted. Their ids are not looked at: each is one.
         """
         asking = [event for event in events if event.over > now]
-        self._events = fitting(asking)
-        return len(asking) - len(self._events)
+        self.events = fitting(asking)
+        return len(asking) - len(self.events)
 
     def at(self, now: Instant) -> Orders:
         """What is asked at `now`, whichever way time went since the last question."""
@@ -165,7 +165,7 @@ class Grid:
         return _orders(found, why, Instant(until))
 
     def _signals(self) -> Iterator[tuple[Event, Signal]]:
-        return ((event, signal) for event in self._events for signal in event.signals)
+        return ((event, signal) for event in self.events for signal in event.signals)
 
 
 def fitting(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -101,7 +101,10 @@ class ChannelPurse:
         return pair(payer, payee)
 
     async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
-        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`)."""
+        """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`).
+
+        Before it ends it looks once more: where the channel is closing, it waits until what we hold is filed.
+        """
         params = decode_terms(terms.rail_terms).params
         if not params.two_way:
             return
@@ -119,10 +122,17 @@ class ChannelPurse:
         lookout = Lookout(ledger, self._key, show, self._over, clock, self._tell)
         lookout.watch(params, partner=False)
         lookout.stream(params.id, stop)
+        following = asyncio.ensure_future(follow(self._journal, ledger, params, self._grown(params.id)))
         try:
-            await asyncio.gather(lookout.run(), follow(self._journal, ledger, params, self._grown(params.id)))
+            while True:
+                await asyncio.sleep(lookout.pause)
+                await lookout.look()
         finally:
+            following.cancel()
             self._payees.pop(params.id, None)
+            lookout.rest(params.id)
+            await lookout.answer()
+            await lookout.close()
 
     def _grown(self, channel: bytes) -> Callable[[int], None]:
         payee = self._payees.get(channel)

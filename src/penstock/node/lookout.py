@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from penstock.core.channel import ChannelParams
@@ -24,6 +25,7 @@ from penstock.node.tell import Tell
 
 LOOKS = 20  # in a challenge period
 SHORTEST, LONGEST = 1.0, 60.0  # seconds between two of them
+LAST = 10.0  # seconds that the last look of somebody who leaves may take
 AT_ONCE = 32  # channels that are asked for side by side
 AGAIN = 60.0  # seconds until the same complaint is made again
 ANSWER_GAS = 250_000  # what an answer may take without ticks; the purse must have it for each channel
@@ -128,6 +130,13 @@ class Lookout:
         """Stop waiting for what was sent; it may still be mined."""
         await self._tasks.cancel()
 
+    async def answer(self) -> None:
+        """Look once more, and wait for what is sent: nobody is going to look after this."""
+        await self._tasks.wait()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.look(), LAST)
+        await self._tasks.wait()
+
     async def look(self, over: float = 0.0) -> None:
         """Look at every channel once. What has to be sent is sent beside, the most valuable first.
 
@@ -187,7 +196,7 @@ class Lookout:
             watched.secured, watched.pot = filed.amount, state.opener_deposit + state.partner_deposit
         if watched.stop is not None:
             watched.stop(Reason.CHANNEL_CLOSING)
-            if closing and now < state.closes_at - params.period // 2:
+            if closing and not params.two_way and now < state.closes_at - params.period // 2:
                 return None  # the session's last voucher may be on its way, and an answer ends the channel
         act = next_act(shown, state, filed, now)
         if act is Act.END and watched.stop is None:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable
 from typing import NamedTuple
 
 from penstock.core.errors import DeviceError, OutOfRange, UsageError
+from penstock.core.messages import Way
 from penstock.core.ports import Throttle
 from penstock.core.share import Claim, divide, turned, waiting
 from penstock.node.tell import Tell
@@ -37,6 +38,10 @@ class Limits(NamedTuple):
 
     supply: int | None = None
     feed: int | None = None
+
+    def hold(self, way: Way) -> bool:
+        """Whether nothing may flow that way."""
+        return (self.feed if way is Way.FEED else self.supply) == 0
 
     def lower(self, other: Limits) -> Limits:
         """The lower of both, each way."""
@@ -123,9 +128,9 @@ class SiteLimit:
         for name, error in self._failed.items():
             if name not in failed:
                 self._tell("valve failed", pole=name, error=error)
-        for name, heed in list(self._heeds.items()):
-            limits = self._set[name]
-            if limits != before[name]:
+        for name, limits in list(self._set.items()):
+            heed = self._heeds.get(name)
+            if heed is not None and limits != before[name]:
                 waits = "; waits for its turn" if self.waits(name) else ""
                 self._tell("limited", pole=name, supply=limits.supply, feed=limits.feed, why=why + waits)
                 heed(limits)

@@ -20,6 +20,10 @@ class Tasks:
         task.add_done_callback(self._forget)
         return task
 
+    async def wait(self) -> None:
+        """Wait until all that have begun have ended."""
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
     async def cancel(self) -> None:
         """End them all and wait until they have."""
         tasks = list(self._tasks)

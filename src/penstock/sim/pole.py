@@ -60,7 +60,9 @@ class _Stand:
         self.heard = Heard(Path(facts["directory"]))
         gauge = Gauge(self.line, lie_of(facts["meter"], charge), self.heard, self._announced, self._note)
         goods = Goods("electricity", PRICE, TICK, PACKAGE, CREDIT, tolerance=TOLERANCE)
-        patience = Patience(Duration(facts["patience"]), Duration(facts["patience"]))
+        # It looks once a second. Were the time to come back no longer than that, a consumer that has stopped paying
+        # would be a stalled one or one that is gone, as the seconds fall.
+        patience = Patience(Duration(facts["patience"]), Duration(3 * facts["patience"]))
         self.supplier = Supplier(site, Pole(charge.station, gauge, gauge), goods, patience, self._over)
 
     def _announced(self) -> int:

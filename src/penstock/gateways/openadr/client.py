@@ -111,7 +111,9 @@ class Client:
         try:
             return forms.decode(body, form, "an answer")
         except BadSignal as error:
-            raise GridUnreachable(f"{self.place}: {error}", "check that the URL is that of a VTN") from None
+            raise GridUnreachable(
+                f"{self.place}: {forms.clean(str(error), 240)}", "check that the URL is that of a VTN"
+            ) from None
 
     async def _ask(self, method: str, path: str, query: Query, what: object) -> bytes:
         body = forms.written(what) if what is not None else None
@@ -130,10 +132,9 @@ class Client:
         if 200 <= status < 300:
             return
         if 400 <= status < 500:
-            said = " ".join(answer[:300].decode(errors="replace").split())[:200]
-            clean = "".join(sign for sign in said if sign.isprintable())
+            said = forms.clean(answer[:400].decode(errors="replace"), 200)
             advice = "check the credentials, and what the server lets them do" if status in (401, 403) else ""
-            raise GridRefused(f"{self.place} refuses {what} with {status} ({clean})", advice, status)
+            raise GridRefused(f"{self.place} refuses {what} with {status} ({said})", advice, status)
         sent = "redirects us" if 300 <= status < 400 else f"answers {status}"
         raise GridUnreachable(f"{self.place} {sent}, asked to {what}", "its last orders stay in force")
 

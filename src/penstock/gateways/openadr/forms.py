@@ -17,7 +17,7 @@ MAX_PAYLOADS = 32  # of an interval
 MAX_VALUES = 1_024  # of a payload
 MAX_DESCRIPTORS = 32
 
-Id = Annotated[str, Meta(pattern="^[a-zA-Z0-9_-]{1,128}$")]
+Id = Annotated[str, Meta(pattern=r"^[a-zA-Z0-9_-]{1,128}\Z")]
 Word = Annotated[str, Meta(max_length=128)]
 Words = Annotated[list[Word], Meta(max_length=256)]
 
@@ -119,7 +119,7 @@ class TokenServer(Struct, frozen=True):
 class Token(Struct, frozen=True):
     """`clientCredentialResponse`: a token, and for how many seconds it is good."""
 
-    access_token: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+$")]
+    access_token: Annotated[str, Meta(min_length=1, max_length=4096, pattern=r"^[\x21-\x7e]+\Z")]
     expires_in: int | None = None
 
 
@@ -144,6 +144,11 @@ def identity(raw: Raw) -> str:
         return msgspec.json.decode(raw, type=Named).id
     except (ValueError, RecursionError):
         return "?"
+
+
+def clean(text: str, longest: int = 128) -> str:
+    """What a server says, fit to be shown: in one line, printable, of at most so many characters."""
+    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[: 2 * longest]).split())[:longest]
 
 
 def written(value: Any) -> bytes:

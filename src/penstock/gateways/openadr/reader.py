@@ -37,7 +37,8 @@ class Batch:
     def __init__(self, now: Instant) -> None:
         self.now = now
         self.found: dict[str, Found] = {}
-        self.faults: dict[str, BadSignal] = {}
+        self.faults: list[tuple[str, BadSignal]] = []
+        self.faulty = 0
         self.left = 0
 
     def trim(self) -> None:
@@ -48,8 +49,6 @@ class Batch:
         reported = [name for name, found in self.found.items() if found.wanted and name not in kept]
         kept.update(reported[:MAX_REPORTED])  # an event may ask for a report alone
         self.found = {name: found for name, found in self.found.items() if name in kept}
-        while len(self.faults) > MAX_FAULTS:
-            self.faults.popitem()
 
 
 class Reader:
@@ -81,7 +80,10 @@ class Reader:
             if known is None or known.modified <= found.modified:
                 batch.found[said.id] = found
         except BadSignal as error:
-            batch.faults[forms.identity(raw)] = error
+            batch.faulty += 1
+            if len(batch.faults) < MAX_FAULTS:
+                shown = BadSignal(forms.clean(str(error), 240), forms.clean(error.advice))
+                batch.faults.append((forms.identity(raw), shown))
 
     def _found(self, raw: Raw, said: Dispatched, now: Instant) -> Found:
         program = self._programs.get(said.program_id)

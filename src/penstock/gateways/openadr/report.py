@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 from msgspec import Raw
 
 from penstock.core.units import MAX_INSTANT, Duration, Instant
-from penstock.gateways.openadr.forms import Asked
+from penstock.gateways.openadr.forms import Asked, clean
 from penstock.gateways.openadr.times import text_of, written
 
 SHORTEST = 1_000  # ms of an interval that is reported on: an event may be cut as finely as it likes
@@ -106,7 +106,7 @@ class Job:
     def fault(self) -> str:
         """Why it cannot be answered; empty where it can."""
         if self.asked.payload_type not in _UNITS:
-            return f"{self.asked.payload_type} is not measured here"
+            return f"{clean(self.asked.payload_type)} is not measured here"
         if not self.asked.historical and not self.at_once:
             return "forecasts are not made here"
         if any(one.end - one.start < SHORTEST for one in self.wanted.stretches):

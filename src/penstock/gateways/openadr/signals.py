@@ -23,7 +23,7 @@ from msgspec import Raw
 from penstock.core.errors import BadSignal
 from penstock.core.grid import LOWEST, MAX_POWER, Event, Kind, Signal
 from penstock.core.units import MAX_AMOUNT, Instant
-from penstock.gateways.openadr.forms import Descriptor, Dispatched, Payload
+from penstock.gateways.openadr.forms import Descriptor, Dispatched, Payload, clean
 from penstock.gateways.openadr.times import instant
 from penstock.gateways.openadr.windows import Window, parts, windows
 
@@ -103,16 +103,12 @@ def _emergency(payload: Payload, window: Window, unit: Descriptor) -> Signal:
     for raw in payload.values[:2]:
         try:
             if bytes(raw).startswith(b'"'):
-                text = text or _clean(msgspec.json.decode(raw, type=str))
+                text = text or clean(msgspec.json.decode(raw, type=str))
                 continue
             watts = max(0, _value(Kind.SUPPLY_LIMIT, _number(raw, payload.type), unit, Reading({}, b"")))
         except (BadSignal, ValueError):
             watts = 0
     return Signal(Kind.EMERGENCY, window.start, window.end, watts, window.every, window.stop, text=text)
-
-
-def _clean(text: str) -> str:
-    return " ".join("".join(sign if sign.isprintable() else " " for sign in text[:256]).split())[:128]
 
 
 class _Number(NamedTuple):

@@ -14,12 +14,12 @@ from __future__ import annotations
 import asyncio
 import secrets
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Any, NamedTuple
 
 from penstock.core.errors import GridError, GridRefused
-from penstock.core.grid import Grid, Orders
+from penstock.core.grid import Event, Grid, Orders
 from penstock.core.units import Instant
 from penstock.gateways.openadr.client import Client
 from penstock.gateways.openadr.enrol import Enrolment
@@ -29,7 +29,8 @@ from penstock.gateways.openadr.report import Measured, Reporter
 from penstock.gateways.openadr.signals import Reading
 
 EVERY = 30.0  # seconds between two polls
-LONGEST = 300.0  # seconds between two tries of a server that does not answer
+LONGEST = 60.0  # seconds between two tries of a server that does not answer: it may have an emergency to tell
+FAREWELL = 2.0  # seconds for ending the subscription, where the server is slow
 AT_LEAST = 0.2  # seconds between two polls, however often it rings
 LOOK = 2.0  # seconds between two looks at the clock, which may be set
 SHORTEST = 0.05  # seconds between two orders: an event may be cut as finely as it likes
@@ -66,16 +67,19 @@ class Ven:
         tell: Callable[..., Any],
         every: float = EVERY,
         measured: Callable[[], Measured] | None = None,
+        known: Iterable[Event] = (),
     ) -> None:
         """`on_orders` is called from the event loop whenever something else is asked than before; at first nothing is.
 
         `every` is the pause between two polls (s). `measured` reads the figures of all resources, for reports; without
-        it none is made. The client is closed with this.
+        it none is made. `known` are the events of an earlier run (`known`), which hold until the server is reached. The
+        client is closed with this.
         """
         self.orders = Orders()
         self._client, self._site, self._every = client, site, every
         self._on_orders, self._clock, self._tell = on_orders, clock, tell
         self._grid = Grid()
+        self._grid.replace(known, clock())
         self._reader = Reader(reading, site.programs, site.targets)
         self._bell, self._changed = asyncio.Event(), asyncio.Event()
         self._hook = Hook(self._bell.set) if site.listen else None
@@ -86,6 +90,11 @@ class Ven:
         self._wanted = asyncio.Event()
         self._faults: set[tuple[str, str]] = set()
         self._trouble: GridError | None = None
+
+    @property
+    def known(self) -> tuple[Event, ...]:
+        """The events in force or to come, to be kept for the next run: it may begin while the server is away."""
+        return self._grid.events
 
     async def run(self) -> None:
         """Do all of it until cancelled.
@@ -105,8 +114,9 @@ class Ven:
 
     async def close(self) -> None:
         """End the subscription, stop listening, drop the connections. What we are called stays at the server."""
-        with suppress(GridError):
-            await self._enrolment.leave()
+        with suppress(GridError, TimeoutError):
+            async with asyncio.timeout(FAREWELL):
+                await self._enrolment.leave()
         if self._hook:
             await self._hook.close()
         await self._client.close()
@@ -171,9 +181,9 @@ class Ven:
 
     def _complain(self, batch: Batch, unmade: dict[str, str]) -> None:
         """Tell of what is not obeyed, once, and not of more than an operator can read."""
-        faults = {(name, error.line()) for name, error in batch.faults.items()}
+        faults = {(name, error.line()) for name, error in batch.faults}
         for name, reason in sorted(faults - self._faults)[:MAX_TOLD]:
-            self._tell("signal not read", event=name, reason=reason, faulty=len(faults))
+            self._tell("signal not read", event=name, reason=reason, faulty=batch.faulty)
         missing = {(name, f"no report: {reason}") for name, reason in unmade.items()}
         for name, reason in sorted(missing - self._faults)[:MAX_TOLD]:
             self._tell("report not made", event=name, reason=reason)

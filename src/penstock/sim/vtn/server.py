@@ -24,7 +24,7 @@ from penstock.gateways.openadr.windows import windows
 from penstock.sim.vtn.access import Client, Role, Tokens, may
 from penstock.sim.vtn.description import BadRequest, Description, Operation
 from penstock.sim.vtn.notify import Notifier
-from penstock.sim.vtn.objects import EVENT, Conflict, Missing, Object, Objects, Viewer
+from penstock.sim.vtn.objects import EVENT, PRIVATE, Conflict, Missing, Object, Objects, Viewer
 
 HOST = "127.0.0.1"
 MAX_BODY = 2**20  # bytes
@@ -134,6 +134,8 @@ class Vtn:
     def _search(self, kind: str, viewer: Viewer, query: dict[str, Any]) -> list[Object]:
         shown = (self.objects.shown(found, viewer) for found in self.objects.all(kind))
         found = [one for one in shown if one is not None and self._matches(one, query)]
+        if kind not in PRIVATE and viewer.client.role is Role.VEN and viewer.targets is None:
+            found = [one for one in found if not one.get("targets")]  # a site names the targets that it wants to see
         skip = query.get("skip", 0)
         return found[skip : skip + query.get("limit", PAGE)]
 
