@@ -18,7 +18,10 @@
     mode = "pay-after"
     line = "line"
     power_w = 6600
-    metrics = "127.0.0.1:9464"
+    metrics = "127.0.0.1:9464"              [grid]
+    grid = "https://vtn.example/openadr3"     name = "site 7"
+    grid_key = "grid.key"                     programs = ["night"]
+    site_limit = 22000                        listen = "127.0.0.1:7412"
 
 Every key may be left out; a command says which one it misses. Sums and prices are decimal strings in whole tokens (a
 TOML float cannot hold 0.40), parsed with the token's decimals once the ledger has told them. Relative paths in the file
@@ -57,6 +60,8 @@ Endpoint = Annotated[
 ]
 AddressText = Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")]
 Text = Annotated[str, Meta(min_length=1, max_length=4096, description="a text in quotes, not empty")]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
+Watts = Annotated[int, Meta(ge=0, le=10**9, description="a whole number of watts")]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]
 
 
@@ -68,10 +73,7 @@ class LedgerSection(_Section, frozen=True):
     """`[ledger]`: the node's JSON-RPC address, the contracts of channels and of escrows, how many blocks above make a
     deposit there final, and the most that a unit of gas may cost."""
 
-    url: (
-        Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
-        | None
-    ) = None
+    url: HttpUrl | None = None
     contract: AddressText | None = None
     escrow: AddressText | None = None
     chain_id: Count | None = None
@@ -88,7 +90,9 @@ class KeySection(_Section, frozen=True):
 
 class SupplySection(_Section, frozen=True):
     """`[supply]`: what is sold, for how much, and the line that it flows through, or for data where it is forwarded to.
-    `package` in the medium's unit; `credit_ticks` is 2 where it is left out, and 16 for data."""
+    `package` in the medium's unit; `credit_ticks` is 2 where it is left out, and 16 for data. `grid` is the server of
+    the grid's operator, `grid_key` the file of our credentials there, and `site_limit` (W) our own, which always holds.
+    """
 
     listen: Endpoint = "127.0.0.1:7411"
     name: Annotated[str, Meta(max_length=80, description="a text of at most 80 characters")] = ""
@@ -104,6 +108,9 @@ class SupplySection(_Section, frozen=True):
     forward: Endpoint | None = None
     sign: Text | None = None
     metrics: Endpoint | None = None
+    grid: HttpUrl | None = None
+    grid_key: Text | None = None
+    site_limit: Watts | None = None
 
 
 class ConsumeSection(_Section, frozen=True):
@@ -120,6 +127,23 @@ class ConsumeSection(_Section, frozen=True):
     listen: Endpoint | None = None
 
 
+class GridSection(_Section, frozen=True):
+    """`[grid]`: what we are called at the operator's server (as our credentials, where it is left out), and what of it
+    is for us: events of these programs, and for these targets.
+
+    `token_url` goes before what the server says. With `listen` we are told of changes at once, at `callback` where the
+    server reaches us under another URL. `currency` is what a whole token is worth one of.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=128, description="a text of 1 to 128 characters")] | None = None
+    programs: list[Text] = []
+    targets: list[Text] = []
+    token_url: HttpUrl | None = None
+    listen: Endpoint | None = None
+    callback: HttpUrl | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z", description='a currency of ISO 4217, such as "EUR"')] = "EUR"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -127,9 +151,16 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: KeySection = KeySection()
     supply: SupplySection = SupplySection()
     consume: ConsumeSection = ConsumeSection()
+    grid: GridSection = GridSection()
 
 
-_PATHS = (("key", "passphrase_file"), ("supply", "line"), ("supply", "sign"), ("consume", "line"))
+_PATHS = (
+    ("key", "passphrase_file"),
+    ("supply", "line"),
+    ("supply", "sign"),
+    ("consume", "line"),
+    ("supply", "grid_key"),
+)
 
 
 class Home(NamedTuple):

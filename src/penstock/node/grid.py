@@ -86,7 +86,7 @@ class Tie:
             asyncio.get_running_loop().call_exception_handler(what)
 
     def _reprice(self, price: int | None, feed_price: int | None) -> None:
-        """Offer at these prices (token units per kWh) from now on; at our own where there is none, or it cannot work."""
+        """Offer at these prices (token units per kWh) from now on; at our own where none is given, or it cannot be."""
         for supplier, own in self._goods:
             supplier.goods = priced(own, price, feed_price)
             try:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PLAIN = "plain"
 SCENARIOS = {
     PLAIN: "penstock.cli.scenarios.plain",
+    "grid": "penstock.cli.scenarios.grid",
 }
 
 
