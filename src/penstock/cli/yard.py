@@ -104,10 +104,10 @@ def grid_page(samples: list[dict[str, Any]], reasons: list[tuple[int, str]], spe
 
     Times are minutes on the lines' clocks, which run `speed` times as fast as ours.
     """
-    begin = samples[0]["at"]
+    begin: int = samples[0]["at"]
 
     def minute(at: int) -> float:
-        return (at - begin) * speed / MINUTE
+        return float((at - begin) * speed / MINUTE)
 
     def series(value: Any) -> Points:
         return [(minute(one["at"]), height) for one in samples if (height := value(one)) is not None]
