@@ -28,7 +28,7 @@ import msgspec
 
 from penstock.core.errors import BadRates
 from penstock.core.tariff import MAX_STEPS, Step, Tariff
-from penstock.core.units import MAX_AMOUNT, MAX_INSTANT, MAX_QUANTITY, Instant, format_decimal
+from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Instant, format_decimal
 
 WH = 1_000  # in a kWh: what values are quoted for
 MAX_SERIES = 8 * 2**20  # bytes; a year of quarter hours has 4 MB
@@ -38,6 +38,7 @@ MAX_DIGITS = 24  # before the point
 _LONGEST = 64  # characters of a time or a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_LAST = 253_402_300_799_999  # ms: the calendar's end, and that of the form's four digits of a year
 _MILLISECOND = timedelta(milliseconds=1)
 
 
@@ -248,8 +249,8 @@ def instant(text: object) -> Instant:
         at = (datetime.fromisoformat(text.upper()) - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         raise BadRates(f"{text!r} is no time of the calendar") from None
-    if not 0 <= at <= MAX_INSTANT:
-        raise BadRates(f"{text!r} is before 1970")
+    if not 0 <= at <= _LAST:
+        raise BadRates(f"{text!r} is before 1970, or after the year 9999")
     return Instant(at)
 
 
@@ -261,6 +262,8 @@ def written(at: Instant) -> str:
 
 def _check_times(slots: tuple[Rate, ...]) -> None:
     before: Rate | None = None
+    if slots[0].start < 0 or slots[-1].end > _LAST:
+        raise BadRates("prices are for times from 1970 to the year 9999")
     for slot_ in slots:
         if not slot_.start < slot_.end:
             raise BadRates(f"a price from {written(slot_.start)} ends when it begins, or before")
