@@ -20,9 +20,9 @@ from penstock.sim.gridyard import ACCOUNTS, POLES, End, Grid, Yard, audit, read,
 from penstock.sim.processes import Event
 from penstock.sim.register import Entry
 
-WH = {"left": 9_000, "middle": 9_000, "right": 7_000}  # what each car wants
+WH = {"left": 8_000, "middle": 8_000, "right": 6_000}  # what each car wants
 LIMIT, EMERGENCY, SETPOINT = 15_000, 0, -9_000  # W
-HOLD = 1.2  # s that an order stays in force
+HOLD = 1.0  # s that an order stays in force
 BEGUN = 150  # Wh that each car has before the first order
 
 

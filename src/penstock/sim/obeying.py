@@ -1,8 +1,7 @@
 """How a site obeys its grid, as its own meters show it: for each order and pole how soon, after how much, and why.
 
 An order has come when the site tells that the grid asks; it is obeyed at a pole when no more flows there than the pole
-may, and on a setpoint below 0 when it feeds in, where it can. What flowed meanwhile is counted from the last reading
-before the order, so that it is rather more than less.
+may, and on a setpoint below 0 when it feeds in, where it can.
 """
 
 from __future__ import annotations
@@ -53,7 +52,7 @@ class Witness:
             self._order += 1
             came = time.monotonic()
             for name, line in self._lines.items():
-                self._open[name] = _Open(came, line.read().total, line.power())
+                self._open[name] = _Open(came, line.count().total, line.power())
             asyncio.get_running_loop().call_soon(self._see)
         self._tell(event, at=now(), **facts)
 
@@ -90,7 +89,7 @@ class Witness:
             order=self._order,
             pole=name,
             ms=round((time.monotonic() - order.came) * 1_000, 2),
-            wh=line.read().total - order.total,
+            wh=line.count().total - order.total,
             package=self._package,
             before=order.power,
             after=line.power(),
