@@ -19,13 +19,14 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from penstock.cli.config import Config, SupplySection
+    from penstock.cli.pricing import Pricing
     from penstock.cli.rails import Tills
     from penstock.core import session
     from penstock.core.identity import Key
-    from penstock.core.ports import Mined, TokenFacts
+    from penstock.core.ports import Mined
     from penstock.core.session import Session
     from penstock.node.monitor import Check
-    from penstock.node.supplier import Goods, Pole
+    from penstock.node.supplier import Pole
     from penstock.storage.sqlite import SqliteJournal
     from penstock.transports.tls import Server
 
@@ -53,6 +54,13 @@ def supply(
     price: Annotated[
         str | None, typer.Option(help="Whole tokens per kWh, m3, ... such as 0.40.", show_default=False)
     ] = None,
+    prices: Annotated[
+        str | None,
+        typer.Option(help="FILE or URL of prices over time, in place of --price; read again.", show_default=False),
+    ] = None,
+    prices_signer: Annotated[
+        str | None, typer.Option(help="Take price series only if this address signed them.", show_default=False)
+    ] = None,
     tick: Annotated[
         str | None, typer.Option(help="The smallest payment, in whole tokens: 0.001.", show_default=False)
     ] = None,
@@ -72,6 +80,29 @@ def supply(
         str | None,
         typer.Option(help="Let the line's meter sign its readings (OCMF); FILE keeps its key.", show_default=False),
     ] = None,
+    feed_price: Annotated[
+        str | None, typer.Option(help="Take back what consumers feed in, for so much a kWh.", show_default=False)
+    ] = None,
+    feed_prices: Annotated[
+        str | None, typer.Option(help="FILE or URL of its prices over time.", show_default=False)
+    ] = None,
+    feed_limit: Annotated[
+        str | None, typer.Option(help="Most taken back in a session, in kWh; 100 if left out.", show_default=False)
+    ] = None,
+    feed_tick: Annotated[
+        str | None, typer.Option(help="The smallest payment for it; --tick if left out.", show_default=False)
+    ] = None,
+    feed_credit: Annotated[
+        int | None, typer.Option(help="Most ticks ever owed for it; --credit-ticks if left out.", show_default=False)
+    ] = None,
+    feed_power: Annotated[
+        int | None,
+        typer.Option(help="Power of the line that way, in watts; --power-w if left out.", show_default=False),
+    ] = None,
+    feed_stake: Annotated[
+        str | None,
+        typer.Option(help="Put so many tokens into each channel that pays both ways.", show_default=False),
+    ] = None,
     forward: Annotated[
         str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)
     ] = None,
@@ -88,12 +119,19 @@ def supply(
     A session that a crash broke off is taken up again. SIGTERM or Ctrl-C ends a running session in order, with a signed
     receipt; a second one does not wait for it.
 
+    Prices may move: --prices names a JSON list of {"start", "end", "value"} (docs/prices.md). Each offer follows the
+    newest series, a running session keeps what it signed, and where the series ends nothing is sold. A price of 0 or
+    below is paid to consumers that can be paid. With --feed-price or --feed-prices the flow may turn round; what is
+    fed in is paid from what the consumer paid before, and from --feed-stake.
+
     \b
     Example:
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole \\
             --listen 127.0.0.1:7411 --price 0.40 --tick 0.001 --line cable --power-w 11000
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key relay \\
             --medium data --price 0.10 --forward 127.0.0.1:8080
+        penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole --tick 0.001 --line cable \\
+            --prices today.json --feed-price 0.30 --feed-stake 5
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -106,6 +144,15 @@ def supply(
         name=name,
         medium=medium,
         price=price,
+        prices=prices,
+        prices_signer=prices_signer,
+        feed_price=feed_price,
+        feed_prices=feed_prices,
+        feed_limit=feed_limit,
+        feed_tick=feed_tick,
+        feed_credit=feed_credit,
+        feed_power=feed_power,
+        feed_stake=feed_stake,
         tick=tick,
         package=package,
         credit_ticks=credit_ticks,
@@ -132,21 +179,24 @@ async def _supply(
     waits: session.Patience,
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
+    from penstock.cli.goods import need_prices, step
     from penstock.cli.node import journal_open, open_key
+    from penstock.cli.pricing import priced
     from penstock.cli.rails import taken, tills_at
     from penstock.core.units import Quantity
 
     address = endpoint(section.listen)
     need_supply(section)
-    need(section.price, "supply", "price")
+    need_prices(section)
     if section.medium != DATA:
         need(section.tick, "supply", "tick")
     key = open_key(config.key)
     async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
-        goods = _goods(section, tills.token)
-        async with supplied(section, Quantity(_step(goods)), told) as pole, journal_open() as journal:
-            shop = Shop(key, journal, tills, pole, section, goods, told, waits)
-            return await shop.trade(address, asked, once)
+        async with priced(section, tills.token, told) as pricing:
+            goods = pricing.goods()
+            async with supplied(section, Quantity(step(goods)), told) as pole, journal_open() as journal:
+                shop = Shop(key, journal, tills, pole, section, pricing, told, waits)
+                return await shop.trade(address, asked, once)
 
 
 class Shop:
@@ -159,10 +209,11 @@ class Shop:
         tills: Tills,
         pole: Pole,
         section: SupplySection,
-        goods: Goods,
+        pricing: Pricing,
         told: Log,
         waits: session.Patience,
     ) -> None:
+        from penstock.cli.money import sum_of
         from penstock.node.clock import now
         from penstock.node.site import Site
         from penstock.node.supplier import Supplier
@@ -173,9 +224,10 @@ class Shop:
         self._tills, self._key, self._journal = tills, key, journal
         self._tell = Counted(told)
         self._progress = told.form == "json"
-        self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell))
-        self._supplier = Supplier(self._site, pole, goods, waits, self._ended)
-        self._section = section
+        stake = sum_of(section.feed_stake, tills.token, "--feed-stake") if section.feed_stake else 0
+        self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell, stake))
+        self._supplier = Supplier(self._site, pole, pricing.goods(), waits, self._ended)
+        self._section, self._pricing = section, pricing
 
     async def trade(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
         """Sell until asked to end, or one session; then settle what was signed off and report."""
@@ -195,11 +247,17 @@ class Shop:
 
         await self._supplier.restore()
         server = await serve(*address, self._key, self._supplier.on_link, on_full=self._supplier.visits.make_room)
-        beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
+        works = (self._report(), self._settle(), self._pricing.follow(self._supplier))
+        beside = [asyncio.ensure_future(work) for work in works]
         try:
             async with monitored(self._section.metrics, self._tell, lambda: self._shown(server)):
                 at = f"{address[0]}:{server.port}"
-                self._tell("listening", address=at, supplier=_hex(self._key.address), price=self._section.price)
+                self._tell(
+                    "listening",
+                    address=at,
+                    supplier=_hex(self._key.address),
+                    price=self._section.price or self._section.prices,
+                )
                 await _until(asked, self._site.failed, self.sessions if once else None)
                 if once and self.sessions and self.sessions[0]["complete"]:
                     await self._signed_off(asked)
@@ -297,41 +355,6 @@ class Shop:
                     limit=session.terms.offer.credit_limit,
                     linked=session.linked,
                 )
-
-
-def _goods(section: SupplySection, token: TokenFacts) -> Goods:
-    from penstock.cli.money import sum_of
-    from penstock.core.medium import medium
-    from penstock.core.tariff import Tariff
-    from penstock.core.units import Amount
-    from penstock.gateways.forwarder import tolerance
-    from penstock.node.supplier import Goods
-
-    sold = medium(section.medium)
-    price = sum_of(section.price, token, "--price")
-    if sold.name == DATA and section.tick is None:
-        tick = Amount(max(1, price // 1_000))  # 1 MB
-    else:
-        tick = sum_of(section.tick, token, "--tick")
-    credit = section.credit_ticks or (16 if sold.name == DATA else 2)
-    unit = -(-price // sold.per)
-    package = section.package or max(1, -(-tick * sold.per // max(1, price)))
-    goods = Goods(
-        medium=sold.name,
-        tariff=Tariff.flat(price, sold.per),
-        tick_value=tick,
-        package=package,
-        credit_limit=max(credit * tick, tick + unit),
-        mode=section.mode,
-    )
-    if sold.name != DATA:
-        return goods
-    return goods._replace(tolerance=tolerance(goods.tariff.highest, goods.credit_limit))
-
-
-def _step(goods: Goods) -> int:
-    """How much of the medium a tick buys, rounded down: how often the line tells its total."""
-    return max(1, goods.tariff.price(0).affords(goods.tick_value))
 
 
 async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[dict[str, Any]] | None) -> None:

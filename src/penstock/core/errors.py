@@ -23,10 +23,13 @@
     │   ├── WrongLedger         another chain, contract or token than was agreed
     │   ├── TransactionFailed   the chain refused or reverted a transaction
     │   └── OutOfGas            an account cannot pay for a transaction; an OutOfFunds, too
-    └── GridError               the grid's operator, or the server that speaks for it
-        ├── GridUnreachable     no answer that can be used; its last orders stay in force
-        ├── GridRefused         the server does not let us do this
-        └── BadSignal           an event that cannot be obeyed, because it cannot be read
+    ├── GridError               the grid's operator, or the server that speaks for it
+    │   ├── GridUnreachable     no answer that can be used; its last orders stay in force
+    │   ├── GridRefused         the server does not let us do this
+    │   └── BadSignal           an event that cannot be obeyed, because it cannot be read
+    └── PriceError              prices over time, or the source that publishes them
+        ├── PricesUnreachable   no answer that can be used; the last prices stay, and age
+        └── BadRates            a price series that cannot be read, or does not hold together
 
 An error changes nothing: whoever raises it leaves its state as it was. `str(error)` is one line that says what is
 wrong; `advice` says what to do about it.
@@ -181,3 +184,15 @@ class GridRefused(GridError):
 
 class BadSignal(GridError):
     """An event of the grid that cannot be obeyed, because it cannot be read. It is dropped, and nothing else."""
+
+
+class PriceError(PenstockError):
+    """Prices over time, or the source that publishes them."""
+
+
+class PricesUnreachable(PriceError):
+    """No answer, or none that can be used. The last prices stay, and age."""
+
+
+class BadRates(PriceError):
+    """A price series that cannot be read, does not hold together, or does not cover the time it is needed for."""

@@ -103,7 +103,7 @@ class ChannelPurse:
     async def guard(self, terms: Terms, stop: Callable[[Reason], None], clock: Callable[[], Instant]) -> None:
         """Answer for what the channel pays us, and count on what its partner adds, until cancelled (`Purse`).
 
-        Where the channel was seen to be closing, the end waits until what we hold is filed.
+        Before it ends it looks once more: where the channel is closing, it waits until what we hold is filed.
         """
         params = decode_terms(terms.rail_terms).params
         if not params.two_way:
@@ -121,13 +121,7 @@ class ChannelPurse:
         show = partial(book.evidence_of, self._journal)
         lookout = Lookout(ledger, self._key, show, self._over, clock, self._tell)
         lookout.watch(params, partner=False)
-        alarms: list[Reason] = []
-
-        def alarm(reason: Reason) -> None:
-            alarms.append(reason)
-            stop(reason)
-
-        lookout.stream(params.id, alarm)
+        lookout.stream(params.id, stop)
         following = asyncio.ensure_future(follow(self._journal, ledger, params, self._grown(params.id)))
         try:
             while True:
@@ -137,8 +131,7 @@ class ChannelPurse:
             following.cancel()
             self._payees.pop(params.id, None)
             lookout.rest(params.id)
-            if Reason.CHANNEL_CLOSING in alarms:  # the session has ended for that, and we are about to leave
-                await lookout.answer()
+            await lookout.answer()
             await lookout.close()
 
     def _grown(self, channel: bytes) -> Callable[[int], None]:

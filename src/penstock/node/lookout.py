@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import NamedTuple
 
 from penstock.core.channel import ChannelParams
@@ -24,6 +25,7 @@ from penstock.node.tell import Tell
 
 LOOKS = 20  # in a challenge period
 SHORTEST, LONGEST = 1.0, 60.0  # seconds between two of them
+LAST = 10.0  # seconds that the last look of somebody who leaves may take
 AT_ONCE = 32  # channels that are asked for side by side
 AGAIN = 60.0  # seconds until the same complaint is made again
 ANSWER_GAS = 250_000  # what an answer may take without ticks; the purse must have it for each channel
@@ -131,7 +133,8 @@ class Lookout:
     async def answer(self) -> None:
         """Look once more, and wait for what is sent: nobody is going to look after this."""
         await self._tasks.wait()
-        await self.look()
+        with suppress(TimeoutError):
+            await asyncio.wait_for(self.look(), LAST)
         await self._tasks.wait()
 
     async def look(self, over: float = 0.0) -> None:
