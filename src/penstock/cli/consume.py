@@ -273,8 +273,10 @@ def _lines(session: Session, token: TokenFacts) -> list[str]:
     receipt = session.receipt
     if receipt is None:
         return [f"paid {shown(session.paid, token)} for {session.meter.total} {unit}, without a receipt"]
+    back = receipt.repaid or receipt.consumer_export
     return [
         f"{receipt.reason}: {receipt.consumer_total} {unit} by our meter, {receipt.supplier_total} {unit} by theirs",
+        *([f"got {shown(receipt.repaid, token)} back; fed in {receipt.consumer_export} {unit}"] if back else []),
         f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; both sides signed the receipt"
         if session.complete
         else f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; the supplier has not signed the receipt",

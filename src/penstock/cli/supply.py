@@ -191,12 +191,13 @@ async def _supply(
     if section.medium != DATA:
         need(section.tick, "supply", "tick")
     key = open_key(config.key)
-    async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
-        async with priced(section, tills.token, told) as pricing:
-            goods = pricing.goods()
-            async with supplied(section, Quantity(step(goods)), told) as pole, journal_open() as journal:
-                shop = Shop(key, journal, tills, pole, section, pricing, told, waits)
-                return await shop.trade(address, asked, once)
+    async with (
+        tills_at(config.ledger, taken(config.ledger, rails)) as tills,
+        priced(section, tills.token, told) as pricing,
+        supplied(section, Quantity(step(pricing.goods())), told) as pole,
+        journal_open() as journal,
+    ):
+        return await Shop(key, journal, tills, pole, section, pricing, told, waits).trade(address, asked, once)
 
 
 class Shop:
@@ -381,7 +382,9 @@ def outcome(session: Session) -> dict[str, Any]:
         "reason": str(session.reason) if session.reason else None,
         "complete": session.complete,
         "total": session.meter.total,
+        "export": session.meter.export,
         "paid": receipt.paid if receipt else session.paid,
+        "repaid": receipt.repaid if receipt else session.repaid,
         "unpaid": receipt.unpaid if receipt else session.control.exposure,
         "ticks": session.ticks,
         "credit_limit": session.terms.offer.credit_limit,
@@ -398,6 +401,9 @@ def outcome(session: Session) -> dict[str, Any]:
             "ticks": receipt.ticks,
             "reason": receipt.reason,
             "at": receipt.at,
+            "supplier_export": receipt.supplier_export,
+            "consumer_export": receipt.consumer_export,
+            "repaid": receipt.repaid,
             "consumer_signature": _hex(session.row.consumer_signature),
             "supplier_signature": _hex(session.row.supplier_signature),
         },

@@ -381,7 +381,7 @@ class Session:
             return self._stop(Reason.SUPPLY_STALLED if paid_for else Reason.PAYMENT_STALLED, now)
         if not streams:
             return []
-        effects: list[Effect] = []
+        effects = self._release()  # either side may have put more into the channel, for which nothing else wakes us
         if self._supplies:
             effects += self._follow(now)
             if now - self._announced_at >= (HEARTBEAT if self._has_news else ALIVE):

@@ -78,6 +78,11 @@ LEVELS: dict[str, str] = {
     "not enrolled": "warning",
     "report not made": "warning",
     "report not taken": "warning",
+    # prices over time
+    "prices": "info",
+    "prices are back": "info",
+    "prices failed": "warning",
+    "prices not taken": "warning",
     # our own faults
     "journal failed": "error",
     "valve failed": "error",
