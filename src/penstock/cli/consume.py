@@ -47,6 +47,12 @@ def consume(
     max_price: Annotated[
         str | None, typer.Option(help="Most to pay per kWh, m3, ..., in whole tokens.", show_default=False)
     ] = None,
+    feed: Annotated[
+        str | None, typer.Option(help="Let up to so many kWh be fed in, over a two-way channel.", show_default=False)
+    ] = None,
+    min_feed: Annotated[
+        str | None, typer.Option(help="Least to get per kWh fed in, in whole tokens.", show_default=False)
+    ] = None,
     budget: Annotated[str | None, typer.Option(help="Most to pay in all, in whole tokens.", show_default=False)] = None,
     deposit: Annotated[
         str | None, typer.Option(help="Open a new channel with at least this much.", show_default=False)
@@ -69,6 +75,8 @@ def consume(
     The supplier's offer is checked against the limits before any money moves. A payment channel is opened where
     there is none yet; when the session is over it is signed off, unless --keep is given. Over a channel that was kept
     no ledger is asked. The same command again takes up a session that was broken off. Ctrl-C ends it in order.
+    With --feed the flow may turn round where the supplier takes back what is fed in, and the supplier pays for it;
+    --feed 0 feeds nothing in, and is paid where a price falls below 0.
 
     \b
     Example:
@@ -88,6 +96,8 @@ def consume(
         medium=medium,
         quantity=quantity_of(quantity) if quantity else None,
         max_price=max_price,
+        feed=feed,
+        min_feed=min_feed,
         budget=budget,
         deposit=deposit,
         line=line,
@@ -163,7 +173,9 @@ async def _consume(
 
             wish = _wish(section, known.facts, keep)
             pays = purse(rail, ledger, section, key, journal, told, known)
-            consumer = Consumer(key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier)
+            consumer = Consumer(
+                key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier, valve=draw.valve
+            )
             look = _look(known.facts, section.supplier) if view else None
             with look or nullcontext():
                 watching = asyncio.ensure_future(_watch(consumer, draw, told, look))
@@ -195,6 +207,7 @@ def _look(token: TokenFacts, supplier: str) -> SessionView:
 
 
 def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
+    from penstock.cli.goods import units
     from penstock.cli.money import sum_of
     from penstock.core.medium import medium
     from penstock.core.units import Price
@@ -207,6 +220,8 @@ def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
         quantity=section.quantity,
         medium=bought.name,
         keep=keep,
+        feed=units(section.feed, bought, "--feed") if section.feed else None,
+        min_feed=Price(sum_of(section.min_feed, token, "--min-feed"), bought.per) if section.min_feed else None,
     )
 
 
@@ -258,8 +273,10 @@ def _lines(session: Session, token: TokenFacts) -> list[str]:
     receipt = session.receipt
     if receipt is None:
         return [f"paid {shown(session.paid, token)} for {session.meter.total} {unit}, without a receipt"]
+    back = receipt.repaid or receipt.consumer_export
     return [
         f"{receipt.reason}: {receipt.consumer_total} {unit} by our meter, {receipt.supplier_total} {unit} by theirs",
+        *([f"got {shown(receipt.repaid, token)} back; fed in {receipt.consumer_export} {unit}"] if back else []),
         f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; both sides signed the receipt"
         if session.complete
         else f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; the supplier has not signed the receipt",

@@ -14,7 +14,7 @@ from penstock.core.errors import UsageError
 
 if TYPE_CHECKING:
     from penstock.cli.config import ConsumeSection, SupplySection
-    from penstock.core.ports import Carrier, Meter
+    from penstock.core.ports import Carrier, Meter, TwoWayValve
     from penstock.core.units import Quantity
     from penstock.node.supplier import Pole
     from penstock.node.tell import Tell
@@ -25,11 +25,13 @@ _POWERS: dict[str, int] = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000, "T": 
 
 
 class Draw(NamedTuple):
-    """What a consumer draws through: its meter, its carrier, and what flows now (W, or bytes a second)."""
+    """What a consumer draws through: its meter, its carrier, what flows now (W, or bytes a second), and its valve,
+    where it can feed in."""
 
     meter: Meter
     carrier: Carrier | None
     power: Callable[[], int]
+    valve: TwoWayValve | None = None
 
 
 def quantity_of(text: str) -> int | str:
@@ -47,6 +49,11 @@ def quantity_of(text: str) -> int | str:
 def at_loopback(address: str) -> str:
     """HOST:PORT from that, or from a port alone, which is one of this machine."""
     return f"127.0.0.1:{address}" if address.isdigit() else address
+
+
+def feeds(section: SupplySection) -> bool:
+    """Whether something may be fed in."""
+    return section.feed_price is not None or section.feed_prices is not None
 
 
 def need_supply(section: SupplySection) -> None:
@@ -101,7 +108,9 @@ async def supplied(section: SupplySection, step: Quantity, tell: Tell) -> AsyncI
     else:
         from penstock.sim.line import LineSupply
 
-        line = LineSupply(Path(need(section.line, "supply", "line")), section.power_w, section.speed, package=step)
+        back = (section.feed_power or section.power_w) if feeds(section) else 0
+        path = Path(need(section.line, "supply", "line"))
+        line = LineSupply(path, section.power_w, section.speed, package=step, feed_w=back)
         try:
             if section.sign is None:
                 yield Pole(name, line, line)
@@ -140,7 +149,7 @@ async def drawn(section: ConsumeSection, meter_error: int, tell: Tell) -> AsyncI
 
         line = LineMeter(Path(need(section.line, "consume", "line")), error_ppm=meter_error)
         try:
-            yield Draw(line, None, line.power)
+            yield Draw(line, None, line.power, line)
         finally:
             line.detach()
 

@@ -86,15 +86,17 @@ class Tills:
         holdings = await asyncio.gather(*(ledger.holdings(owner) for ledger in self._ledgers.values()))
         return holdings[0].wallet + sum(one.balance for one in holdings)
 
-    def make(self, key: Key, journal: Journal, clock: Callable[[], Instant], tell: Tell) -> list[Till]:
-        """A till for each."""
+    def make(self, key: Key, journal: Journal, clock: Callable[[], Instant], tell: Tell, stake: int = 0) -> list[Till]:
+        """A till for each; `stake` is what we put into channels that pay both ways (token units)."""
         from penstock.node.channel_till import ChannelTill
         from penstock.node.escrow_till import EscrowTill
 
         made: list[Till] = []
         for name, ledger in self._ledgers.items():
-            till = ChannelTill if name == CHANNEL else EscrowTill
-            made.append(till(key, journal, ledger, clock, tell))  # type: ignore[arg-type]  # each has its own ledger's kind
+            if name == CHANNEL:
+                made.append(ChannelTill(key, journal, ledger, clock, tell, stake=stake))  # type: ignore[arg-type]  # a channel's
+            else:
+                made.append(EscrowTill(key, journal, ledger, clock, tell))  # type: ignore[arg-type]  # an escrow's
         return made
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.devices import DATA, need_supply, supplied
+from penstock.cli.grid import operator_of, tied
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
@@ -19,13 +20,14 @@ if TYPE_CHECKING:
     from prometheus_client.registry import Collector
 
     from penstock.cli.config import Config, SupplySection
+    from penstock.cli.pricing import Pricing
     from penstock.cli.rails import Tills
     from penstock.core import session
     from penstock.core.identity import Key
-    from penstock.core.ports import Mined, TokenFacts
+    from penstock.core.ports import Mined
     from penstock.core.session import Session
     from penstock.node.monitor import Check
-    from penstock.node.supplier import Goods, Pole
+    from penstock.node.supplier import Pole
     from penstock.storage.sqlite import SqliteJournal
     from penstock.transports.tls import Server
 
@@ -53,6 +55,13 @@ def supply(
     price: Annotated[
         str | None, typer.Option(help="Whole tokens per kWh, m3, ... such as 0.40.", show_default=False)
     ] = None,
+    prices: Annotated[
+        str | None,
+        typer.Option(help="FILE or URL of prices over time, in place of --price; read again.", show_default=False),
+    ] = None,
+    prices_signer: Annotated[
+        str | None, typer.Option(help="Take price series only if this address signed them.", show_default=False)
+    ] = None,
     tick: Annotated[
         str | None, typer.Option(help="The smallest payment, in whole tokens: 0.001.", show_default=False)
     ] = None,
@@ -72,8 +81,41 @@ def supply(
         str | None,
         typer.Option(help="Let the line's meter sign its readings (OCMF); FILE keeps its key.", show_default=False),
     ] = None,
+    feed_price: Annotated[
+        str | None, typer.Option(help="Take back what consumers feed in, for so much a kWh.", show_default=False)
+    ] = None,
+    feed_prices: Annotated[
+        str | None, typer.Option(help="FILE or URL of its prices over time.", show_default=False)
+    ] = None,
+    feed_limit: Annotated[
+        str | None, typer.Option(help="Most taken back in a session, in kWh; 100 if left out.", show_default=False)
+    ] = None,
+    feed_tick: Annotated[
+        str | None, typer.Option(help="The smallest payment for it; --tick if left out.", show_default=False)
+    ] = None,
+    feed_credit: Annotated[
+        int | None, typer.Option(help="Most ticks ever owed for it; --credit-ticks if left out.", show_default=False)
+    ] = None,
+    feed_power: Annotated[
+        int | None,
+        typer.Option(help="Power of the line that way, in watts; --power-w if left out.", show_default=False),
+    ] = None,
+    feed_stake: Annotated[
+        str | None,
+        typer.Option(help="Put so many tokens into each channel that pays both ways.", show_default=False),
+    ] = None,
     forward: Annotated[
         str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)
+    ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="URL of the grid operator's server, an OpenADR 3.1 VTN.", show_default=False)
+    ] = None,
+    grid_key: Annotated[
+        str | None,
+        typer.Option(help="FILE of our credentials there: the client's id, and its secret below.", show_default=False),
+    ] = None,
+    site_limit: Annotated[
+        int | None, typer.Option(help="Most that is ever drawn here, in watts.", show_default=False)
     ] = None,
     metrics: MetricsAt = None,
     patience: Patience = 10.0,
@@ -88,12 +130,20 @@ def supply(
     A session that a crash broke off is taken up again. SIGTERM or Ctrl-C ends a running session in order, with a signed
     receipt; a second one does not wait for it.
 
+    Prices may move: --prices names a JSON list of {"start", "end", "value"} (docs/prices.md). Each offer follows the
+    newest series, a running session keeps what it signed, and where the series ends nothing is sold. A price of 0 or
+    below is paid to consumers that can be paid. With --feed-price or --feed-prices the flow may turn round; what is
+    fed in is paid from what the consumer paid before, and from --feed-stake.
+
     \b
     Example:
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole \\
             --listen 127.0.0.1:7411 --price 0.40 --tick 0.001 --line cable --power-w 11000
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key relay \\
             --medium data --price 0.10 --forward 127.0.0.1:8080
+        penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole --tick 0.001 --line cable \\
+            --prices today.json --feed-price 0.30 --feed-stake 5
+        penstock supply --config pole.toml --grid https://vtn.example/openadr3 --grid-key grid.key --site-limit 22000
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -106,6 +156,15 @@ def supply(
         name=name,
         medium=medium,
         price=price,
+        prices=prices,
+        prices_signer=prices_signer,
+        feed_price=feed_price,
+        feed_prices=feed_prices,
+        feed_limit=feed_limit,
+        feed_tick=feed_tick,
+        feed_credit=feed_credit,
+        feed_power=feed_power,
+        feed_stake=feed_stake,
         tick=tick,
         package=package,
         credit_ticks=credit_ticks,
@@ -116,6 +175,9 @@ def supply(
         forward=forward,
         sign=sign,
         metrics=metrics,
+        grid=grid,
+        grid_key=grid_key,
+        site_limit=site_limit,
     )
     waits = patient(patience)
     document = run(lambda asked: _supply(read, section, rail or [], told, asked, once, waits), told)
@@ -132,20 +194,27 @@ async def _supply(
     waits: session.Patience,
 ) -> dict[str, Any]:
     from penstock.cli.config import endpoint, need
+    from penstock.cli.goods import need_prices, step
     from penstock.cli.node import journal_open, open_key
+    from penstock.cli.pricing import priced
     from penstock.cli.rails import taken, tills_at
     from penstock.core.units import Quantity
 
     address = endpoint(section.listen)
     need_supply(section)
-    need(section.price, "supply", "price")
+    need_prices(section)
+    operator = operator_of(section, config.grid)
     if section.medium != DATA:
         need(section.tick, "supply", "tick")
     key = open_key(config.key)
-    async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
-        goods = _goods(section, tills.token)
-        async with supplied(section, Quantity(_step(goods)), told) as pole, journal_open() as journal:
-            shop = Shop(key, journal, tills, pole, section, goods, told, waits)
+    async with (
+        tills_at(config.ledger, taken(config.ledger, rails)) as tills,
+        priced(section, tills.token, told) as pricing,
+        supplied(section, Quantity(step(pricing.goods())), told) as pole,
+        journal_open() as journal,
+    ):
+        shop = Shop(key, journal, tills, pole, section, pricing, told, waits)
+        async with tied(shop.supplier, section, config.grid, operator, tills.token):
             return await shop.trade(address, asked, once)
 
 
@@ -159,10 +228,11 @@ class Shop:
         tills: Tills,
         pole: Pole,
         section: SupplySection,
-        goods: Goods,
+        pricing: Pricing,
         told: Log,
         waits: session.Patience,
     ) -> None:
+        from penstock.cli.money import sum_of
         from penstock.node.clock import now
         from penstock.node.site import Site
         from penstock.node.supplier import Supplier
@@ -173,9 +243,10 @@ class Shop:
         self._tills, self._key, self._journal = tills, key, journal
         self._tell = Counted(told)
         self._progress = told.form == "json"
-        self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell))
-        self._supplier = Supplier(self._site, pole, goods, waits, self._ended)
-        self._section = section
+        stake = sum_of(section.feed_stake, tills.token, "--feed-stake") if section.feed_stake else 0
+        self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell, stake))
+        self.supplier = Supplier(self._site, pole, pricing.goods(), waits, self._ended)
+        self._section, self._pricing = section, pricing
 
     async def trade(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
         """Sell until asked to end, or one session; then settle what was signed off and report."""
@@ -193,13 +264,19 @@ class Shop:
     async def _sell(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> None:
         from penstock.transports.tls import serve
 
-        await self._supplier.restore()
-        server = await serve(*address, self._key, self._supplier.on_link, on_full=self._supplier.visits.make_room)
-        beside = [asyncio.ensure_future(work) for work in (self._report(), self._settle())]
+        await self.supplier.restore()
+        server = await serve(*address, self._key, self.supplier.on_link, on_full=self.supplier.visits.make_room)
+        works = (self._report(), self._settle(), self._pricing.follow(self.supplier))
+        beside = [asyncio.ensure_future(work) for work in works]
         try:
             async with monitored(self._section.metrics, self._tell, lambda: self._shown(server)):
                 at = f"{address[0]}:{server.port}"
-                self._tell("listening", address=at, supplier=_hex(self._key.address), price=self._section.price)
+                self._tell(
+                    "listening",
+                    address=at,
+                    supplier=_hex(self._key.address),
+                    price=self._section.price or self._section.prices,
+                )
                 await _until(asked, self._site.failed, self.sessions if once else None)
                 if once and self.sessions and self.sessions[0]["complete"]:
                     await self._signed_off(asked)
@@ -209,7 +286,7 @@ class Shop:
     async def _drain(self, server: Server, beside: list[asyncio.Task[None]]) -> None:
         """End what runs, in order. Cancelled, it does not wait for receipts: a session is taken up again then."""
         try:
-            await self._supplier.close()
+            await self.supplier.close()
         finally:
             for task in beside:
                 task.cancel()
@@ -253,7 +330,7 @@ class Shop:
     async def _signed_off(self, asked: asyncio.Event) -> None:
         """Wait for the consumer to sign its channel off, to leave without, or to come back from a crash."""
         for _ in range(int(LINGER / 0.05)):
-            left = self._supplier.parted and not self._supplier.visits
+            left = self.supplier.parted and not self.supplier.visits
             if self._site.unsettled or asked.is_set() or left:
                 return
             await asyncio.sleep(0.05)
@@ -280,8 +357,8 @@ class Shop:
         told: object = None
         while self._progress:
             await asyncio.sleep(REPORT)
-            if self._supplier.shell is not None:
-                session = self._supplier.shell.session
+            if self.supplier.shell is not None:
+                session = self.supplier.shell.session
                 stands = (session.digest, session.meter.total, session.paid, session.linked)
                 if stands == told:
                     continue
@@ -297,41 +374,6 @@ class Shop:
                     limit=session.terms.offer.credit_limit,
                     linked=session.linked,
                 )
-
-
-def _goods(section: SupplySection, token: TokenFacts) -> Goods:
-    from penstock.cli.money import sum_of
-    from penstock.core.medium import medium
-    from penstock.core.tariff import Tariff
-    from penstock.core.units import Amount
-    from penstock.gateways.forwarder import tolerance
-    from penstock.node.supplier import Goods
-
-    sold = medium(section.medium)
-    price = sum_of(section.price, token, "--price")
-    if sold.name == DATA and section.tick is None:
-        tick = Amount(max(1, price // 1_000))  # 1 MB
-    else:
-        tick = sum_of(section.tick, token, "--tick")
-    credit = section.credit_ticks or (16 if sold.name == DATA else 2)
-    unit = -(-price // sold.per)
-    package = section.package or max(1, -(-tick * sold.per // max(1, price)))
-    goods = Goods(
-        medium=sold.name,
-        tariff=Tariff.flat(price, sold.per),
-        tick_value=tick,
-        package=package,
-        credit_limit=max(credit * tick, tick + unit),
-        mode=section.mode,
-    )
-    if sold.name != DATA:
-        return goods
-    return goods._replace(tolerance=tolerance(goods.tariff.highest, goods.credit_limit))
-
-
-def _step(goods: Goods) -> int:
-    """How much of the medium a tick buys, rounded down: how often the line tells its total."""
-    return max(1, goods.tariff.price(0).affords(goods.tick_value))
 
 
 async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[dict[str, Any]] | None) -> None:
@@ -358,7 +400,9 @@ def outcome(session: Session) -> dict[str, Any]:
         "reason": str(session.reason) if session.reason else None,
         "complete": session.complete,
         "total": session.meter.total,
+        "export": session.meter.export,
         "paid": receipt.paid if receipt else session.paid,
+        "repaid": receipt.repaid if receipt else session.repaid,
         "unpaid": receipt.unpaid if receipt else session.control.exposure,
         "ticks": session.ticks,
         "credit_limit": session.terms.offer.credit_limit,
@@ -375,6 +419,9 @@ def outcome(session: Session) -> dict[str, Any]:
             "ticks": receipt.ticks,
             "reason": receipt.reason,
             "at": receipt.at,
+            "supplier_export": receipt.supplier_export,
+            "consumer_export": receipt.consumer_export,
+            "repaid": receipt.repaid,
             "consumer_signature": _hex(session.row.consumer_signature),
             "supplier_signature": _hex(session.row.supplier_signature),
         },

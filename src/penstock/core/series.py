@@ -11,6 +11,7 @@ float. Other members are ignored. Slots may come in any order, and are refused w
 agreed to a price for it.
 
 `per` of a tariff is chosen so that the smallest digit of a value is a whole number of token units: nothing is rounded.
+Other media are quoted alike: whole tokens a m3, a GB, whatever their prices are told for.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ import msgspec
 
 from penstock.core.errors import BadRates
 from penstock.core.tariff import MAX_STEPS, Step, Tariff
-from penstock.core.units import MAX_AMOUNT, MAX_INSTANT, MAX_QUANTITY, Instant, format_decimal
+from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Instant, format_decimal
 
 WH = 1_000  # in a kWh: what values are quoted for
 MAX_SERIES = 8 * 2**20  # bytes; a year of quarter hours has 4 MB
@@ -37,7 +38,9 @@ MAX_DIGITS = 24  # before the point
 _LONGEST = 64  # characters of a time or a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d+)?", re.ASCII)  # Decimal would take "1_0" and other scripts
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = Instant((datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND)  # of what can be written
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -99,27 +102,38 @@ class Rates(msgspec.Struct, frozen=True):
         """Whole tokens a kWh at an instant, exactly. Raises as `slot` does."""
         return Decimal(format_decimal(self.slot(at).value, self.scale))
 
-    def tariff(self, at: Instant, decimals: int, per: int | None = None) -> Tariff:
-        """The tariff from `at` on, in units of a token of so many `decimals`, per `per` Wh.
-
-        Without `per` it is a kWh, or as many of them as make the finest value a whole number of token units. Equal
-        prices that follow each other are one step. A tariff has no end: its last price stays in force, so that whoever
-        offers it ends what it sells at `horizon`.
+    def per(self, decimals: int, quoted: int = WH) -> int:
+        """The least that a tariff of these prices can be quoted per, in a token of so many `decimals`: `quoted` (Wh in
+        a kWh), or as many of them as make the finest value a whole number of token units.
 
         Raises:
-            BadRates: the series does not cover `at`, or a price is no whole number of token units per `per`.
+            BadRates: that is more than any session supplies.
         """
-        least = WH * 10 ** max(0, self.scale - decimals)
-        per = least if per is None else per
-        if not 0 < per <= MAX_QUANTITY:
+        least: int = quoted * 10 ** max(0, self.scale - decimals)
+        if least > MAX_QUANTITY:
             raise BadRates(
                 f"prices with {self.scale} digits behind the point are too fine for a token of {decimals} decimals",
                 "round them where they are made",
             )
+        return least
+
+    def tariff(self, at: Instant, decimals: int, per: int | None = None, quoted: int = WH) -> Tariff:
+        """The tariff from `at` on, in units of a token of so many `decimals`, per `per` units of the medium.
+
+        Without `per` it is the least that holds them all. Equal prices that follow each other are one step. A tariff
+        has no end: its last price stays in force, so that whoever offers it offers nothing from `horizon` on.
+
+        Raises:
+            BadRates: the series does not cover `at`, or a price is no whole number of token units per `per`.
+        """
+        least = self.per(decimals, quoted)
+        per = least if per is None else per
+        if not 0 < per <= MAX_QUANTITY:
+            raise BadRates(f"prices cannot be quoted per {per}", "a positive quantity is needed")
         first = self.slot(at)
         steps = list[Step]()
         for slot in self.slots[self.slots.index(first) :]:
-            amount = self._amount(slot.value, decimals, per)
+            amount = self._amount(slot.value, decimals, per, quoted)
             if steps and steps[-1].amount == amount:
                 continue
             if len(steps) == MAX_STEPS:
@@ -137,12 +151,12 @@ class Rates(msgspec.Struct, frozen=True):
                 return slot.start
         return self.end
 
-    def _amount(self, value: int, decimals: int, per: int) -> int:
+    def _amount(self, value: int, decimals: int, per: int, quoted: int) -> int:
         amount: int = value * per * 10**decimals
-        amount, rest = divmod(amount, WH * 10**self.scale)
+        amount, rest = divmod(amount, quoted * 10**self.scale)
         if rest or abs(amount) > MAX_AMOUNT:
             what = "no whole number of token units" if rest else "more than a token holds"
-            raise BadRates(f"{format_decimal(value, self.scale)} a kWh is {what} per {per:,} Wh", "quote per more Wh")
+            raise BadRates(f"a price of {format_decimal(value, self.scale)} is {what} per {per:,}", "quote per more")
         return amount
 
 
@@ -236,14 +250,16 @@ def instant(text: object) -> Instant:
         at = (datetime.fromisoformat(text.upper()) - _EPOCH) // _MILLISECOND
     except (ValueError, OverflowError):
         raise BadRates(f"{text!r} is no time of the calendar") from None
-    if not 0 <= at <= MAX_INSTANT:
-        raise BadRates(f"{text!r} is before 1970")
+    if not 0 <= at <= _LAST:
+        raise BadRates(f"{text!r} is before 1970, or after the year 9999")
     return Instant(at)
 
 
 def written(at: Instant) -> str:
-    """An instant as RFC 3339 in UTC; milliseconds where there are any."""
-    text = (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds" if at % 1000 else "seconds")
+    """An instant as RFC 3339 in UTC, at most the last of the year 9999; milliseconds where there are any."""
+    text = (_EPOCH + timedelta(milliseconds=min(at, _LAST))).isoformat(
+        timespec="milliseconds" if at % 1000 else "seconds"
+    )
     return text.replace("+00:00", "Z")
 
 
@@ -258,14 +274,18 @@ def _check_times(slots: tuple[Rate, ...]) -> None:
                 f"the prices {what}: one ends at {written(before.end)}, the next starts at {written(slot_.start)}"
             )
         before = slot_
+    if slots[0].start < 0 or slots[-1].end > _LAST:
+        raise BadRates("the prices are for times before 1970, or after the year 9999")
 
 
 def _number(text: str) -> Decimal:
     if len(text) > _LONGEST:
         raise ValueError(f"{text[:20]}... has too many digits")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
     try:
         return Decimal(text)
-    except InvalidOperation:
+    except InvalidOperation:  # an exponent that even Decimal does not hold
         raise ValueError(f"{text!r} is no number") from None
 
 

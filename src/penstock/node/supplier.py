@@ -19,7 +19,7 @@ from penstock.core.offer import Feed, Mode, Offer, Terms, accept_digest, propose
 from penstock.core.ports import Carrier, Link, Meter, TwoWayValve, Valve
 from penstock.core.session import SESSION_ROWS, Patience, Role, Session, SessionRow, State
 from penstock.core.tariff import Tariff
-from penstock.core.units import Duration, Instant
+from penstock.core.units import MAX_INSTANT, Duration, Instant
 from penstock.node import book
 from penstock.node.sharing import Limits
 from penstock.node.shell import SessionShell
@@ -47,7 +47,10 @@ class Pole(NamedTuple):
 
 
 class Goods(NamedTuple):
-    """What is sold, and how it is to be paid: the supplier's own part of an offer (see `core.offer.Offer`)."""
+    """What is sold, and how it is to be paid: the supplier's own part of an offer (see `core.offer.Offer`).
+
+    `until` is where the prices end: from then on nothing is offered. A session that runs keeps the last price.
+    """
 
     medium: str
     tariff: Tariff
@@ -57,6 +60,7 @@ class Goods(NamedTuple):
     mode: Mode = "pay-after"
     tolerance: Tolerance = Tolerance(5, 20_000)
     feed: Feed | None = None
+    until: Instant = MAX_INSTANT
 
 
 class Supplier:
@@ -69,6 +73,7 @@ class Supplier:
     __slots__ = (
         "_admitting",
         "_barred",
+        "_before",
         "_closing",
         "_free",
         "_on_session",
@@ -106,6 +111,7 @@ class Supplier:
         self._free[pole.name] = self
         self._admitting = False
         self._closing = False
+        self._before: tuple[Goods, Instant] | None = None  # what was sold before, and when its last offer expires
         self._barred: frozenset[Way] = frozenset()
         self._order: Way | None = None
         pole.meter.watch(self._on_reading)
@@ -177,14 +183,49 @@ class Supplier:
         if self.shell is not None:
             self.shell.direct(way)
 
+    def sell(self, goods: Goods) -> None:
+        """Offer these goods from now on. A session that runs keeps its terms, and the last offers before stay good.
+
+        Raises:
+            BadTerms: nobody could agree to them. The goods stay as they were.
+        """
+        if goods == self.goods:
+            return
+        now = self.site.clock()
+        self._offer(goods, Instant(now + OFFER_LIFE)).check()
+        self._before = (self.goods, Instant(now + OFFER_LIFE))
+        self.goods = goods
+
     def offer(self) -> Offered:
-        """Our offer as of now, signed."""
-        offer = self._offer(Instant(self.site.clock() + OFFER_LIFE))
+        """Our offer as of now, signed.
+
+        Raises:
+            Busy: our prices have ended.
+        """
+        now = self.site.clock()
+        if now >= self.goods.until:
+            raise Busy("the pole has no prices for now; try again when it has new ones")
+        offer = self._offer(self.goods, Instant(now + OFFER_LIFE))
         offer.check()
         return Offered(offer, sign_offer(self.site.key, offer))
 
-    def _offer(self, expires: Instant) -> Offer:
-        goods, now = self.goods, Instant(expires - OFFER_LIFE)
+    def _offered(self, offer: Offer) -> Offer:
+        """The same offer, where we made it and it may still be taken.
+
+        Raises:
+            BadTerms: we did not.
+        """
+        made = offer.expires - OFFER_LIFE
+        sold = [self.goods]
+        if self._before is not None and offer.expires <= self._before[1]:
+            sold.append(self._before[0])
+        for goods in sold:
+            if made < goods.until and (ours := self._offer(goods, offer.expires)) == offer:
+                return ours
+        raise BadTerms("these terms do not quote our offer", "ask for the offer again; it may have changed")
+
+    def _offer(self, goods: Goods, expires: Instant) -> Offer:
+        now = Instant(expires - OFFER_LIFE)
         return Offer(
             supplier=self.site.key.address,
             name=self.pole.name,
@@ -269,9 +310,7 @@ class Supplier:
     def _check(self, terms: Terms, signature: bytes, link: Link) -> Terms:
         """The same terms, over parts that all our sessions share."""
         terms.check()
-        ours = self._offer(terms.offer.expires)
-        if ours != terms.offer:
-            raise BadTerms("these terms do not quote our offer", "ask for the offer again; it may have changed")
+        ours = self._offered(terms.offer)
         now = self.site.clock()
         if not now <= terms.offer.expires <= now + OFFER_LIFE or terms.at > now + OFFER_LIFE:
             raise BadTerms("the offer has expired, or your clock is wrong", "ask for the offer again")
