@@ -69,7 +69,8 @@ class Session:
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
         "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way", "account",
         "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
-        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "wanted", "way",
+        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "waits", "wanted",
+        "way",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +83,13 @@ class Session:
         max_price: Price | None = None,
         seal: Seal | None = None,
         min_feed: Price | None = None,
+        waits: bool = False,
     ) -> None:
         """Take up a session at what the journal has of it; its first row is a session that has just been accepted.
 
         The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit, and
-        `min_feed` the least that it feeds in for; `seal` checks the records of a supplier's meter that signs. `ends`
+        `min_feed` the least that it feeds in for; above its limit it ends the session, or where it `waits`, its valve
+        stays shut. `seal` checks the records of a supplier's meter that signs. `ends`
         has the payee's end of a supplier, the payer's of a consumer, and both where the consumer may feed in.
         """
         self.row = row
@@ -94,7 +97,7 @@ class Session:
         self.digest = row.terms.digest()
         self.key = key
         self.patience = patience or Patience()
-        self.max_price, self.min_feed = max_price, min_feed
+        self.max_price, self.min_feed, self.waits = max_price, min_feed, waits
         self.seal = seal
         offer = row.terms.offer
         self.payer, self.payee = ends
@@ -500,11 +503,17 @@ class Session:
         if self._supplies or self.way is Way.HOLD:
             return self.way
         if self.way is Way.SUPPLY:
-            return self.way if self.wanted is Way.SUPPLY else Way.HOLD
+            return self.way if self.wanted is Way.SUPPLY and not self._too_dear else Way.HOLD
         least, feed = self.min_feed, self.account.feed
         if least is None or feed is None or feed.price.amount * least.per >= least.amount * feed.price.per:
             return self.way
         return Way.HOLD
+
+    @property
+    def _too_dear(self) -> bool:
+        """Whether the price in force is above the consumer's limit."""
+        most, price = self.max_price, self.account.bill.price
+        return most is not None and price.amount * most.per > most.amount * price.per
 
     def _follow(self, now: Instant) -> list[Effect]:
         """Turn the flow where it is to go another way, but not faster than a contactor can stand."""
@@ -691,8 +700,7 @@ class Session:
         if self._two_way:
             self.said.set_by(total, export)
         self.way = message.way
-        price = account.bill.price
-        if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
+        if self._too_dear and not self.waits:
             return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
         account.flowed_from_us(*self._stand)
         account.came_to_us(total, export)
