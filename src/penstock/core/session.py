@@ -67,10 +67,9 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way", "account",
-        "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
-        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "waits", "wanted",
-        "way",
+        "_linked_at", "_moved", "_opened", "_still", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
+        "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
+        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -123,6 +122,7 @@ class Session:
         self._taken: dict[bytes, bytes | None] = {}  # its rows
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
+        self._still = False  # the valve was shut, so that a dearer price takes effect while nothing flows
         self._opened = Way.HOLD  # the way for which a consumer's valve is open
         self._turned_at = Instant(-TURN_EVERY)
         self._announced = (Quantity(0), Quantity(0))
@@ -257,6 +257,9 @@ class Session:
         self.account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
+        if self._still and self.state is State.STREAMING:
+            return self._turn(now)
+        self._still = False
         if self.state is State.ENDED:  # given up: what the rail makes of the last reading needs nobody else
             self.account.turn(total, self.meter.export, reading.at)
             rows = self._attest().rows
@@ -643,6 +646,12 @@ class Session:
         return self._follow(now)
 
     def _announce(self, now: Instant) -> list[Effect]:
+        if not self._still and self._flows and self.account.grows_dearer(self.meter.at):
+            # What still flows after the reading at which a dearer price takes effect would cost more than was allowed:
+            # it is the reading after the valve was shut that turns the bill.
+            self._still = True
+            return [ShutValve()]
+        self._still = False
         total, at, export = self.meter.total, self.meter.at, self.meter.export
         turned = self.account.turn(total, export, at)
         proof = self._attest()
@@ -651,13 +660,26 @@ class Session:
         said = Send(Metered(total, at, secured, proof.data, self.meter.record, export, self.way))
         if not turned:
             return [Persist(proof.rows), said, *self._release()] if proof.rows else [said]
-        # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
-        # while the turn is made durable.
+        # What may still flow costs another price now.
         before, self._allowed = self._allowed, (Quantity(0), Quantity(0))
         released = self._release()
         less = self._allowed[0] < before[0] or self._allowed[1] < before[1]
         shut: list[Effect] = [ShutValve()] if less else []
         return [*shut, Persist(proof.rows + self._row(reason=self.row.reason)), said, *released]
+
+    def _turn(self, now: Instant) -> list[Effect]:
+        """The valve was shut for a dearer price: announce where it stands, and let flow what that price allows."""
+        if not self.linked:
+            self._still = False
+            return []
+        self._allowed = self._known
+        announced = self._announce(now)
+        return announced if any(isinstance(effect, Allow) for effect in announced) else announced + self._release()
+
+    @property
+    def _flows(self) -> bool:
+        """Whether our valve lets anything flow now."""
+        return self.meter.total < self._allowed[0] or (self._two_way and self.meter.export < self._allowed[1])
 
     def _attest(self) -> Evidence:
         """What the rail makes of the reading that is about to be announced; it may secure by it."""
