@@ -51,6 +51,7 @@ def demo(
         penstock demo
         penstock demo --session S0001 --speed 2000 --json
         penstock demo --rail escrow
+        penstock demo --scenario v2g --chart v2g.html
     """
     from penstock.cli.node import run
     from penstock.core.errors import LocalError, UsageError
@@ -70,7 +71,7 @@ def demo(
         raise UsageError(f"the scenario {play} draws nothing", "leave out --chart")
     if keep is not None:
         make_new(keep)
-    setting = Setting(charges[session], speed, rail, chart)
+    setting = Setting(charges[session], speed, rail, chart, keep is not None)
     document, token, disagreements = run(lambda asked: _demo(chosen, setting, keep, asked, show=not as_json))
     agreed = [] if disagreements else [chosen.agreed]
     answer(document, chosen.summary(document, token) + agreed, as_json=as_json)

@@ -14,6 +14,7 @@ from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.progress import standing
 from penstock.cli.rails import Taken
 
 if TYPE_CHECKING:
@@ -354,26 +355,16 @@ class Shop:
 
     async def _report(self) -> None:
         """While a session runs, say how it stands, for views and logs of programs."""
-        told: object = None
+        told: dict[str, Any] = {}
         while self._progress:
             await asyncio.sleep(REPORT)
             if self.supplier.shell is not None:
                 session = self.supplier.shell.session
-                stands = (session.digest, session.meter.total, session.paid, session.linked)
+                stands = standing(session)
                 if stands == told:
                     continue
                 told = stands
-                self._tell(
-                    "progress",
-                    session=session.digest.hex(),
-                    total=session.meter.total,
-                    paid=session.paid,
-                    ticks=session.ticks,
-                    exposure=session.control.exposure,
-                    max_exposure=session.control.worst,
-                    limit=session.terms.offer.credit_limit,
-                    linked=session.linked,
-                )
+                self._tell("progress", **stands)
 
 
 async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[dict[str, Any]] | None) -> None:

@@ -39,7 +39,7 @@ class Demo(NamedTuple):
 class Cast:
     """Those who play: each of `names` has a home of that name in `directory`, and the key "demo" in it.
 
-    `common` are the flags that name the key and the ledger, for `supply` and `consume`.
+    `common` are the flags that name the key and the ledger, for `supply` and `consume`; `url` is the ledger's node.
     """
 
     def __init__(
@@ -50,8 +50,10 @@ class Cast:
         token: TokenFacts,
         common: list[str],
         start: Callable[..., Awaitable[Child]],
+        url: str,
     ) -> None:
         self.directory, self.names, self.ledger, self.token, self.common = directory, names, ledger, token, common
+        self.url = url
         self._start = start
 
     def home(self, name: str) -> Path:
@@ -93,7 +95,7 @@ async def cast(directory: Path, watch: Watch, names: Sequence[str], rail: str = 
         contract = manifest["contracts"][contract_name]
         ledger = await connect(manifest["url"], parse_address(contract))
         common += ["--url", manifest["url"], flag, contract, "--rail", rail]
-        yield Cast(directory, names, ledger, await ledger.token(), common, start)
+        yield Cast(directory, names, ledger, await ledger.token(), common, start, manifest["url"])
     finally:
         if ledger is not None:
             await ledger.disconnect()

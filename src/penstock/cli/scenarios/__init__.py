@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 PLAIN = "plain"
 SCENARIOS = {
     PLAIN: "penstock.cli.scenarios.plain",
+    "v2g": "penstock.cli.scenarios.v2g",
     "grid": "penstock.cli.scenarios.grid",
 }
 
@@ -25,13 +26,14 @@ SCENARIOS = {
 class Setting(NamedTuple):
     """What is played: a real charge, how many times faster than it was, over which rail.
 
-    `chart` is the file that a plot page goes to; None where nobody asked for one.
+    `chart` is the file that a plot page goes to, None where nobody asked for one; `kept` says that the directory stays.
     """
 
     charge: Charge
     speed: float
     rail: str
     chart: Path | None
+    kept: bool = False
 
 
 class View(AbstractContextManager["View"], Protocol):
