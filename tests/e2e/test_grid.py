@@ -158,13 +158,13 @@ def test_a_pole_of_the_command_line_obeys_its_grid_and_outlives_it(world: World)
 
     asyncio.run(ask(3_300))
     pole = world.pole("--grid", url, "--grid-key", str(keys / "site-1"), "--site-limit", "5000")
-    car = world.car(pole.until("listening")["address"])
+    car = world.car(pole.until("listening")["address"], quantity=800)
     while (limited := pole.until("limited"))["supply"] != 3_300:
         assert (limited["supply"], limited["why"]) == (5_000, "the site's own limit")
     assert "supply limit 3,300 W" in limited["why"]
     grid.kill()
     bought, sold = car.answer(), pole.answer()
-    assert bought["receipt"]["paid"] == 2_000 * 400
+    assert bought["receipt"]["paid"] == 800 * 400
     assert sold["sessions"][0]["receipt"] == bought["receipt"]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,10 @@ from penstock.cli.sheet import check_writable, filled, long_figure, write_page
 
 WIDE = 30  # columns of a bar
 MINUTE = 60_000  # ms
+TO, BACK, INK = 0, 1, 4  # the colours of lines
+
+Of = Callable[[dict[str, Any]], int | None]
+"""Something of a sample, in W."""
 
 
 class YardView:
@@ -104,36 +109,47 @@ def grid_page(samples: list[dict[str, Any]], reasons: list[tuple[int, str]], spe
 
     Times are minutes on the lines' clocks, which run `speed` times as fast as ours.
     """
-    begin: int = samples[0]["at"]
+    begin = next((at for at, one in enumerate(samples) if any(one["poles"].values())), 1)
+    samples = samples[max(0, begin - 1) :]  # until then, the cars come
+    zero: int = samples[0]["at"]
 
     def minute(at: int) -> float:
-        return float((at - begin) * speed / MINUTE)
+        return float((at - zero) * speed / MINUTE)
 
-    def series(value: Any) -> Points:
-        return [(minute(one["at"]), height) for one in samples if (height := value(one)) is not None]
-
-    poles = list(samples[0]["poles"])
-    all_ = Curve("all poles", 4, series(lambda one: sum(one["poles"].values()) / 1_000), steps=True)
-    limit = _broken(samples, minute, lambda one: one["supply"])
-    back = _broken(samples, minute, lambda one: None if one["feed"] is None else -one["feed"])
-    each = [
-        Curve(name, at, series(lambda one, name=name: one["poles"][name] / 1_000), steps=True)
-        for at, name in enumerate(poles)
-    ]
-    marks = [Mark(minute(at), number) for number, (at, _) in enumerate(reasons, 1)]
-    end = minute(samples[-1]["at"])
-    figures = []
-    for title, words, curves in (
-        ("All poles together, and the limit", "Below 0 is what is fed in.", [all_, *limit, *back]),
-        ("Each pole", "The numbers are those of the reasons below.", each),
-    ):
+    def drawn(title: str, words: str, power: Of, supply: Of, feed: Of) -> str:
+        curves = [
+            Curve("power", INK, [(minute(one["at"]), (power(one) or 0) / 1_000) for one in samples], steps=True),
+            *_broken("most to cars", TO, [(minute(one["at"]), supply(one)) for one in samples]),
+            *_broken("most fed in", BACK, [(minute(one["at"]), _minus(feed(one))) for one in samples]),
+        ]
         least, most = reach(curves)
-        x, y = Axis("min", end), Axis("kW", most, least=least)
-        figures.append(long_figure(title, words, x, y, curves, marks))
-    why = "".join(f"<li>{minute(at):.1f} min: {escape(text)}</li>" for at, text in reasons)
+        x, y = Axis("min", minute(samples[-1]["at"])), Axis("kW", most, least=least)
+        return long_figure(title, words, x, y, curves, marks)
+
+    marks = [Mark(minute(at), number) for number, (at, _) in enumerate(reasons, 1) if at >= zero]
+    figures = [
+        drawn(
+            "All poles together, and the site's limit",
+            "Below 0 is what is fed in. The numbers are those of the reasons below.",
+            lambda one: sum(one["poles"].values()),
+            lambda one: one["supply"],
+            lambda one: one["feed"],
+        )
+    ]
+    figures += [
+        drawn(
+            f"Pole {name}, and its share",
+            "Short gaps: the pole waits for a payment.",
+            lambda one, name=name: one["poles"][name],  # type: ignore[misc]  # a default binds the name
+            lambda one, name=name: one["shares"][name][0],  # type: ignore[misc]  # the same
+            lambda one, name=name: one["shares"][name][1],  # type: ignore[misc]  # the same
+        )
+        for name in samples[0]["poles"]
+    ]
+    why = "".join(f"<li>{max(0.0, minute(at)):.1f} min: {escape(text)}</li>" for at, text in reasons)
     return filled(
         "course.html",
-        title="a site under its grid",
+        title="A site under its grid",
         opening=f"Three cars at three poles, {speed:g} times as fast as in life. The grid asks, and all poles obey.",
         summary="",
         figures="\n".join(figures),
@@ -141,15 +157,17 @@ def grid_page(samples: list[dict[str, Any]], reasons: list[tuple[int, str]], spe
     )
 
 
-def _broken(samples: list[dict[str, Any]], minute: Any, value: Any) -> list[Curve]:
-    """A limit over time, as a dashed line for each stretch in which there is one."""
+def _minus(watts: int | None) -> int | None:
+    return None if watts is None else -watts
+
+
+def _broken(name: str, kind: int, watts: list[tuple[float, int | None]]) -> list[Curve]:
+    """A limit over time, as one dashed line, which breaks off where there is none."""
     stretches: list[Points] = [[]]
-    for one in samples:
-        watts = value(one)
-        if watts is not None:
-            stretches[-1].append((minute(one["at"]), watts / 1_000))
+    for at, most in watts:
+        if most is not None:
+            stretches[-1].append((at, most / 1_000))
         elif stretches[-1]:
-            stretches[-1].append((minute(one["at"]), stretches[-1][-1][1]))
+            stretches[-1].append((at, stretches[-1][-1][1]))
             stretches.append([])
-    name = "limit"
-    return [Curve(name, 2, points, dashed=True, steps=True) for points in stretches if points]
+    return [Curve(name, kind, points, dashed=True, steps=True) for points in stretches if points]

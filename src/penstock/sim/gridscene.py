@@ -23,7 +23,7 @@ from penstock.sim.register import Entry
 WH = {"left": 8_000, "middle": 8_000, "right": 6_000}  # what each car wants
 LIMIT, EMERGENCY, SETPOINT = 15_000, 0, -9_000  # W
 HOLD = 1.0  # s that an order stays in force
-BEGUN = 150  # Wh that each car has before the first order
+BEGUN = 600  # Wh that each car has before the first order
 
 
 class _Step(NamedTuple):

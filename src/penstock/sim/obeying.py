@@ -103,4 +103,5 @@ class Witness:
         assert self._limit is not None
         powers = {name: line.power() for name, line in self._lines.items()}
         supply, feed = self._limit.limits
-        self._tell("power", at=now(), poles=powers, supply=supply, feed=feed)
+        shares = {name: self._limit.of(name) for name in self._lines}
+        self._tell("power", at=now(), poles=powers, supply=supply, feed=feed, shares=shares)
