@@ -5,6 +5,9 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
+import msgspec
+
+from penstock.core import rail
 from penstock.core.channel import ChannelParams, Domain, Lock, Voucher
 from penstock.core.codec import encode
 from penstock.core.identity import Key
@@ -20,6 +23,7 @@ from penstock.rails.stream import (
     TICK_ROWS,
     EarnedRow,
     PaidRow,
+    StreamBack,
     StreamOffer,
     StreamPayee,
     StreamPayer,
@@ -32,7 +36,7 @@ from . import stream_papers
 from .ground import CONSUMER, SUPPLIER, Ground
 
 PERIOD = 3_600
-SECRET = b"\x07" * 32
+SECRET, BACK_SECRET = b"\x07" * 32, b"\x08" * 32
 CONSUMER_KEY, SUPPLIER_KEY = Key(b"\x0c" * 32), Key(b"\x0d" * 32)
 
 
@@ -94,13 +98,57 @@ class StreamFunds:
         return Filing(note.voucher, note.signature, note.locks, proofs)
 
 
+class StreamBothFunds:
+    """One two-way channel, funded by its opener, and unused."""
+
+    payee = StreamPayee
+
+    def __init__(self, setup: StreamSetup, params: ChannelParams, deposit: int, ticks: tuple[int, int]) -> None:
+        self.params, self.deposit = params, deposit
+        self.terms = StreamTerms(params, 0, 0, ticks[0], StreamBack(0, 0, ticks[1]))
+        self.rail_terms = encode(self.terms)
+        self._ledger, self._one_way = setup.ground.channels, StreamFunds(setup, params, deposit, ticks[0])
+
+    def both(self, role: Role, books: Books) -> rail.Ends:
+        paid, earned = books.get(PAID_ROWS + self.params.id), books.get(EARNED_ROWS + self.params.id)
+        back, ticks = role is Role.SUPPLIER, books.get(TICK_ROWS + self.params.id)
+        key, secret = (SUPPLIER_KEY, BACK_SECRET) if back else (CONSUMER_KEY, SECRET)
+        ours, theirs = (0, self.deposit) if back else (self.deposit, 0)
+        payer = StreamPayer(self.terms, ours, key, secret, stream.decode_paid(paid) if paid else None, back=back)
+        held = stream.decode_earned(earned) if earned else None
+        return stream.pair(payer, self.payee(self.terms, theirs, held, ticks, back=not back))
+
+    async def shares(self) -> Shares:
+        return await self._one_way.shares()
+
+    async def leave(self, role: Role, books: Books) -> None:
+        await self._ledger.close(_account(role), self.params, self._one_way.filing(books))
+
+    async def answer(self, role: Role, books: Books) -> None:
+        filing, partner = self._one_way.filing(books), role is Role.SUPPLIER
+        if filing is None:
+            return
+        filed = await self._ledger.filed(self.params, partner)
+        act = next_act(Evidence(self.params, partner, filing), filed.channel, filed, await self._ledger.now())
+        if act is Act.FILE:
+            await self._ledger.file(_account(role), self.params, filing)
+
+    async def collect(self, role: Role) -> None:
+        if (await self._ledger.channel(self.params)).status == "closing":
+            await self._ledger.settle(_account(role), self.params)
+
+
+def _account(role: Role) -> Key:
+    return SUPPLIER if role is Role.SUPPLIER else CONSUMER
+
+
 class StreamSetup:
     """Stream channels from one consumer to one supplier."""
 
     capabilities = stream.CAPABILITIES
     supplier, consumer = SUPPLIER, CONSUMER
     deadline = PERIOD + 1
-    payer, payee, funds = StreamPayer, StreamPayee, StreamFunds
+    payer, payee, funds, both_funds = StreamPayer, StreamPayee, StreamFunds, StreamBothFunds
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -122,6 +170,12 @@ class StreamSetup:
         params = self.params()
         await self.ground.channels.open(CONSUMER, params, Amount(deposit))
         return self.funds(self, params, deposit, offer.tick_value)
+
+    async def fund_both(self, offer: Offer, deposit: int) -> StreamBothFunds:
+        assert offer.feed is not None
+        params = msgspec.structs.replace(self.params(), two_way=True)
+        await self.ground.channels.open(CONSUMER, params, Amount(deposit))
+        return self.both_funds(self, params, deposit, (offer.tick_value, offer.feed.tick_value))
 
     def params(self) -> ChannelParams:
         """A channel that is not open yet."""

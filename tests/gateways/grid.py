@@ -122,16 +122,22 @@ async def site(
     who: Known = SITE,
     measured: Callable[[], Measured] | None = None,
     known: tuple[Event, ...] = (),
+    obey: Callable[[Orders], None] = lambda orders: None,
     **more: Any,
 ) -> AsyncIterator[tuple[Ven, Watched]]:
     """A running site that polls ten times a second, and what it is told."""
     watched = Watched()
+
+    def on_orders(orders: Orders) -> None:
+        watched.orders.append(orders)
+        obey(orders)
+
     options = {"name": "pole-1"} | more
     ven = Ven(
         Client(url, Credentials(who.id, who.secret)),
         Site(**options),
         RATES,
-        watched.orders.append,
+        on_orders,
         clock,
         watched.tell,
         every,

@@ -16,6 +16,7 @@ from penstock.core.grid import LOWEST, Event, Grid, Kind
 from penstock.core.units import MAX_INSTANT, Duration, Instant
 from penstock.gateways.openadr import Reading, signals
 from penstock.gateways.openadr.forms import Descriptor, Dispatched, decode
+from penstock.gateways.openadr.reader import Batch, Reader
 from penstock.gateways.openadr.times import FOR_EVER, duration, instant, lasting, text_of, written
 from penstock.gateways.openadr.windows import windows
 
@@ -43,7 +44,7 @@ def interval(number: int, period: dict[str, Any] | None = None, **payloads: list
 
 def spans(event: Dispatched, seed: bytes = b"") -> list[tuple[int, float, float]]:
     """Id, start and end of each window, in hours since START."""
-    found = windows(event, signals.modification(event, SEEN), SEEN, seed)
+    found = windows(event, SEEN, seed)
     return [(w.interval.id, (w.start - START) / HOUR, (w.end - START) / HOUR) for w in found]
 
 
@@ -134,11 +135,26 @@ def test_a_start_of_all_time_follows_the_interval_before() -> None:
     assert spans(said([interval(0, then), interval(1, then)], {"start": AT})) == [(0, 0, 1), (1, 1, 2)]
 
 
-def test_now_is_when_the_server_said_so_and_never_later_than_we_saw_it() -> None:
-    now = {"start": "0001-01-01", "duration": "PT1H"}
-    assert spans(said([interval(0)], now)) == [(0, -2, -1)]
-    assert spans(said([interval(0)], now, modificationDateTime="2099-01-01T00:00:00Z")) == [(0, -1, 0)]
-    assert spans(said([interval(0)])) == [(0, -2, (MAX_INSTANT - START) / HOUR)]
+def test_now_is_when_we_saw_it_first_and_at_our_start_when_the_server_changed_it() -> None:
+    limit = {"IMPORT_CAPACITY_LIMIT": [1]}
+    hour = {"start": "0001-01-01", "duration": "PT1H"}
+    reader = Reader(RATES, (), ())
+
+    def begins(at: int, **more: Any) -> float:
+        """When the event begins (hours since START), read in a list of this hour."""
+        batch = Batch(Instant(START + at * HOUR))
+        event = said([interval(0, **limit)], hour, **more)
+        reader.read(msgspec.Raw(msgspec.json.encode(event)), batch)
+        reader.done(batch)
+        (signal,) = batch.found["e"].event.signals
+        return (signal.start - START) / HOUR
+
+    assert begins(0) == -2, "the server changed it at 8"
+    assert begins(1) == -2, "it does not begin anew"
+    assert begins(2, modificationDateTime="2026-03-20T08:30:00Z") == 2, "a clock that is behind delays nothing"
+    assert begins(3, modificationDateTime="2099-01-01T00:00:00Z") == 3
+    assert begins(4, modificationDateTime="2099-01-01T00:00:00Z") == 3
+    assert spans(said([interval(0)])) == [(0, -1, (MAX_INSTANT - START) / HOUR)]
 
 
 def test_what_has_no_end_leaves_no_room_after_it() -> None:

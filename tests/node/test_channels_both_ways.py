@@ -415,7 +415,7 @@ def test_a_supplier_with_a_stake_pays_before_it_has_earned() -> None:
         till, deal = scene.opened(stake=20_000), scene.deal
         deal.till = till
         till.start(scene.tasks)
-        await deal.begin(need=4_000)
+        await deal.begin(need=30_000)
         assert payer_of(deal.theirs).capacity == payee_of(deal.mine).capacity == 0
         guarding = scene.tasks.start(deal.purse.guard(deal.terms, lambda reason: None, scene.loop.instant))
         till.begin(deal.terms, lambda reason: None)
@@ -423,7 +423,7 @@ def test_a_supplier_with_a_stake_pays_before_it_has_earned() -> None:
         assert payer_of(deal.theirs).capacity == payee_of(deal.mine).capacity == 20_000
         till.begin(deal.terms, lambda reason: None)  # once in a channel's life
         await deal.pay(12_000, back=True)
-        assert payer_of(deal.mine).capacity == 4_000 + 12_000
+        assert payer_of(deal.mine).capacity == 30_000 + 12_000
         await deal.again()
         await deal.pay(600, back=True)
         await asyncio.sleep(60)
@@ -431,7 +431,7 @@ def test_a_supplier_with_a_stake_pays_before_it_has_earned() -> None:
         guarding.cancel()
         assert [row.partner_deposit for row in deal.rows()] == [20_000, 20_000]
         ask = await deal.sign_off()
-        assert ask.close == Close(4_000 + 12_600, 20_000 - 12_600, ask.close.expiry)
+        assert ask.close == Close(30_000 + 12_600, 20_000 - 12_600, ask.close.expiry)
         await till.take_close(ask)
         await till.settle()
         assert (scene.gained(CAR), scene.gained(POLE)) == (12_600, -12_600)
@@ -439,12 +439,29 @@ def test_a_supplier_with_a_stake_pays_before_it_has_earned() -> None:
     played(lives)
 
 
+def test_a_supplier_stakes_no_more_than_its_consumer() -> None:
+    async def lives(scene: Scene) -> None:
+        till, deal = scene.opened(stake=20_000), scene.deal
+        deal.till = till
+        till.start(scene.tasks)
+        await deal.begin(need=4_000)
+        till.begin(deal.terms, lambda reason: None)
+        await asyncio.sleep(60)
+        assert payer_of(deal.theirs).capacity == 4_000
+
+    played(lives)
+
+
 def test_a_stake_that_the_ledger_does_not_take_stops_nothing() -> None:
     async def lives(scene: Scene) -> None:
-        till, deal = scene.opened(stake=2 * WEALTH), scene.deal
+        till, deal = scene.opened(stake=20_000), scene.deal
         deal.till = till
         till.start(scene.tasks)
         await deal.begin()
+        other = deal.params.id[:20]  # somebody who has the pole's money
+        for one in (scene.chain.head, scene.chain.final):
+            one.accounts.wallets[Address(other)] += one.accounts.wallets[POLE.address]
+            one.accounts.wallets[POLE.address] = 0
         till.begin(deal.terms, lambda reason: None)
         await asyncio.sleep(60)
         assert scene.told.of("stake not added")
@@ -453,7 +470,7 @@ def test_a_stake_that_the_ledger_does_not_take_stops_nothing() -> None:
         await deal.finish()
         await till.take_close(await deal.sign_off())
         await till.settle()
-        assert scene.gained(POLE) == 46_000
+        assert scene.gained(POLE) == 46_000 - WEALTH
 
     played(lives)
 

@@ -36,32 +36,32 @@ async def test_an_offer_that_was_made_is_honoured_after_the_price_has_changed(op
         assert it.supplier.shell.session.terms.offer.tariff == before.tariff
 
 
-async def test_an_old_price_is_no_longer_taken_once_its_last_offer_has_expired(
-    open_street: Open, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_old_price_is_no_longer_taken_once_its_last_offer_has_expired(open_street: Open) -> None:
     async with open_street() as it:
         key = it.fresh_key()
         params = await it.channel(key)
-        monkeypatch.setattr(supplier, "OFFER_LIFE", 0)
-        before = it.supplier.offer().offer
-        it.supplier.sell(it.supplier.goods._replace(tariff=DEARER))
-        monkeypatch.undo()
+        goods = it.supplier.goods
+        it.supplier.sell(goods._replace(tariff=DEARER))
+        it.skew = supplier.OFFER_LIFE + 1
+        late = it.supplier._offer(goods, it.supplier.offer().offer.expires)
         thief = await it.thief(key)
-        refused = await thief.ask(it.proposal(key, before, params)[0], Refused)
-        assert "offer" in refused.why
+        assert "do not quote our offer" in (await thief.ask(it.proposal(key, late, params)[0], Refused)).why
+        it.skew = 0
+        it.supplier.sell(goods)
 
 
 async def test_nothing_is_offered_where_the_prices_have_ended(open_street: Open) -> None:
     async with open_street() as it:
         key = it.fresh_key()
         params = await it.channel(key)
-        before = it.supplier.offer().offer
-        it.supplier.goods = it.supplier.goods._replace(until=Instant(before.expires - supplier.OFFER_LIFE))
+        goods, before = it.supplier.goods, it.supplier.offer().offer
+        it.supplier.goods = goods._replace(until=Instant(before.expires - supplier.OFFER_LIFE))
         thief = await it.thief(key)
         assert "no prices for now" in (await thief.ask(AskOffer(), Refused)).why
         later = it.supplier._offer(it.supplier.goods, Instant(before.expires + 1))
         thief = await it.thief(key)
-        assert "offer" in (await thief.ask(it.proposal(key, later, params)[0], Refused)).why
+        assert "do not quote our offer" in (await thief.ask(it.proposal(key, later, params)[0], Refused)).why
+        it.supplier.goods = goods
 
 
 async def test_goods_that_nobody_could_agree_to_are_not_offered(open_street: Open) -> None:

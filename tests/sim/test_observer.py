@@ -136,6 +136,11 @@ def test_zero_bytes_in_a_time_do_not_show_in_gas(time: bytes) -> None:
     assert typical_gas(sight(calldata=even, gas=50_055 - 12)._replace(at=at)) == typical_gas(seen) == 50_100
 
 
+def test_the_end_of_one_word_and_the_zeros_of_the_next_are_no_time() -> None:
+    calldata = bytes(4) + HASH[:31] + b"\x6b" + bytes(31) + b"\x07"
+    assert typical_gas(sight(calldata=calldata, gas=50_040)._replace(at=0x6B03CADD)) == 50_000
+
+
 def test_a_zero_byte_shows_less_where_refunds_are_bounded() -> None:
     gross, words = 62_550, 4
     for zeros in (0, 3):

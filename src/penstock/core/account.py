@@ -16,7 +16,7 @@ from penstock.core.messages import Way
 from penstock.core.offer import Terms
 from penstock.core.rail import Ends, Evidence, PayeeEnd, PayerEnd
 from penstock.core.tariff import Bill
-from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Amount, Duration, Instant, Quantity
+from penstock.core.units import MAX_QUANTITY, Amount, Duration, Instant, Quantity
 
 Turns = tuple[Quantity, ...]
 SOON = Duration(60_000)  # as far as two clocks may be apart
@@ -144,12 +144,13 @@ class Account:
         supply, back = total, export
         by = at + SOON if not self.supplies and self.feed is not None else -1
         if way is Way.SUPPLY:
-            least = 0 if self.feed is None else -MAX_AMOUNT
-            runs = [self._run(total, export, max(least, price), total) for price in self.bill.soon(by)]
-            supply = max(total, min(*runs, Quantity(self._limit)))
+            runs = [self._run(total, export, self._worth(way), total), Quantity(self._limit)]
+            runs += [self._run(total, export, price, total, soon=True) for price in self.bill.soon(by)]
+            supply = max(total, min(runs))
         elif way is Way.FEED and self.feed is not None:
-            runs = [self._run(total, export, -price, export) for price in self.feed.soon(by)]
-            back = max(export, min(*runs, Quantity(feed_limit)))
+            runs = [self._run(total, export, self._worth(way), export), Quantity(feed_limit)]
+            runs += [self._run(total, export, -price, export, soon=True) for price in self.feed.soon(by)]
+            back = max(export, min(runs))
         return supply, back
 
     def spent(self, way: Way, total: Quantity, export: Quantity) -> bool:
@@ -157,10 +158,10 @@ class Account:
         reached = total if way is Way.SUPPLY else export
         return self._takes(way) and self._run(total, export, self._worth(way), reached) <= reached
 
-    def _run(self, total: int, export: int, worth: int, reached: int) -> Quantity:
+    def _run(self, total: int, export: int, worth: int, reached: int, *, soon: bool = False) -> Quantity:
         """How far a register may run from `reached`, where each `per` units make the consumer owe `worth` more.
 
-        Below 0 it is the supplier who owes more.
+        Below 0 it is the supplier who owes more. What only comes `soon` is bounded by trust, not by means.
         """
         if worth == 0:
             return MAX_QUANTITY
@@ -173,8 +174,10 @@ class Account:
                 most = got - self.paid
             else:  # what we owe now we are about to pay, and cannot give a second time
                 most = got + self.control.trust - max(self.paid, got - mine // per if self.payer is not None else 0)
-            if self.payee is not None:
+            if self.payee is not None and not soon:
                 most = min(most, self.payee.capacity + theirs // per - self.paid)
+        elif soon:
+            return MAX_QUANTITY
         else:
             most = (self.payer.capacity if self.payer is not None else 0) + mine // per - self.received
         if consumer_owes:

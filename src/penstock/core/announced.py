@@ -1,4 +1,4 @@
-"""What the supplier says of its meter, beside what the consumer's own counts: the one is billed, the other bounds it."""
+"""What the supplier says of its meter, beside what the consumer's own counts: this bounds what that one bills."""
 
 from __future__ import annotations
 

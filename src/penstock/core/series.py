@@ -38,8 +38,9 @@ MAX_DIGITS = 24  # before the point
 _LONGEST = 64  # characters of a time or a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
-_LAST = 253_402_300_799_999  # ms: the calendar's end, and that of the form's four digits of a year
+_NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d+)?", re.ASCII)  # Decimal would take "1_0" and other scripts
 _MILLISECOND = timedelta(milliseconds=1)
+_LAST = Instant((datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND)  # of what can be written
 
 
 class Rate(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -255,15 +256,15 @@ def instant(text: object) -> Instant:
 
 
 def written(at: Instant) -> str:
-    """An instant as RFC 3339 in UTC; milliseconds where there are any."""
-    text = (_EPOCH + timedelta(milliseconds=at)).isoformat(timespec="milliseconds" if at % 1000 else "seconds")
+    """An instant as RFC 3339 in UTC, at most the last of the year 9999; milliseconds where there are any."""
+    text = (_EPOCH + timedelta(milliseconds=min(at, _LAST))).isoformat(
+        timespec="milliseconds" if at % 1000 else "seconds"
+    )
     return text.replace("+00:00", "Z")
 
 
 def _check_times(slots: tuple[Rate, ...]) -> None:
     before: Rate | None = None
-    if slots[0].start < 0 or slots[-1].end > _LAST:
-        raise BadRates("prices are for times from 1970 to the year 9999")
     for slot_ in slots:
         if not slot_.start < slot_.end:
             raise BadRates(f"a price from {written(slot_.start)} ends when it begins, or before")
@@ -273,14 +274,18 @@ def _check_times(slots: tuple[Rate, ...]) -> None:
                 f"the prices {what}: one ends at {written(before.end)}, the next starts at {written(slot_.start)}"
             )
         before = slot_
+    if slots[0].start < 0 or slots[-1].end > _LAST:
+        raise BadRates("the prices are for times before 1970, or after the year 9999")
 
 
 def _number(text: str) -> Decimal:
     if len(text) > _LONGEST:
         raise ValueError(f"{text[:20]}... has too many digits")
+    if not _NUMBER.fullmatch(text):
+        raise ValueError(f"{text!r} is no number")
     try:
         return Decimal(text)
-    except InvalidOperation:
+    except InvalidOperation:  # an exponent that even Decimal does not hold
         raise ValueError(f"{text!r} is no number") from None
 
 

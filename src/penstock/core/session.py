@@ -262,6 +262,8 @@ class Session:
             return []
         effects = self.secure(now)
         self.account.turn(total, self.meter.export, reading.at)
+        if self._two_way:
+            effects += self._give(self._payer.fold())  # what we paid backs what the consumer still has to pay
         self._enter(State.SQUARING)
         self._moved = now
         proof = self._attest()
@@ -609,8 +611,9 @@ class Session:
         least = min(rail.secured - account.paid, net)
         if receipt.paid - receipt.repaid < least:
             raise BadVoucher(f"the receipt pays {receipt.paid - receipt.repaid}, less than the {least} secured")
-        if not account.paid <= receipt.repaid <= account.capacity:
-            raise BadMessage(f"the receipt says that we paid {receipt.repaid}, but it is {account.paid}")
+        most_back = max(account.paid, receipt.paid - net)
+        if not account.paid <= receipt.repaid <= most_back:
+            raise BadMessage(f"the receipt says that we paid {receipt.repaid}, and not {account.paid} to {most_back}")
         rows = rail.take(message.evidence, least=receipt.paid)
         last = self._payer.square(receipt.repaid) if receipt.repaid or account.paid else _NOTHING
         account.receive()
@@ -768,13 +771,13 @@ class Session:
         least, least_back = self.said.least(account)
         account.turn(max(total, least), max(export, least_back), message.at)
         reason = self.row.reason or message.reason
-        paid, repaid = self._split(account.net(total, export))
+        paid = self._last_payment(total, export)
         believed: list[Effect] = []
         if self.said.differs(total, export) or total < self.claimed or export < self.said.export:
             self.fault = self.fault or f"the supplier's meter ends at {total} and {export}, ours at {own} and {back}"
             reason = Reason.METERS_DISAGREE
         if reason is Reason.METERS_DISAGREE:
-            paid, repaid = self._payer.paid, account.received
+            paid = self._payer.paid
         else:
             try:
                 believed = self._believe(message, last=True)
@@ -785,6 +788,10 @@ class Session:
                 return [Persist(error.proof), *self._give_up(Reason.PEER_CHEATED, now)]
         self.said.take(total, export)
         evidence = self._payer.square(paid)
+        repaid = account.received
+        if self._two_way and reason is not Reason.METERS_DISAGREE:  # backed by what we have just paid, too
+            owed_back = paid - min(account.net(total, export), self.terms.budget)
+            repaid = max(repaid, min(Amount(owed_back), self._payee.capacity))
         self.receipt = Receipt(
             terms=self.digest,
             supplier_total=total,
@@ -804,13 +811,15 @@ class Session:
         rows = self._row(reason=reason, consumer_signature=signature)
         return [*believed, Persist(evidence.rows + rows), Send(Square(self.receipt, signature, evidence.data))]
 
-    def _split(self, net: int) -> tuple[int, int]:
-        """What each side will have paid in all, so that the consumer pays `net` when both are set off."""
-        payer, received = self._payer, self.account.received
-        net = min(net, self.terms.budget)
-        if not self._two_way or net >= payer.paid - received:
-            return min(net + received, payer.capacity), received
-        return payer.paid, min(payer.paid - net, self._payee.capacity)
+    def _last_payment(self, total: Quantity, export: Quantity) -> int:
+        """What we shall have paid in all: the net sum, with what was paid back to us; and no less than we have paid,
+        but for what was paid ahead."""
+        account, payer = self.account, self._payer
+        paid = min(payer.paid, account.due(total, export)) if self._before else payer.paid
+        if not self._two_way:
+            paid = Amount(0)
+        net = min(account.net(total, export), self.terms.budget)
+        return min(max(net + account.received, paid), payer.capacity)
 
     def _receipted(self, message: Receipted, now: Instant) -> list[Effect]:
         assert self.receipt is not None

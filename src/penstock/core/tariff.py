@@ -116,9 +116,9 @@ class Bill:
         self._enter(len(self.turns))
 
     def soon(self, at: int) -> list[int]:
-        """The price in force, and those that will have begun by `at` (token units per `tariff.per`)."""
+        """The prices that are not yet in force, and will have begun by `at` (token units per `tariff.per`)."""
         ahead = self.tariff.steps[len(self.turns) + 1 :] if at >= self._next else ()
-        return [self.price.amount, *(step.amount for step in ahead if step.start <= at)]
+        return [step.amount for step in ahead if step.start <= at]
 
     def turns_at(self, at: Instant) -> bool:
         """Whether a step that has not taken effect starts at or before a reading's instant."""

@@ -59,8 +59,8 @@ class ChannelTill:
         stake: int = 0,
     ) -> None:
         """`min_period` is the shortest challenge period (seconds) in which we trust ourselves to answer. `entropy(n)`
-        gives n bytes that nobody can guess, and never the same twice. `stake` is what we put into each channel that
-        pays both ways (token units): without it we pay only from what we earned there.
+        gives n bytes that nobody can guess, and never the same twice. `stake` is the most that we put into a channel
+        that pays both ways (token units): without it we pay only from what we earned there.
         """
         self.key = key
         self.journal = journal

@@ -55,9 +55,11 @@ class Site:
         clock: Callable[[], Instant],
         tell: Tell,
         min_period: int = 600,
+        stake: int = 0,
     ) -> Site:
-        """A site that is paid over channels on `ledger` alone."""
-        return cls(key, journal, clock, tell, [ChannelTill(key, journal, ledger, clock, tell, min_period)])
+        """A site that is paid over channels on `ledger` alone; `stake` as `ChannelTill`'s."""
+        till = ChannelTill(key, journal, ledger, clock, tell, min_period, stake=stake)
+        return cls(key, journal, clock, tell, [till])
 
     def start(self) -> None:
         """Look after what pays us, from now on. Once is enough."""

@@ -30,11 +30,13 @@ async def put_in(
 ) -> None:
     """Bring the partner's deposit up to `stake`, once in a channel's life, and wait until it counts.
 
-    That we set out to do it is kept before any money moves: what a crash cut short is not sent a second time.
+    It is never more than the opener's own: whoever wants us to lock up money has to lock up as much. That we set out to
+    do it is kept before any money moves: what a crash cut short is not sent a second time.
     """
     row = book.channel_of(journal, params.id)
     if row is None or row.over:
         return
+    stake = min(stake, row.deposit)
     missing = Amount(stake - row.partner_deposit)
     try:
         if missing > 0 and not row.staked:

@@ -143,12 +143,20 @@ def typical_gas(sight: Sight) -> int:
 
 
 def _without_times(body: bytes, at: int) -> bytes:
-    """Calldata with every time near `at` (seconds) free of zero bytes: in seconds (4 bytes), or milliseconds (6)."""
+    """Calldata with every time near `at` (seconds) free of zero bytes: in seconds (4 bytes), or milliseconds (6).
+
+    A time is within a word: what ends one and the zeros that fill up the next are none.
+    """
     found = bytearray(body)
     for size, unit in ((4, 1), (6, 1_000)):
-        for start in range(len(body) - size + 1):
+        for start in range(len(body)):
             time = body[start : start + size]
-            if time[0] and 0 in time and abs(int.from_bytes(time, "big") - at * unit) < NEAR * unit:
+            if (
+                start % WORD <= WORD - size
+                and time[0]
+                and 0 in time
+                and abs(int.from_bytes(time, "big") - at * unit) < NEAR * unit
+            ):
                 found[start : start + size] = time.replace(b"\0", b"\1")
     return bytes(found)
 

@@ -112,6 +112,12 @@ class LineSupply:
         total, export = self._counter.totals
         return Reading(Quantity(total), Instant(self._counter.at), export=Quantity(export))
 
+    def count(self) -> Reading:
+        """The registers as they are at this instant, before they are written."""
+        if self._loop is not None:
+            self._count()
+        return self.read()
+
     def watch(self, on_reading: Callable[[Reading], None]) -> None:
         """Call `on_reading` at each package, where the flow stops or is throttled, and at full speed at each step."""
         self._watchers.append(on_reading)

@@ -22,11 +22,11 @@ MAX_REPORTED = 32  # events that ask for reports and nothing else
 
 
 class Found(NamedTuple):
-    """An event, when its server changed it, since when that is known here, what it was read from, and what it wants."""
+    """An event, when its server changed it, what "now" means in it, what it was read from, and what it wants."""
 
     event: Event
     modified: Instant
-    seen: Instant
+    begun: Instant
     source: tuple[bytes, Program | None]
     wanted: Wanted | None
 
@@ -52,7 +52,11 @@ class Batch:
 
 
 class Reader:
-    """Reads batches. It remembers since when a version of an event is known, for as long as it is listed."""
+    """Reads batches, and remembers what an event that is to begin "now" means by that, for as long as it is listed.
+
+    It is when we first saw that version of it: clocks may differ, and an emergency must not be over before we hear of
+    it. In the first batch it is when the server changed it, if that is earlier: our restart begins nothing anew.
+    """
 
     def __init__(self, reading: Reading, programs: tuple[str, ...], targets: tuple[str, ...]) -> None:
         """`programs` (names) and `targets` narrow what is taken; empty ones do not."""
@@ -60,6 +64,7 @@ class Reader:
         self._chosen, self._targets = set(programs), set(targets)
         self._programs: dict[str, Program] = {}
         self._known: dict[str, Found] = {}
+        self._first = True
 
     def learn(self, programs: list[Raw]) -> None:
         """Take the server's programs: their names, and the units that they state. One that cannot be read is none."""
@@ -92,15 +97,17 @@ class Reader:
         if before and before.source == source:
             return before
         modified = signals.modification(said, Instant(0))
-        seen = before.seen if before and before.modified == modified else now
+        begun = min(signals.modification(said, now), now) if self._first else now
+        if before and before.modified == modified:
+            begun = before.begun
         descriptors = program.payload_descriptors if program else None
-        event = signals.event(said, descriptors, seen, self._reading)
-        return Found(event, modified, seen, source, self._wanted(said, event.modified, seen))
+        event = signals.event(said, descriptors, begun, self._reading)
+        return Found(event, modified, begun, source, self._wanted(said, begun, now))
 
-    def _wanted(self, said: Dispatched, modified: Instant, seen: Instant) -> Wanted | None:
+    def _wanted(self, said: Dispatched, begun: Instant, seen: Instant) -> Wanted | None:
         if not said.report_descriptors:
             return None
-        found = windows(said, modified, seen, self._reading.seed)
+        found = windows(said, begun, self._reading.seed)
         stretches = (Stretch(one.interval.id, one.start, one.end) for one in found)
         in_time = tuple(sorted(stretches, key=lambda one: one.start))
         every, stop = (found[0].every, found[0].stop) if found else (Duration(0), MAX_INSTANT)
@@ -108,7 +115,7 @@ class Reader:
 
     def done(self, batch: Batch) -> None:
         """The batch is whole: what it did not hold is forgotten."""
-        self._known = batch.found
+        self._known, self._first = batch.found, False
 
     def _ours(self, said: Dispatched) -> bool:
         if self._targets and said.targets and not self._targets & set(said.targets):

@@ -52,16 +52,16 @@ class Reading(msgspec.Struct, frozen=True):
     seed: bytes
 
 
-def event(said: Dispatched, program: list[Descriptor] | None, seen: Instant, reading: Reading) -> Event:
-    """The signals of an event that is known since `seen`; `program` has the units that its program states.
+def event(said: Dispatched, program: list[Descriptor] | None, now: Instant, reading: Reading) -> Event:
+    """The signals of an event; "now" in it is `now`, and `program` has the units that its program states.
 
     Raises:
         BadSignal: a time, a number or a unit of it cannot be read. Nothing of it is to be obeyed.
     """
-    modified = modification(said, seen)
+    modified = modification(said, now)
     units = {one.payload_type: one for one in (*(program or ()), *(said.payload_descriptors or ()))}
     signals: list[Signal] = []
-    for window in windows(said, modified, seen, reading.seed):
+    for window in windows(said, now, reading.seed):
         for payload in window.interval.payloads:
             kind = KINDS.get(payload.type)
             if kind is not None:
@@ -72,15 +72,15 @@ def event(said: Dispatched, program: list[Descriptor] | None, seen: Instant, rea
     return Event(said.id, LOWEST if said.priority is None else min(said.priority, LOWEST), modified, tuple(signals))
 
 
-def modification(said: Dispatched, seen: Instant) -> Instant:
-    """When an event was changed last, by the server's clock; `seen` where it does not say.
+def modification(said: Dispatched, otherwise: Instant) -> Instant:
+    """When an event was changed last, by the server's clock; `otherwise` where it does not say.
 
     Raises:
         BadSignal: it says no time.
     """
     text = said.modification_date_time or said.created_date_time
     at = instant(text) if text is not None else None
-    return seen if at is None else at
+    return otherwise if at is None else at
 
 
 def _signals(kind: Kind, payload: Payload, window: Window, unit: Descriptor, reading: Reading) -> list[Signal]:

@@ -29,17 +29,14 @@ class Window(Struct, frozen=True):
     stop: Instant = MAX_INSTANT
 
 
-def windows(event: Dispatched, modified: Instant, seen: Instant, seed: bytes) -> list[Window]:
-    """The stretches of an event that is known since `seen`, and was last changed at `modified` by the server's clock.
-
-    An event that starts "now" starts at the earlier of both: what was known before a restart does not begin anew, and a
-    server whose clock is ahead is not waited for.
+def windows(event: Dispatched, now: Instant, seed: bytes) -> list[Window]:
+    """The stretches of an event; `now` is when one begins that is to begin "now".
 
     Raises:
         BadSignal: a time or a duration cannot be read.
     """
     period = event.interval_period or Period()
-    cursor: int = _start(period.start, min(modified, seen))
+    cursor: int = _start(period.start, now)
     shift = _shift(period.randomize_start, seed, event.id)
     found: list[Window] = []
     for interval in event.intervals or ():

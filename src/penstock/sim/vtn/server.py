@@ -191,7 +191,7 @@ def _transpired(event: Object) -> bool:
     try:
         said = forms.decode(msgspec.json.encode(event), forms.Dispatched, "an event")
         begun = instant(event["createdDateTime"]) or now
-        found = windows(said, begun, begun, b"")
+        found = windows(said, begun, b"")
     except BadSignal:
         return False
     return bool(said.intervals) and all((one.stop if one.every else one.end) <= now for one in found)

@@ -1,4 +1,4 @@
-"""What every payment method must do: nine properties of a rail's two ends and its ledger, as checks against any rail.
+"""What every payment method must do: ten properties of a rail's two ends and its ledger, as checks against any rail.
 
 Write one `RailSetup` (penstock.testing.rail.setup), and give each property a fresh one, or run them all:
 
@@ -22,11 +22,13 @@ from penstock.core.rail import Capabilities
 from penstock.testing.rail.exits import a_crash_changes_no_result, a_stale_close_is_refuted, each_side_gets_out_alone
 from penstock.testing.rail.money import a_claim_never_falls, conservation, exposure_is_bounded, replay_yields_nothing
 from penstock.testing.rail.papers import a_changed_field_is_refused, everything_means_the_same_everywhere
-from penstock.testing.rail.setup import Books, Coded, Ends, Funds, RailSetup, Shares, Signed
+from penstock.testing.rail.reversal import a_flow_turns_round
+from penstock.testing.rail.setup import Books, BothFunds, Coded, Ends, Funds, RailSetup, Shares, Signed
 
 __all__ = [
     "RAIL_PROPERTIES",
     "Books",
+    "BothFunds",
     "Coded",
     "Ends",
     "Funds",
@@ -48,8 +50,12 @@ def _refutable(capabilities: Capabilities) -> str:
     return "" if capabilities.refutable else f"what ends a session on the {capabilities.name} rail is final at once"
 
 
+def _two_way(capabilities: Capabilities) -> str:
+    return "" if capabilities.direction == "two-way" else f"the {capabilities.name} rail pays one way"
+
+
 class Property(NamedTuple):
-    """One of the nine. `skipped` says why it does not apply to a rail of such capabilities; "" where it does."""
+    """One of the ten. `skipped` says why it does not apply to a rail of such capabilities; "" where it does."""
 
     number: int
     check: Check
@@ -71,6 +77,7 @@ RAIL_PROPERTIES: tuple[Property, ...] = (
     Property(7, each_side_gets_out_alone),
     Property(8, a_crash_changes_no_result),
     Property(9, everything_means_the_same_everywhere),
+    Property(10, a_flow_turns_round, _two_way),
 )
 
 

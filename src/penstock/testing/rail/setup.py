@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any, NamedTuple, Protocol
 
+from penstock.core import rail
 from penstock.core.identity import Address, Digest, Key
 from penstock.core.offer import Offer
 from penstock.core.rail import Capabilities, PayeeEnd, PayerEnd
@@ -43,6 +44,35 @@ class Ends(Protocol):
 
     def payee(self, books: Books) -> PayeeEnd:
         """The payee's end as its journal alone has it; without rows, at the beginning."""
+        ...
+
+
+class BothFunds(Protocol):
+    """One session's money on a ledger of a rail that pays both ways: put there by the payer, and nothing paid yet.
+
+    The duties are those of `Funds`.
+    """
+
+    rail_terms: bytes
+
+    def both(self, role: Role, books: Books) -> rail.Ends:
+        """This side's two ends as its journal alone has it; without rows, at the beginning."""
+        ...
+
+    async def shares(self) -> Shares:
+        """Whose the token units are now, as the ledger says."""
+        ...
+
+    async def leave(self, role: Role, books: Books) -> None:
+        """Begin to end it without the other side, with the best that the journal has."""
+        ...
+
+    async def answer(self, role: Role, books: Books) -> None:
+        """What this side's node does where it sees that the other has left."""
+        ...
+
+    async def collect(self, role: Role) -> None:
+        """Pay out what can be paid by now, as this side does it. Nothing where all has been paid."""
         ...
 
 
@@ -126,6 +156,10 @@ class RailSetup(Protocol):
 
     async def fund(self, offer: Offer, deposit: int) -> Funds:
         """Fund a session under this offer with so many token units, deep enough in the ledger to be final."""
+        ...
+
+    async def fund_both(self, offer: Offer, deposit: int) -> BothFunds:
+        """As `fund`, of a rail whose direction is "two-way", for an offer with feed-in; the payee puts in nothing."""
         ...
 
     @property
