@@ -67,9 +67,10 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_moved", "_opened", "_still", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
-        "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
-        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "waits", "wanted", "way",
+        "_linked_at", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken", "_told", "_turned_at",
+        "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter",
+        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms",
+        "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -120,6 +121,8 @@ class Session:
         self._heard = False  # a payment was taken that `secure` has not acted on
         self._blamed: Reason | None = None  # why it ends the session
         self._taken: dict[bytes, bytes | None] = {}  # its rows
+        # A consumer that is restored knows what it gave; what came back for that, once its supplier has said so.
+        self._reckons = self._supplies
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
         self._still = False  # the valve was shut, so that a dearer price takes effect while nothing flows
@@ -197,7 +200,7 @@ class Session:
         """
         if self.linked or self.state is not State.STREAMING:
             raise IllegalEvent("a session begins once")
-        self.linked = True
+        self.linked = self._reckons = True
         self._moved = self._alive = self._announced_at = now
         if self._supplies:
             self.way = self._willing
@@ -220,11 +223,12 @@ class Session:
         if self.state is not State.STREAMING or not (self._supplies or self._two_way):
             return []
         account = self.account
-        account.flowed_from_us(*self._stand)
+        if self._supplies and self._two_way:
+            account.came_to_us(total, self.meter.export)  # first: one that was restored knows of neither
+        if self._reckons:
+            account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
-        if self._two_way:
-            account.came_to_us(total, self.meter.export)
         if not self.linked or (total, self.meter.export) == self._announced:
             return []
         return self._announce(now) + self._pay() if self._tick_due() else []
@@ -254,7 +258,8 @@ class Session:
         if self.row.last is not None:
             return []
         total = self.meter.take(reading)
-        self.account.flowed_from_us(*self._stand)
+        if self._reckons:
+            self.account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
         if self._still and self.state is State.STREAMING:
@@ -877,6 +882,7 @@ class Session:
             last = self._payer.square(self.receipt.paid)
             return [*kept, Send(Square(self.receipt, self.row.consumer_signature, last.data))]
         account.came_to_us(*self.said.within(message.total, message.export))
+        self._reckons = True
         effects = kept + self._give(evidence)
         account.flowed_from_us(*self._stand)
         if self.state is State.STOPPING:

@@ -78,6 +78,13 @@ async def turn(consumer: Consumer, profile: Profile, tell: Tell) -> None:
             told = number
             goal = f"{leg.goal} of {profile.total if leg.way is Way.SUPPLY else profile.export}"
             way = "to us" if leg.way is Way.SUPPLY else "back"
-            tell("way", way=leg.way.name.lower(), total=total, export=export, why=f"{way} until {goal} have flowed")
+            tell(
+                "way",
+                leg=number,
+                way=leg.way.name.lower(),
+                total=total,
+                export=export,
+                why=f"{way} until {goal} have flowed",
+            )
         if session.wanted is not leg.way:
             consumer.direct(leg.way)

@@ -104,6 +104,8 @@ async def run_v2g(charge: Charge, speed: float, directory: Path, watch: Watch) -
             bought, sold = await _trade(charge, speed, players)
             after = await players.holdings()
             document, wrong = await _audit(charge, players, before, after, bought, sold)
+            energy = document["energy_wh"]["supplier"]
+            recorder.end(energy["to_consumer"], energy["back"], document["paid"], document["repaid"], document["ticks"])
             document["wall_s"] = round(time.monotonic() - started, 2)
             return Demo(document, players.token, wrong)
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from penstock.core.units import Instant
 from penstock.sim.processes import Event
 from penstock.sim.samples import About, Sample, SampleLog
+
+HOUR = 3_600_000  # ms
 
 
 class Recorder:
@@ -16,10 +20,10 @@ class Recorder:
     def __init__(self, log: SampleLog, since: Instant) -> None:
         self._log, self._since = log, since
         self._first: int | None = None
-        self._last = since
         self._supplier: Event = {}
+        self._worst = {"supplier": 0, "consumer": 0}
         self._why = ""
-        self.newest: Sample | None = None
+        self._newest: Sample | None = None
 
     def take(self, who: str, event: str, facts: Event) -> Sample | None:
         """One event. Returns the sample that it makes, if it does."""
@@ -32,25 +36,55 @@ class Recorder:
             return None
         if self._first is None:
             self._first = facts["at"]
-        self._last = Instant(max(self._last, self._since + facts["at"] - self._first))
+        at = Instant(self._since + max(0, facts["at"] - self._first))
         sample = Sample(
-            at=self._last,
-            power=facts["power"],
+            at=max(at, self._newest.at) if self._newest is not None else at,
+            power=self._power(at, facts),
             price=facts["price"],
             feed_price=facts["feed_price"],
             ticks=facts["ticks"],
             back_ticks=facts["back_ticks"],
             paid=facts["paid"],
             paid_back=facts["repaid"],
-            exposure_supplier=max(0, self._supplier.get("exposure", 0)),
-            exposure_consumer=max(0, facts["exposure"]),
+            exposure_supplier=self._stake("supplier", self._supplier),
+            exposure_consumer=self._stake("consumer", facts),
             total=facts["total"],
             export=facts["export"],
             why=self._why,
         )
         self._why = ""
+        return self._write(sample)
+
+    def end(self, total: int, export: int, paid: int, repaid: int, ticks: int) -> None:
+        """The session has ended, with these totals and sums (`Sample`)."""
+        last = self._newest
+        if last is None:
+            return
+        left = abs(total - last.total) + abs(export - last.export)
+        at = last.at + (left * HOUR // abs(last.power) if last.power else 0)
+        changed = msgspec.structs.replace(
+            last, at=at, power=0, total=total, export=export, paid=paid, paid_back=repaid, ticks=ticks, why="the end",
+            exposure_supplier=0, exposure_consumer=0,
+        )  # fmt: skip
+        self._write(changed)
+
+    def _power(self, at: Instant, facts: Event) -> int:
+        """What flowed since the last sample, on average (W): valves throttle faster than samples are taken."""
+        last = self._newest
+        if last is None or at <= last.at:
+            return last.power if last is not None else int(facts["power"])
+        moved = (facts["total"] - last.total) - (facts["export"] - last.export)
+        return int(moved * HOUR / (at - last.at))
+
+    def _stake(self, who: str, facts: Event) -> int:
+        """The most that a side had at stake since the last sample, as far as it tells."""
+        worst, before = facts.get("max_exposure", 0), self._worst[who]
+        self._worst[who] = max(worst, before)
+        return int(worst if worst > before else max(0, facts.get("exposure", 0)))
+
+    def _write(self, sample: Sample) -> Sample:
         self._log.append(sample)
-        self.newest = sample
+        self._newest = sample
         return sample
 
 
