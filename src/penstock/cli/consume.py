@@ -15,6 +15,7 @@ from penstock.cli.money import shown
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.planning import Asked, plan_of
 from penstock.cli.progress import standing
 from penstock.cli.rails import Paid
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from penstock.node.turns import Profile
 
 REPORT = 0.25  # seconds between two looks
+FOLLOW = 0.05  # and between two of a plan's: a simulated line may run an hour a second
 _FAILURES = ("meters disagree", "peer cheated", "device failed", "supply stalled", "payment stalled")
 
 
@@ -59,6 +61,14 @@ def consume(
         str | None,
         typer.Option(help="kWh that flow one after the other, below 0 back: 6,-2.5,4.", show_default=False),
     ] = None,
+    energy: Annotated[
+        str | None, typer.Option(help="Plan: so many kWh, in the cheapest hours.", show_default=False)
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Plan: be done by 07:00, or RFC 3339.", show_default=False)] = None,
+    battery: Annotated[
+        str | None, typer.Option(help="Plan: kWh in the battery, least and most: 12/8/60.", show_default=False)
+    ] = None,
+    power_w: Annotated[int, typer.Option(help="Plan: what we draw, or feed in with --feed.")] = 11_000,
     budget: Annotated[str | None, typer.Option(help="Most to pay in all, in whole tokens.", show_default=False)] = None,
     deposit: Annotated[
         str | None, typer.Option(help="Open a new channel with at least this much.", show_default=False)
@@ -84,6 +94,8 @@ def consume(
     With --feed the flow may turn round where the supplier takes back what is fed in, and the supplier pays for it;
     --feed 0 feeds nothing in, and is paid where a price falls below 0. With --turns the flow turns round by itself, and
     the session ends when all of it has flowed; --quantity and --feed are then what that is in all, unless given.
+    With --energy and --by it follows a plan over the prices in the offer: it buys in the cheapest hours, never above
+    --max-price, rests in the others, and with --feed sells what its battery has to spare at --min-feed or above.
 
     \b
     Example:
@@ -93,6 +105,8 @@ def consume(
             --medium data --max-price 0.10 --budget 1 --listen 8081
         penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
             --turns 6,-2.5,4 --max-price 0.45 --min-feed 0.30 --budget 9 --line cable
+        penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
+            --energy 20 --by 07:00 --max-price 0.35 --feed 15 --min-feed 0.50 --battery 12/8/60 --budget 9 --line cable
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -112,10 +126,16 @@ def consume(
         line=line,
         listen=at_loopback(listen) if listen else None,
     )
+    if (energy is None) is not (by is None):
+        from penstock.core.errors import UsageError
+
+        raise UsageError("a plan needs --energy and --by", "give both, or neither")
+    plans = Asked(energy, by, battery, power_w, power_w) if energy is not None and by is not None else None
     waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
     document, lines = run(
-        lambda asked: _consume(read, section, rail, told, asked, expect, keep, view, meter_error, waits, turns), told
+        lambda asked: _consume(read, section, rail, told, asked, expect, keep, view, meter_error, waits, turns, plans),
+        told,
     )
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
@@ -147,6 +167,7 @@ async def _consume(
     meter_error: int,
     waits: session.Patience,
     turns: str | None,
+    plans: Asked | None,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, home, need
     from penstock.cli.node import journal_open, open_key
@@ -154,9 +175,11 @@ async def _consume(
     from penstock.cli.supply import outcome
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
+    from penstock.core.medium import medium
     from penstock.node import book
     from penstock.node.clock import now
     from penstock.node.consumer import Consumer
+    from penstock.node.follower import Follower
     from penstock.node.turns import turn
     from penstock.transports.tls import connect
 
@@ -187,6 +210,10 @@ async def _consume(
             if profile is not None:
                 quantity, feed = wish.quantity or profile.total, wish.feed if section.feed else profile.export
                 wish = wish._replace(quantity=quantity, feed=feed)
+            plan = None
+            if plans is not None:
+                wish = wish._replace(waits=True)
+                plan = plan_of(plans, wish, medium(section.medium))
             pays = purse(rail, ledger, section, key, journal, told, known)
             consumer = Consumer(
                 key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier, valve=draw.valve
@@ -196,6 +223,9 @@ async def _consume(
                 beside = [asyncio.ensure_future(_watch(consumer, draw, told, look))]
                 if profile is not None:
                     beside.append(asyncio.ensure_future(turn(consumer, profile, told)))
+                if plan is not None:
+                    follower = Follower(consumer, plan, lambda: draw.meter.read().at, told)
+                    beside.append(asyncio.ensure_future(follower.follow(FOLLOW)))
                 try:
                     session = await _buy(consumer, asked)
                 finally:

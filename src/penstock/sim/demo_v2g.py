@@ -138,13 +138,13 @@ async def _audit(
         if len(set(values)) != 1:
             wrong.append(f"{what}: {', '.join(map(str, values))}")
 
-    sides = [await _held(players.home(role)) for role in _ROLES]
+    sides = [await held(players.home(role)) for role in _ROLES]
     pole, car = sides
     receipt = pole.row.receipt
     if receipt is None or car.row.receipt is None or not (car.row.supplier_signature and pole.row.consumer_signature):
         raise LocalError("the session ended without a receipt on both sides")
     same("the receipts", receipt, car.row.receipt)
-    total, export = _registers(players.directory / "line")
+    total, export = registers(players.directory / "line")
     moved = profile(charge)
     same("both meters, the line and the profile, to the car", receipt.supplier_total, receipt.consumer_total, total,
          moved.total)  # fmt: skip
@@ -162,10 +162,10 @@ async def _audit(
     same("what the chain took from the consumer, and the net", -gains[1], net)
     assert isinstance(players.ledger, EvmLedger)
     same("the channel on the chain", (await players.ledger.channel(pole.channel.params)).status, "settled")
-    logged = await _logged(players)
-    if logged != {"opens": 1, "closes": 1}:
-        wrong.append(f"the chain's log: {logged}, not one opening and one settlement")
-    limits = _limits(pole.row)
+    chain = await logged(players)
+    if chain != {"opens": 1, "closes": 1}:
+        wrong.append(f"the chain's log: {chain}, not one opening and one settlement")
+    limits = limits_of(pole.row)
     exposure = {"supplier": pole.row.worst, "consumer": car.row.worst}
     wrong += [f"the {who}'s exposure of {exposure[who]} exceeds {limits[who]}" for who in limits
               if exposure[who] > limits[who]]  # fmt: skip
@@ -186,7 +186,7 @@ async def _audit(
         "limit": limits,
         "max_exposure": exposure,
         "reason": receipt.reason,
-        "chain": logged,
+        "chain": chain,
         "transactions": transactions,
         "gas": sum(one["gas"] for one in transactions),
         "balances": {
@@ -197,7 +197,8 @@ async def _audit(
     return document, wrong
 
 
-async def _held(home: Path) -> _Side:
+async def held(home: Path) -> _Side:
+    """What the journal in a home has of its one session and channel."""
     journal = SqliteJournal.open_readonly(home / "journal.db")
     try:
         (row,), (channel,) = book.sessions(journal), book.channels(journal)
@@ -207,7 +208,7 @@ async def _held(home: Path) -> _Side:
         await journal.close()
 
 
-def _registers(line: Path) -> tuple[int, int]:
+def registers(line: Path) -> tuple[int, int]:
     """What the line itself has counted: to the car, and back (Wh)."""
     register = Register.read_end(line)
     try:
@@ -217,13 +218,13 @@ def _registers(line: Path) -> tuple[int, int]:
         register.close()
 
 
-def _limits(row: SessionRow) -> dict[str, int]:
+def limits_of(row: SessionRow) -> dict[str, int]:
     """What each side agreed to have at stake at most (token units)."""
     assert row.terms.feed is not None
     return {"supplier": row.terms.offer.credit_limit, "consumer": row.terms.feed.credit_limit}
 
 
-async def _logged(players: Cast) -> dict[str, int]:
+async def logged(players: Cast) -> dict[str, int]:
     """How many channels were opened and settled there, by the chain's own log."""
     interface, node = Interface(load("Channel")["abi"]), Node(players.url)
     try:

@@ -33,8 +33,11 @@ class TurningView:
         self._both = BothWays(about(f"session {charge.session_id} at {charge.station}", limit, limit))
         self._started = False
         self._live = Live(console=Console(), refresh_per_second=10) if live else None
-        moved = profile(charge)
-        self._step(
+        self._step(self._title(setting))
+
+    def _title(self, setting: Setting) -> str:
+        charge, moved = setting.charge, profile(setting.charge)
+        return (
             f"real session {charge.session_id} at station {charge.station}: {moved.first:,} Wh to the car, "
             f"{moved.back:,} Wh back, {moved.second:,} Wh to the car, {setting.speed:g} times as fast"
         )
