@@ -25,7 +25,7 @@ from penstock.testing.rail import Books, Coded, RailSetup, Signed
 
 from .escrow import CONSUMER_KEY, METER, EscrowFunds, EscrowSetup
 from .ground import STRANGER, SUPPLIER, Ground
-from .stream import StreamFunds, StreamSetup
+from .stream import StreamBothFunds, StreamFunds, StreamSetup
 
 FOREVER, FEE = 2**40, 100
 NO_SIGNATURE = b"\x01" * 64 + b"\x1b"
@@ -290,6 +290,14 @@ def _resigned(
     return {name: make}
 
 
+# 10: a flow that turns round is not paid both ways
+
+
+class _SleepingBoth(StreamBothFunds):
+    async def answer(self, role: Role, books: Books) -> None:
+        """Sleeps through the challenge, whichever side it is."""
+
+
 BROKEN: tuple[Broken, ...] = (
     Broken(1, "takes a fee", _stream(funds=_FeeFunds), "the receipt says"),
     Broken(2, "believes the last voucher", _stream(payee=_LastWordPayee), "out of order"),
@@ -309,4 +317,5 @@ BROKEN: tuple[Broken, ...] = (
     Broken(9, "forgets a field", _LossyStream, "decodes to another"),
     Broken(9, "signs another digest of a voucher", _OtherDigestStream, "is refused as it was signed"),
     Broken(9, "signs another digest of a reading", _OtherDigestEscrow, "is refused as it was signed"),
+    Broken(10, "sleeps, whoever leaves", _stream(both_funds=_SleepingBoth), "the ledger|are its own"),
 )

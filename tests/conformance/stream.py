@@ -101,6 +101,8 @@ class StreamFunds:
 class StreamBothFunds:
     """One two-way channel, funded by its opener, and unused."""
 
+    payee = StreamPayee
+
     def __init__(self, setup: StreamSetup, params: ChannelParams, deposit: int, ticks: tuple[int, int]) -> None:
         self.params, self.deposit = params, deposit
         self.terms = StreamTerms(params, 0, 0, ticks[0], StreamBack(0, 0, ticks[1]))
@@ -114,7 +116,7 @@ class StreamBothFunds:
         ours, theirs = (0, self.deposit) if back else (self.deposit, 0)
         payer = StreamPayer(self.terms, ours, key, secret, stream.decode_paid(paid) if paid else None, back=back)
         held = stream.decode_earned(earned) if earned else None
-        return stream.pair(payer, StreamPayee(self.terms, theirs, held, ticks, back=not back))
+        return stream.pair(payer, self.payee(self.terms, theirs, held, ticks, back=not back))
 
     async def shares(self) -> Shares:
         return await self._one_way.shares()
@@ -146,7 +148,7 @@ class StreamSetup:
     capabilities = stream.CAPABILITIES
     supplier, consumer = SUPPLIER, CONSUMER
     deadline = PERIOD + 1
-    payer, payee, funds = StreamPayer, StreamPayee, StreamFunds
+    payer, payee, funds, both_funds = StreamPayer, StreamPayee, StreamFunds, StreamBothFunds
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -173,7 +175,7 @@ class StreamSetup:
         assert offer.feed is not None
         params = msgspec.structs.replace(self.params(), two_way=True)
         await self.ground.channels.open(CONSUMER, params, Amount(deposit))
-        return StreamBothFunds(self, params, deposit, (offer.tick_value, offer.feed.tick_value))
+        return self.both_funds(self, params, deposit, (offer.tick_value, offer.feed.tick_value))
 
     def params(self) -> ChannelParams:
         """A channel that is not open yet."""

@@ -119,6 +119,15 @@ class Account:
         """Whether a price is in force at `at` that has not taken effect."""
         return self.bill.turns_at(at) or (self.feed is not None and self.feed.turns_at(at))
 
+    def grows_dearer(self, at: Instant) -> bool:
+        """Whether a price that takes effect at a reading of `at` makes either side owe more, or the other one."""
+        return self.turns_at(at) and any(
+            abs(ahead) > abs(bill.price.amount) or (ahead < 0) != (bill.price.amount < 0)
+            for bill in (self.bill, self.feed)
+            if bill is not None
+            for ahead in bill.soon(at)
+        )
+
     def turn(self, total: Quantity, export: Quantity, at: Instant) -> bool:
         """Let the prices in force at an announced reading take effect. Returns whether one did.
 

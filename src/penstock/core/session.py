@@ -67,9 +67,10 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_moved", "_opened", "_reckons", "_supplies", "_taken", "_told", "_turned_at", "_two_way",
-        "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
-        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "wanted", "way",
+        "_linked_at", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken", "_told", "_turned_at",
+        "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter",
+        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms",
+        "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +83,13 @@ class Session:
         max_price: Price | None = None,
         seal: Seal | None = None,
         min_feed: Price | None = None,
+        waits: bool = False,
     ) -> None:
         """Take up a session at what the journal has of it; its first row is a session that has just been accepted.
 
         The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit, and
-        `min_feed` the least that it feeds in for; `seal` checks the records of a supplier's meter that signs. `ends`
+        `min_feed` the least that it feeds in for; above its limit it ends the session, or where it `waits`, its valve
+        stays shut. `seal` checks the records of a supplier's meter that signs. `ends`
         has the payee's end of a supplier, the payer's of a consumer, and both where the consumer may feed in.
         """
         self.row = row
@@ -94,7 +97,7 @@ class Session:
         self.digest = row.terms.digest()
         self.key = key
         self.patience = patience or Patience()
-        self.max_price, self.min_feed = max_price, min_feed
+        self.max_price, self.min_feed, self.waits = max_price, min_feed, waits
         self.seal = seal
         offer = row.terms.offer
         self.payer, self.payee = ends
@@ -122,6 +125,7 @@ class Session:
         self._reckons = self._supplies
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
+        self._still = False  # the valve was shut, so that a dearer price takes effect while nothing flows
         self._opened = Way.HOLD  # the way for which a consumer's valve is open
         self._turned_at = Instant(-TURN_EVERY)
         self._announced = (Quantity(0), Quantity(0))
@@ -258,6 +262,9 @@ class Session:
             self.account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
+        if self._still and self.state is State.STREAMING:
+            return self._turn(now)
+        self._still = False
         if self.state is State.ENDED:  # given up: what the rail makes of the last reading needs nobody else
             self.account.turn(total, self.meter.export, reading.at)
             rows = self._attest().rows
@@ -504,11 +511,17 @@ class Session:
         if self._supplies or self.way is Way.HOLD:
             return self.way
         if self.way is Way.SUPPLY:
-            return self.way if self.wanted is Way.SUPPLY else Way.HOLD
+            return self.way if self.wanted is Way.SUPPLY and not self._too_dear else Way.HOLD
         least, feed = self.min_feed, self.account.feed
         if least is None or feed is None or feed.price.amount * least.per >= least.amount * feed.price.per:
             return self.way
         return Way.HOLD
+
+    @property
+    def _too_dear(self) -> bool:
+        """Whether the price in force is above the consumer's limit."""
+        most, price = self.max_price, self.account.bill.price
+        return most is not None and price.amount * most.per > most.amount * price.per
 
     def _follow(self, now: Instant) -> list[Effect]:
         """Turn the flow where it is to go another way, but not faster than a contactor can stand."""
@@ -638,6 +651,12 @@ class Session:
         return self._follow(now)
 
     def _announce(self, now: Instant) -> list[Effect]:
+        if not self._still and self._flows and self.account.grows_dearer(self.meter.at):
+            # What still flows after the reading at which a dearer price takes effect would cost more than was allowed:
+            # it is the reading after the valve was shut that turns the bill.
+            self._still = True
+            return [ShutValve()]
+        self._still = False
         total, at, export = self.meter.total, self.meter.at, self.meter.export
         turned = self.account.turn(total, export, at)
         proof = self._attest()
@@ -646,13 +665,26 @@ class Session:
         said = Send(Metered(total, at, secured, proof.data, self.meter.record, export, self.way))
         if not turned:
             return [Persist(proof.rows), said, *self._release()] if proof.rows else [said]
-        # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
-        # while the turn is made durable.
+        # What may still flow costs another price now.
         before, self._allowed = self._allowed, (Quantity(0), Quantity(0))
         released = self._release()
         less = self._allowed[0] < before[0] or self._allowed[1] < before[1]
         shut: list[Effect] = [ShutValve()] if less else []
         return [*shut, Persist(proof.rows + self._row(reason=self.row.reason)), said, *released]
+
+    def _turn(self, now: Instant) -> list[Effect]:
+        """The valve was shut for a dearer price: announce where it stands, and let flow what that price allows."""
+        if not self.linked:
+            self._still = False
+            return []
+        self._allowed = self._known
+        announced = self._announce(now)
+        return announced if any(isinstance(effect, Allow) for effect in announced) else announced + self._release()
+
+    @property
+    def _flows(self) -> bool:
+        """Whether our valve lets anything flow now."""
+        return self.meter.total < self._allowed[0] or (self._two_way and self.meter.export < self._allowed[1])
 
     def _attest(self) -> Evidence:
         """What the rail makes of the reading that is about to be announced; it may secure by it."""
@@ -695,8 +727,7 @@ class Session:
         if self._two_way:
             self.said.set_by(total, export)
         self.way = message.way
-        price = account.bill.price
-        if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
+        if self._too_dear and not self.waits:
             return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
         account.flowed_from_us(*self._stand)
         account.came_to_us(total, export)

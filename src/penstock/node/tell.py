@@ -73,6 +73,7 @@ LEVELS: dict[str, str] = {
     "grid asks": "info",
     "grid reached": "info",
     "grid not reached": "warning",
+    "price not taken": "warning",
     "signal not read": "warning",
     "signals left out": "warning",
     "not enrolled": "warning",

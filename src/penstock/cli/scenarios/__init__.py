@@ -19,6 +19,7 @@ PLAIN = "plain"
 SCENARIOS = {
     PLAIN: "penstock.cli.scenarios.plain",
     "v2g": "penstock.cli.scenarios.v2g",
+    "grid": "penstock.cli.scenarios.grid",
 }
 
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 import asyncio
 import os
+import warnings
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from decimal import Decimal
 from importlib import import_module
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
@@ -58,7 +60,9 @@ class Market(ABC):
             raise BadRates(f"{self.name}: {error}", error.advice) from None
 
     async def close(self) -> None:
-        """Nothing is held."""
+        """What a thread still asks is not waited for."""
+        if self._asking is not None:
+            self._asking.cancel()
 
     def _asked(self) -> list[Slot]:
         try:
@@ -84,6 +88,8 @@ class EntsoeSource(Market):
         """
         super().__init__(f"entsoe:{area}", clock)
         self._library = _library("entsoe", "entsoe")
+        # It reads XML with a parser for HTML, which works, and is told of it each time.
+        warnings.filterwarnings("ignore", category=import_module("bs4").XMLParsedAsHTMLWarning, module="entsoe")
         if not os.environ.get(TOKEN):
             raise UsageError(f"{TOKEN} is not set", "ENTSO-E gives a security token to whoever registers")
         try:
@@ -138,7 +144,7 @@ def _library(extra: str, module: str) -> ModuleType:
 def _until_next(prices: list[tuple[int, Any]]) -> list[Slot]:
     """Slots from starts (ms): each lasts until the next, an hour at most, and the last as long as the one before."""
     starts = [at for at, _ in prices]
-    lengths = [min(later - at, _HOUR) for at, later in zip(starts, starts[1:], strict=False)]
+    lengths = [min(later - at, _HOUR) for at, later in pairwise(starts)]
     ends = [at + length for at, length in zip(starts, [*lengths, *(lengths[-1:] or [_HOUR])], strict=True)]
     return [(Instant(at), Instant(end), _price(value)) for (at, value), end in zip(prices, ends, strict=True)]
 
