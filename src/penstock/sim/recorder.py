@@ -36,6 +36,8 @@ class Recorder:
             return None
         if self._first is None:
             self._first = facts["at"]
+            prices = facts["price"], facts["feed_price"]
+            self._write(Sample(self._since, 0, *prices, 0, 0, 0, 0, 0, 0, 0, 0))
         at = Instant(self._since + max(0, facts["at"] - self._first))
         sample = Sample(
             at=max(at, self._newest.at) if self._newest is not None else at,
