@@ -14,12 +14,12 @@
     price = "0.40"                            budget = "20"
     tick = "0.01"                             quantity = 17366
     package = 25                              line = "line"
-    credit_ticks = 2
+    credit_ticks = 2                          feed = "10"
     mode = "pay-after"
     line = "line"
     power_w = 6600
-    metrics = "127.0.0.1:9464"                feed = "10"
-    feed_price = "0.30"                     [grid]
+    metrics = "127.0.0.1:9464"
+    feed_price = "0.30"                       [grid]
     grid = "https://vtn.example/openadr3"     name = "site 7"
     grid_key = "grid.key"                     programs = ["night"]
     site_limit = 22000                        listen = "127.0.0.1:7412"
