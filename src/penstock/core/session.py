@@ -548,9 +548,11 @@ class Session:
             return []
         stand, (allowed, allowed_back) = self._stand, self._allowed
         supply, back = self.account.reach(self._open, *stand, self.meter.at, self.terms.feed_limit or 0)
-        if supply <= allowed and back <= allowed_back:
+        if self._supplies:  # what was allowed stands until the valve is shut, as it is for a dearer price
+            supply, back = max(supply, allowed), max(back, allowed_back)
+        if (supply, back) == (allowed, allowed_back):
             return []
-        self._allowed = max(supply, allowed), max(back, allowed_back)
+        self._allowed = supply, back
         base, apart = self.row.base, self.said.apart
         total = Quantity(base.total + self._allowed[0] + apart[0])
         if not self._two_way:

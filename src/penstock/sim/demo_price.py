@@ -1,8 +1,8 @@
-"""The price scenario: eleven hours of quarter-hour prices, some below 0, and a car that follows a plan through them.
+"""The price scenario: eight hours of quarter-hour prices, some below 0, and a car that follows a plan through them.
 
-The prices are the package's day (`data/prices-day.json`), from the morning to the evening peak, moved to now. The pole
-sells and buys at them, and has a stake in the channel, so that it can pay where its price is below 0. The car buys in the
-cheapest hours and sells in the dearest, within its battery.
+The prices are the package's day (`data/prices-day.json`), from noon to the evening peak, moved to now. The pole
+sells and buys at them, and has a stake in the channel, so that it can pay where its price is below 0. The car buys in
+the cheapest hours and sells in the dearest, within its battery.
 
 No process is believed. The bill is computed anew, with fractions, from the tariff that both signed and the totals at
 which each price took effect by either journal; those must be the same, and nothing was said about them.
@@ -32,11 +32,11 @@ from penstock.sim.processes import Event
 from penstock.sim.recorder import Recorder, about
 from penstock.sim.samples import SampleLog
 
-FIRST, SLOTS = 32, 44  # quarter hours of the day: from eight in the morning to seven in the evening
+FIRST, SLOTS = 44, 32  # quarter hours of the day: from eleven in the morning to seven in the evening
 QUARTER = 900_000  # ms
 POWER_W = 7_400
 ENERGY, BATTERY = "12", "14/8/50"  # kWh
-MAX_PRICE, MIN_FEED, BUDGET, STAKE = "0.35", "0.28", "12", "3"
+MAX_PRICE, MIN_FEED, BUDGET, STAKE = "0.40", "0.36", "12", "8"
 TICK, TICK_VALUE, CREDIT_TICKS = "0.001", 1_000, 2
 SAMPLES = "samples.jsonl"
 _ROLES = (Role.SUPPLIER, Role.CONSUMER)
