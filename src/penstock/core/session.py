@@ -231,6 +231,8 @@ class Session:
             return []
         if not self.linked or (total, self.meter.export) == self._announced:
             return []
+        if self._two_way and account.payable(self.way, *self._known) - account.paid >= self._tick:
+            return self._announce(now) + self._pay()  # what we owe may be what the flow waits for
         return self._announce(now) + self._pay() if self._tick_due() else []
 
     def _tick_due(self) -> bool:
