@@ -615,6 +615,12 @@ class Session:
         if not account.paid <= receipt.repaid <= most_back:
             raise BadMessage(f"the receipt says that we paid {receipt.repaid}, and not {account.paid} to {most_back}")
         rows = rail.take(message.evidence, least=receipt.paid)
+        if receipt.repaid and receipt.repaid > self._payer.capacity:  # seen only now: what we were just paid backs it
+            self._taken.update(rows)
+            self._heard = True  # it is paid all the same
+            raise BadMessage(
+                f"the receipt says that we pay {receipt.repaid}, more than the {self._payer.capacity} we can"
+            )
         last = self._payer.square(receipt.repaid) if receipt.repaid or account.paid else _NOTHING
         account.receive()
         account.came_to_us(*self._known)
@@ -677,6 +683,7 @@ class Session:
         try:
             self._check_record(message)
             self.said.check(total, export, account)
+            account.check_clock(message.at, now)
         except BadReading as error:
             self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
