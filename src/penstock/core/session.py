@@ -67,10 +67,10 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken", "_told", "_turned_at",
-        "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter",
-        "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms",
-        "waits", "wanted", "way",
+        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken",
+        "_told", "_turned_at", "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked",
+        "max_price", "meter", "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal",
+        "state", "terms", "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -125,6 +125,7 @@ class Session:
         self._reckons = self._supplies
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
+        self._mark = self._mark_before = (now, self.meter.at)  # our clock, and our meter's
         self._still = False  # the valve was shut, so that a dearer price takes effect while nothing flows
         self._opened = Way.HOLD  # the way for which a consumer's valve is open
         self._turned_at = Instant(-TURN_EVERY)
@@ -636,6 +637,12 @@ class Session:
         if not account.paid <= receipt.repaid <= most_back:
             raise BadMessage(f"the receipt says that we paid {receipt.repaid}, and not {account.paid} to {most_back}")
         rows = rail.take(message.evidence, least=receipt.paid)
+        if receipt.repaid and receipt.repaid > self._payer.capacity:  # seen only now: what we were just paid backs it
+            self._taken.update(rows)
+            self._heard = True  # it is paid all the same
+            raise BadMessage(
+                f"the receipt says that we pay {receipt.repaid}, more than the {self._payer.capacity} we can"
+            )
         last = self._payer.square(receipt.repaid) if receipt.repaid or account.paid else _NOTHING
         account.receive()
         account.came_to_us(*self._known)
@@ -717,6 +724,7 @@ class Session:
         try:
             self._check_record(message)
             self.said.check(total, export, account)
+            account.check_clock(message.at, self.meter.at, self._lately(now))
         except BadReading as error:
             self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
@@ -745,6 +753,12 @@ class Session:
         effects += self._pay()
         reason = self._reached(total)
         return [*effects, *self._stop(reason, now)] if reason else effects
+
+    def _lately(self, now: Instant) -> int:
+        """How far our meter's clock went in the last few seconds of ours: so late may be what is announced."""
+        if not 0 <= now - self._mark[0] < self.patience.move:
+            self._mark_before, self._mark = self._mark, (now, self.meter.at)
+        return max(0, self.meter.at - self._mark_before[1])
 
     def _beyond_reach(self, total: int) -> bool:
         """Whether more flowed than the supplier could have let, by what it says that its meter counted: that is a lie.
