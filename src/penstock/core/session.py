@@ -30,7 +30,7 @@ from penstock.core.announced import Announced
 from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
-from penstock.core.errors import BadMessage, BadReading, BadVoucher, IllegalEvent, RemoteError
+from penstock.core.errors import BadMessage, BadReading, BadVoucher, IllegalEvent, RemoteError, Unbacked
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import (
     AskWay,
@@ -431,6 +431,7 @@ class Session:
 
         Raises:
             BadMessage: it does not belong here, or is one of many that bring nothing; cut the link.
+            Unbacked: the supplier counts on a deposit that we have not seen yet; cut the link, and it says it again.
         """
         rail = self.payee
         if rail is None or self.state is State.ENDED:
@@ -444,6 +445,8 @@ class Session:
                     self._taken[key] = value
                     self._empty = -1
         except RemoteError as error:
+            if isinstance(error, Unbacked) and not self._supplies:
+                raise
             self.fault, self._blamed = str(error), Reason.PEER_CHEATED
             return
         self._empty += 1
