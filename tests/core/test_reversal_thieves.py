@@ -110,3 +110,17 @@ def test_a_supplier_that_turns_with_every_message_does_not_wear_the_consumers_va
         both.run(car, effects)
     assert session.reason is Reason.PEER_CHEATED
     assert shut <= 12, f"the valve moved {shut} times in two seconds"
+
+
+def test_a_supplier_cannot_turn_its_bill_early_while_the_link_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rail = Streams()
+    tariff = Tariff(1_000, (Step(Instant(0), 400_000), Step(Instant(START + HOUR), 900_000)))
+    both = Both(rail, feed_terms(rail, tariff=tariff, credit_limit=3_000))
+    both.thief = Role.SUPPLIER
+    both.trickle(10)
+    both.lose_link()
+    set_clock(monkeypatch, both, HOUR)
+    both.relink()
+    both.wait(2_000, most=1)
+    assert both.consumer.session.bill.turns == ()
+    assert both.consumer.errors

@@ -852,6 +852,8 @@ class Session:
         return [Persist(rows + self._row(supplier_signature=message.signature)), Ended()]
 
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
+        if message.at > now:  # before the turns that it made meanwhile are believed
+            self.account.check_clock(message.at, now)
         bill, feed = self.said.caught_up(self.account, message)
         evidence = self._payer.resume(message.state)
         account, turned = self.account, self.account.take_up(bill, feed)
