@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from penstock.core.messages import Message, Reason, Square, Way
+from penstock.core.effects import ShutValve
+from penstock.core.messages import Message, Metered, Reason, Square, Way
 from penstock.core.meter import Reading
 from penstock.core.offer import Feed
 from penstock.core.session import Role
@@ -91,3 +92,35 @@ def test_a_receipt_that_asks_for_more_than_the_supplier_has_is_refused_and_chang
     both.heal()
     assert both.over
     assert both.supplier.secured() >= 0
+
+
+def test_a_supplier_that_turns_with_every_message_does_not_wear_the_consumers_valve() -> None:
+    both = Both(Streams())
+    both.thief = Role.SUPPLIER
+    car, session = both.consumer, both.consumer.session
+    both.trickle(10)
+    shut = 0
+    for turn in range(200):
+        both.now = Instant(both.now + 10)
+        total, export = both.supplier.flowed
+        way = Way.FEED if turn % 2 else Way.SUPPLY
+        said = Metered(Quantity(total), both.now, Amount(0), b"", b"", Quantity(export), way)
+        effects = session.on_message(said, both.now)
+        shut += any(isinstance(effect, ShutValve) for effect in effects)
+        both.run(car, effects)
+    assert session.reason is Reason.PEER_CHEATED
+    assert shut <= 12, f"the valve moved {shut} times in two seconds"
+
+
+def test_a_supplier_cannot_turn_its_bill_early_while_the_link_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    rail = Streams()
+    tariff = Tariff(1_000, (Step(Instant(0), 400_000), Step(Instant(START + HOUR), 900_000)))
+    both = Both(rail, feed_terms(rail, tariff=tariff, credit_limit=3_000))
+    both.thief = Role.SUPPLIER
+    both.trickle(10)
+    both.lose_link()
+    set_clock(monkeypatch, both, HOUR)
+    both.relink()
+    both.wait(2_000, most=1)
+    assert both.consumer.session.bill.turns == ()
+    assert both.consumer.errors

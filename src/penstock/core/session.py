@@ -59,6 +59,7 @@ EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or 
 _NOTHING = Evidence(b"")
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 TURN_EVERY = Duration(1_000)  # a flow turns no faster, whatever the consumer asks: contactors wear
+BUNCHED = 8  # turns that may come at once: a link that stalled brings them together, and a limit does not wait
 ALIVE = Duration(4_000)  # after which it repeats its reading where nothing is new: nothing may flow, but it is there
 
 
@@ -741,6 +742,9 @@ class Session:
             self._moved = now
         if self._two_way:
             self.said.set_by(total, export)
+        if message.way is not self.way and not self._turns(now):
+            self.fault = "the supplier turns the flow faster than a contactor can stand"
+            return [*effects, *self._stop(Reason.PEER_CHEATED, now)]
         self.way = message.way
         if self._too_dear and not self.waits:
             return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
@@ -762,6 +766,13 @@ class Session:
         if not 0 <= now - self._mark[0] < self.patience.move:
             self._mark_before, self._mark = self._mark, (now, self.meter.at)
         return max(0, self.meter.at - self._mark_before[1])
+
+    def _turns(self, now: Instant) -> bool:
+        """Count a turn; returns whether there were no more than one in `TURN_EVERY`, but for `BUNCHED`."""
+        first = now - BUNCHED * TURN_EVERY
+        last = self._turned_at if first < self._turned_at <= now else first  # or our clock was set back
+        self._turned_at = Instant(last + TURN_EVERY)
+        return self._turned_at <= now
 
     def _beyond_reach(self, total: int) -> bool:
         """Whether more flowed than the supplier could have let, by what it says that its meter counted: that is a lie.
@@ -890,6 +901,8 @@ class Session:
         return [Persist(rows + self._row(supplier_signature=message.signature)), Ended()]
 
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
+        if message.at > self.meter.at:  # before the turns that it made meanwhile are believed
+            self.account.check_clock(message.at, self.meter.at, self._lately(now))
         bill, feed = self.said.caught_up(self.account, message)
         evidence = self._payer.resume(message.state)
         account, turned = self.account, self.account.take_up(bill, feed)

@@ -58,7 +58,7 @@ class Tie:
             UsageError: two poles of one name.
         """
         self._poles, self._tell, self._clock = poles, site.tell, site.clock
-        self._goods = [(one.supplier, one.supplier.goods) for one in poles]
+        self._goods = [(one.supplier.goods, one.supplier.goods) for one in poles]  # its own, and what we made of them
         self.limit = site.limit = SiteLimit([one.outlet for one in poles], site.tell)
         self.steering = Steering([one.supplier for one in poles], self.limit, site.tell, own, self._reprice)
 
@@ -87,13 +87,15 @@ class Tie:
 
     def _reprice(self, price: int | None, feed_price: int | None) -> None:
         """Offer at these prices (token units per kWh) from now on; at our own where none is given, or it cannot be."""
-        for supplier, own in self._goods:
+        for place, ((own, made), (supplier, *_)) in enumerate(zip(self._goods, self._poles, strict=True)):
+            own = own if supplier.goods == made else supplier.goods  # it has got newer ones meanwhile
             supplier.goods = priced(own, price, feed_price)
             try:
                 supplier.offer()
             except BadTerms as error:
                 supplier.goods = own
                 self._tell("price not taken", pole=supplier.pole.name, price=price, feed=feed_price, error=error.line())
+            self._goods[place] = (own, supplier.goods)
 
     def _measure(self) -> Measured:
         """What the poles' meters say now, by their names."""
