@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from penstock.core.messages import Reason, Way
 from penstock.core.session import Role
+from penstock.core.tariff import Tariff
+from penstock.rails.stream import StreamPayee, StreamPayer
 
-from .both_ways import Both, Streams
+from .both_ways import Both, Streams, feed_terms
 
 
 def ended_exactly(both: Both) -> None:
@@ -38,3 +40,20 @@ def test_a_flow_that_turns_twice_is_paid_to_the_unit() -> None:
     both.wait(5_000)
     ended_exactly(both)
     assert both.worst[Role.SUPPLIER] > 0 < both.worst[Role.CONSUMER]
+
+
+def test_a_flow_that_waits_for_a_stake_begins_once_it_is_there() -> None:
+    rail = Streams()
+    paid = feed_terms(rail, tariff=Tariff.flat(-100_000, 1_000))
+    both = Both(rail, paid)
+    both.wait(2_000)
+    assert both.supplier.flowed == (0, 0)
+    for end in (both.supplier.session.payer, both.consumer.session.payee):
+        assert isinstance(end, StreamPayer | StreamPayee)
+        end.add(1_000_000)
+    rail.stake = 1_000_000
+    both.wait(2_000, most=3)
+    assert both.supplier.flowed[0] > 0
+    both.run(both.consumer, both.consumer.session.stop(Reason.OPERATOR, both.now))
+    both.wait(5_000)
+    ended_exactly(both)

@@ -86,7 +86,7 @@ async def test_a_grid_stops_throttles_and_turns_a_flow_whose_session_goes_on(ope
         steering.obey(Orders(setpoint=-3_000, why=("setpoint -3,000 W: event 8",)))
         await until(lambda: exported(it) > 100)
         assert it.line.read().total == held
-        assert it.line.power() == -3_000
+        await until(lambda: it.line.power() == -3_000)
         steering.obey(Orders(supply_limit=3_300))
         await until(lambda: it.line.power() == 3_300)
         steering.obey(Orders())

@@ -7,7 +7,7 @@ import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Self, TypeVar
 
 import msgspec
 
@@ -276,7 +276,7 @@ class Car:
         self._meter = meter
         self.consumer: Consumer
 
-    async def __aenter__(self) -> Car:
+    async def __aenter__(self) -> Self:
         self.journal = SqliteJournal(self._path)
         self.meter = LineMeter(self.street.directory / "line", **self._meter)
         return self
@@ -303,16 +303,17 @@ class Car:
         budget: int = 1_000_000,
         feed: int | None = None,
         max_price: int = 450_000,
+        **wish: Any,
     ) -> Session:
         """One session; one that may turn round, where `feed` says how much goes back at most."""
-        wish = Wish(Price(max_price, 1_000), budget, quantity, keep=keep, feed=feed)
+        wanted = Wish(Price(max_price, 1_000), budget, quantity, keep=keep, feed=feed, **wish)
         purse = ChannelPurse(self.key, self.journal, self._ledger, self.told)
         self.consumer = Consumer(
             self.key,
             self.journal,
             self.meter,
             self._dial,
-            wish,
+            wanted,
             self._clock,
             self.told,
             purse,

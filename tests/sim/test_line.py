@@ -156,7 +156,7 @@ async def test_what_flowed_before_the_valve_closed_is_told(tmp_path: Path) -> No
     assert total > 0
     assert readings == []
     await until(lambda: bool(readings))
-    assert readings == [supply.read()]
+    assert [reading.total for reading in readings] == [supply.read().total]
 
 
 @pytest.mark.asyncio
@@ -344,3 +344,15 @@ def test_a_line_of_absurd_numbers_is_refused(tmp_path: Path, power: int, speed: 
     Register.write_end(tmp_path / "line").close()
     with pytest.raises(UsageError):
         LineMeter(tmp_path / "line", error_ppm=-1_000_000)
+
+
+@pytest.mark.asyncio
+async def test_the_clock_of_a_line_at_rest_goes_on_at_both_ends(tmp_path: Path) -> None:
+    supply, meter = pole(tmp_path / "line", speed=3_600), LineMeter(tmp_path / "line")
+    supply.allow(wh(10))
+    await until(lambda: supply.read().total == 10)
+    supply.close()
+    began = supply.read().at
+    await until(lambda: supply.read().at > began + HOUR // 2)
+    await until(lambda: meter.read().at > began + HOUR // 2)
+    assert (supply.read().total, meter.read().total) == (10, 10)

@@ -14,12 +14,15 @@
     price = "0.40"                            budget = "20"
     tick = "0.01"                             quantity = 17366
     package = 25                              line = "line"
-    credit_ticks = 2
+    credit_ticks = 2                          feed = "10"
     mode = "pay-after"
     line = "line"
     power_w = 6600
     metrics = "127.0.0.1:9464"
-    feed_price = "0.30"                       feed = "10"
+    feed_price = "0.30"                       [grid]
+    grid = "https://vtn.example/openadr3"     name = "site 7"
+    grid_key = "grid.key"                     programs = ["night"]
+    site_limit = 22000                        listen = "127.0.0.1:7412"
 
 Every key may be left out; a command says which one it misses. Sums and prices are decimal strings in whole tokens (a
 TOML float cannot hold 0.40), parsed with the token's decimals once the ledger has told them. Relative paths in the file
@@ -66,6 +69,8 @@ Source = Annotated[
 Energy = Annotated[
     str, Meta(pattern=_DECIMAL, description='a number of those units that prices are for (kWh), in quotes: "7.5"')
 ]
+HttpUrl = Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
+Watts = Annotated[int, Meta(ge=0, le=10**9, description="a whole number of watts")]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]
 
 
@@ -77,10 +82,7 @@ class LedgerSection(_Section, frozen=True):
     """`[ledger]`: the node's JSON-RPC address, the contracts of channels and of escrows, how many blocks above make a
     deposit there final, and the most that a unit of gas may cost."""
 
-    url: (
-        Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
-        | None
-    ) = None
+    url: HttpUrl | None = None
     contract: AddressText | None = None
     escrow: AddressText | None = None
     chain_id: Count | None = None
@@ -99,7 +101,10 @@ class SupplySection(_Section, frozen=True):
     """`[supply]`: what is sold, for how much, and the line that it flows through, or for data where it is forwarded to.
     `package` in the medium's unit; `credit_ticks` is 2 where it is left out, and 16 for data. `prices` is a series, in
     place of the one `price`. What begins with `feed_` is for what consumers feed in: where it has no tick or credit of
-    its own, it has those of the supply; `feed_stake` is what is put into each channel to pay it with."""
+    its own, it has those of the supply; `feed_stake` is what is put into each channel to pay it with. `grid` is the
+    server of the grid's operator, `grid_key` the file of our credentials there, and `site_limit` (W) our own, which
+    always holds.
+    """
 
     listen: Endpoint = "127.0.0.1:7411"
     name: Annotated[str, Meta(max_length=80, description="a text of at most 80 characters")] = ""
@@ -124,6 +129,9 @@ class SupplySection(_Section, frozen=True):
     feed_stake: Money | None = None
     sign: Text | None = None
     metrics: Endpoint | None = None
+    grid: HttpUrl | None = None
+    grid_key: Text | None = None
+    site_limit: Watts | None = None
 
 
 class ConsumeSection(_Section, frozen=True):
@@ -142,6 +150,23 @@ class ConsumeSection(_Section, frozen=True):
     listen: Endpoint | None = None
 
 
+class GridSection(_Section, frozen=True):
+    """`[grid]`: what we are called at the operator's server (as our credentials, where it is left out), and what of it
+    is for us: events of these programs, and for these targets.
+
+    `token_url` goes before what the server says. With `listen` we are told of changes at once, at `callback` where the
+    server reaches us under another URL. `currency` is what a whole token is worth one of.
+    """
+
+    name: Annotated[str, Meta(min_length=1, max_length=128, description="a text of 1 to 128 characters")] | None = None
+    programs: list[Text] = []
+    targets: list[Text] = []
+    token_url: HttpUrl | None = None
+    listen: Endpoint | None = None
+    callback: HttpUrl | None = None
+    currency: Annotated[str, Meta(pattern=r"^[A-Z]{3}\Z", description='a currency of ISO 4217, such as "EUR"')] = "EUR"
+
+
 class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file."""
 
@@ -149,11 +174,12 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: KeySection = KeySection()
     supply: SupplySection = SupplySection()
     consume: ConsumeSection = ConsumeSection()
+    grid: GridSection = GridSection()
 
 
 _PATHS = (
     ("key", "passphrase_file"), ("supply", "line"), ("supply", "sign"), ("consume", "line"),
-    ("supply", "prices"), ("supply", "feed_prices"),
+    ("supply", "prices"), ("supply", "feed_prices"), ("supply", "grid_key"),
 )  # fmt: skip
 
 

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable
-from contextlib import nullcontext, suppress
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from penstock.cli.devices import Draw, at_loopback, drawn, need_draw, quantity_of
+from penstock.cli.devices import DATA, Draw, at_loopback, drawn, need_draw, quantity_of
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.money import shown
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.planning import Asked, plan_of
+from penstock.cli.progress import standing
 from penstock.cli.rails import Paid
 
 if TYPE_CHECKING:
@@ -24,8 +26,10 @@ if TYPE_CHECKING:
     from penstock.core.ports import Link, TokenFacts
     from penstock.core.session import Session
     from penstock.node.consumer import Consumer, Wish
+    from penstock.node.turns import Profile
 
 REPORT = 0.25  # seconds between two looks
+FOLLOW = 0.05  # and between two of a plan's: a simulated line may run an hour a second
 _FAILURES = ("meters disagree", "peer cheated", "device failed", "supply stalled", "payment stalled")
 
 
@@ -53,6 +57,18 @@ def consume(
     min_feed: Annotated[
         str | None, typer.Option(help="Least to get per kWh fed in, in whole tokens.", show_default=False)
     ] = None,
+    turns: Annotated[
+        str | None,
+        typer.Option(help="kWh that flow one after the other, below 0 back: 6,-2.5,4.", show_default=False),
+    ] = None,
+    energy: Annotated[
+        str | None, typer.Option(help="Plan: so many kWh, in the cheapest hours.", show_default=False)
+    ] = None,
+    by: Annotated[str | None, typer.Option(help="Plan: be done by 07:00, or RFC 3339.", show_default=False)] = None,
+    battery: Annotated[
+        str | None, typer.Option(help="Plan: kWh in the battery, least and most: 12/8/60.", show_default=False)
+    ] = None,
+    power_w: Annotated[int, typer.Option(help="Plan: what we draw, or feed in with --feed.")] = 11_000,
     budget: Annotated[str | None, typer.Option(help="Most to pay in all, in whole tokens.", show_default=False)] = None,
     deposit: Annotated[
         str | None, typer.Option(help="Open a new channel with at least this much.", show_default=False)
@@ -76,7 +92,10 @@ def consume(
     there is none yet; when the session is over it is signed off, unless --keep is given. Over a channel that was kept
     no ledger is asked. The same command again takes up a session that was broken off. Ctrl-C ends it in order.
     With --feed the flow may turn round where the supplier takes back what is fed in, and the supplier pays for it;
-    --feed 0 feeds nothing in, and is paid where a price falls below 0.
+    --feed 0 feeds nothing in, and is paid where a price falls below 0. With --turns the flow turns round by itself, and
+    the session ends when all of it has flowed; --quantity and --feed are then what that is in all, unless given.
+    With --energy and --by it follows a plan over the prices in the offer: it buys in the cheapest hours, never above
+    --max-price, rests in the others, and with --feed sells what its battery has to spare at --min-feed or above.
 
     \b
     Example:
@@ -84,6 +103,10 @@ def consume(
             --quantity 20000 --max-price 0.45 --budget 9 --line cable
         penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key laptop \\
             --medium data --max-price 0.10 --budget 1 --listen 8081
+        penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
+            --turns 6,-2.5,4 --max-price 0.45 --min-feed 0.30 --budget 9 --line cable
+        penstock consume 127.0.0.1:7411 --url http://127.0.0.1:8545 --contract 0x... --key car \\
+            --energy 20 --by 07:00 --max-price 0.35 --feed 15 --min-feed 0.50 --battery 12/8/60 --budget 9 --line cable
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -103,10 +126,16 @@ def consume(
         line=line,
         listen=at_loopback(listen) if listen else None,
     )
+    if (energy is None) is not (by is None):
+        from penstock.core.errors import UsageError
+
+        raise UsageError("a plan needs --energy and --by", "give both, or neither")
+    plans = Asked(energy, by, battery, power_w, power_w) if energy is not None and by is not None else None
     waits = patient(patience)
     view = told.form == "none" and not as_json and _terminal()
     document, lines = run(
-        lambda asked: _consume(read, section, rail, told, asked, expect, keep, view, meter_error, waits), told
+        lambda asked: _consume(read, section, rail, told, asked, expect, keep, view, meter_error, waits, turns, plans),
+        told,
     )
     answer(document, lines, as_json=as_json)
     if not document["complete"]:
@@ -137,6 +166,8 @@ async def _consume(
     view: bool,
     meter_error: int,
     waits: session.Patience,
+    turns: str | None,
+    plans: Asked | None,
 ) -> tuple[dict[str, Any], list[str]]:
     from penstock.cli.config import endpoint, home, need
     from penstock.cli.node import journal_open, open_key
@@ -144,9 +175,12 @@ async def _consume(
     from penstock.cli.supply import outcome
     from penstock.core.errors import OutOfRange, UsageError
     from penstock.core.identity import parse_address
+    from penstock.core.medium import medium
     from penstock.node import book
     from penstock.node.clock import now
     from penstock.node.consumer import Consumer
+    from penstock.node.follower import Follower
+    from penstock.node.turns import turn
     from penstock.transports.tls import connect
 
     if section.supplier is None:
@@ -155,6 +189,7 @@ async def _consume(
     need_draw(section)
     need(section.max_price, "consume", "max_price")
     need(section.budget, "consume", "budget")
+    profile = _profile(turns, section) if turns is not None else None
     try:
         wanted = parse_address(expect) if expect else None
     except OutOfRange as error:
@@ -172,19 +207,31 @@ async def _consume(
                 return connect(host, port, key, expect=wanted)
 
             wish = _wish(section, known.facts, keep)
+            if profile is not None:
+                quantity, feed = wish.quantity or profile.total, wish.feed if section.feed else profile.export
+                wish = wish._replace(quantity=quantity, feed=feed)
+            plan = None
+            if plans is not None:
+                wish = wish._replace(waits=True)
+                plan = plan_of(plans, wish, medium(section.medium))
             pays = purse(rail, ledger, section, key, journal, told, known)
             consumer = Consumer(
                 key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier, valve=draw.valve
             )
             look = _look(known.facts, section.supplier) if view else None
             with look or nullcontext():
-                watching = asyncio.ensure_future(_watch(consumer, draw, told, look))
+                beside = [asyncio.ensure_future(_watch(consumer, draw, told, look))]
+                if profile is not None:
+                    beside.append(asyncio.ensure_future(turn(consumer, profile, told)))
+                if plan is not None:
+                    follower = Follower(consumer, plan, lambda: draw.meter.read().at, told)
+                    beside.append(asyncio.ensure_future(follower.follow(FOLLOW)))
                 try:
                     session = await _buy(consumer, asked)
                 finally:
-                    watching.cancel()
-                    with suppress(asyncio.CancelledError):
-                        await watching
+                    for task in beside:
+                        task.cancel()
+                    await asyncio.gather(*beside, return_exceptions=True)
                 if look is not None:
                     look.show(session, 0)
             account = book.account_in(session.row)
@@ -225,6 +272,29 @@ def _wish(section: ConsumeSection, token: TokenFacts, keep: bool) -> Wish:
     )
 
 
+def _profile(turns: str, section: ConsumeSection) -> Profile:
+    """The profile that --turns names.
+
+    Raises:
+        UsageError: it is none.
+    """
+    from penstock.cli.goods import units
+    from penstock.core.errors import OutOfRange, UsageError
+    from penstock.core.medium import medium
+    from penstock.node.turns import Profile
+
+    bought = medium(section.medium)
+    if section.medium == DATA:
+        raise UsageError("data is not fed back", "leave out --turns")
+    parts = [part.strip() for part in turns.split(",")]
+    try:
+        return Profile(
+            [(-1) ** part.startswith("-") * units(part.removeprefix("-"), bought, "--turns") for part in parts]
+        )
+    except OutOfRange as error:
+        raise UsageError(f"--turns: {error}", f"give it in {bought.quoted}, such as 6,-2.5,4") from None
+
+
 async def _buy(consumer: Consumer, asked: asyncio.Event) -> Session:
     """Buy, and end in order where it is asked for."""
     buying = asyncio.ensure_future(consumer.buy())
@@ -253,16 +323,9 @@ async def _watch(consumer: Consumer, draw: Draw, told: Log, look: Any) -> None:
         elif told.form == "json":
             told(
                 "progress",
-                session=session.digest.hex(),
                 power=draw.power(),
-                total=session.meter.total,
                 supplier_total=session.claimed,
-                paid=session.paid,
-                ticks=session.ticks,
-                exposure=session.control.exposure,
-                max_exposure=session.control.worst,
-                limit=session.terms.offer.credit_limit,
-                linked=session.linked,
+                **standing(session),
             )
 
 
@@ -273,8 +336,10 @@ def _lines(session: Session, token: TokenFacts) -> list[str]:
     receipt = session.receipt
     if receipt is None:
         return [f"paid {shown(session.paid, token)} for {session.meter.total} {unit}, without a receipt"]
+    back = receipt.repaid or receipt.consumer_export
     return [
         f"{receipt.reason}: {receipt.consumer_total} {unit} by our meter, {receipt.supplier_total} {unit} by theirs",
+        *([f"got {shown(receipt.repaid, token)} back; fed in {receipt.consumer_export} {unit}"] if back else []),
         f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; both sides signed the receipt"
         if session.complete
         else f"paid {shown(receipt.paid, token)} in {receipt.ticks} ticks; the supplier has not signed the receipt",

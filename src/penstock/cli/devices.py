@@ -25,8 +25,8 @@ _POWERS: dict[str, int] = {"k": 1_000, "M": 1_000_000, "G": 1_000_000_000, "T": 
 
 
 class Draw(NamedTuple):
-    """What a consumer draws through: its meter, its carrier, what flows now (W, or bytes a second), and its valve, where
-    it can feed in."""
+    """What a consumer draws through: its meter, its carrier, what flows now (W, or bytes a second), and its valve,
+    where it can feed in."""
 
     meter: Meter
     carrier: Carrier | None

@@ -36,6 +36,7 @@ from penstock.cli import (
     journal,
     key,
     meter,
+    prices,
     replay,
     simulate,
     supply,
@@ -56,6 +57,7 @@ app.add_typer(channel.app, name="channel")
 app.add_typer(escrow.app, name="escrow")
 app.add_typer(journal.app, name="journal")
 app.add_typer(meter.app, name="meter")
+app.add_typer(prices.app, name="prices")
 app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from penstock.cli.devices import DATA, need_supply, supplied
+from penstock.cli.grid import operator_of, tied
 from penstock.cli.log import Log, LogForm, log_to
 from penstock.cli.monitor import MetricsAt, monitored
 from penstock.cli.node import ChainId, ConfigFile, Confirmations, Contract, Escrow, KeyName, Patience, Url
 from penstock.cli.output import AsJson, answer
 from penstock.cli.passphrase import PassphraseFile
+from penstock.cli.progress import standing
 from penstock.cli.rails import Taken
 
 if TYPE_CHECKING:
@@ -106,6 +108,16 @@ def supply(
     forward: Annotated[
         str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)
     ] = None,
+    grid: Annotated[
+        str | None, typer.Option(help="URL of the grid operator's server, an OpenADR 3.1 VTN.", show_default=False)
+    ] = None,
+    grid_key: Annotated[
+        str | None,
+        typer.Option(help="FILE of our credentials there: the client's id, and its secret below.", show_default=False),
+    ] = None,
+    site_limit: Annotated[
+        int | None, typer.Option(help="Most that is ever drawn here, in watts.", show_default=False)
+    ] = None,
     metrics: MetricsAt = None,
     patience: Patience = 10.0,
     once: Annotated[bool, typer.Option("--once", help="End after one session, once it is settled.")] = False,
@@ -132,6 +144,7 @@ def supply(
             --medium data --price 0.10 --forward 127.0.0.1:8080
         penstock supply --url http://127.0.0.1:8545 --contract 0x... --key pole --tick 0.001 --line cable \\
             --prices today.json --feed-price 0.30 --feed-stake 5
+        penstock supply --config pole.toml --grid https://vtn.example/openadr3 --grid-key grid.key --site-limit 22000
     """
     from penstock.cli.config import over
     from penstock.cli.node import patient, run, settings
@@ -163,6 +176,9 @@ def supply(
         forward=forward,
         sign=sign,
         metrics=metrics,
+        grid=grid,
+        grid_key=grid_key,
+        site_limit=site_limit,
     )
     waits = patient(patience)
     document = run(lambda asked: _supply(read, section, rail or [], told, asked, once, waits), told)
@@ -188,15 +204,19 @@ async def _supply(
     address = endpoint(section.listen)
     need_supply(section)
     need_prices(section)
+    operator = operator_of(section, config.grid)
     if section.medium != DATA:
         need(section.tick, "supply", "tick")
     key = open_key(config.key)
-    async with tills_at(config.ledger, taken(config.ledger, rails)) as tills:
-        async with priced(section, tills.token, told) as pricing:
-            goods = pricing.goods()
-            async with supplied(section, Quantity(step(goods)), told) as pole, journal_open() as journal:
-                shop = Shop(key, journal, tills, pole, section, pricing, told, waits)
-                return await shop.trade(address, asked, once)
+    async with (
+        tills_at(config.ledger, taken(config.ledger, rails)) as tills,
+        priced(section, tills.token, told) as pricing,
+        supplied(section, Quantity(step(pricing.goods())), told) as pole,
+        journal_open() as journal,
+    ):
+        shop = Shop(key, journal, tills, pole, section, pricing, told, waits)
+        async with tied(shop.supplier, section, config.grid, operator, tills.token):
+            return await shop.trade(address, asked, once)
 
 
 class Shop:
@@ -226,7 +246,7 @@ class Shop:
         self._progress = told.form == "json"
         stake = sum_of(section.feed_stake, tills.token, "--feed-stake") if section.feed_stake else 0
         self._site = Site(key, journal, now, self._tell, tills.make(key, journal, now, self._tell, stake))
-        self._supplier = Supplier(self._site, pole, pricing.goods(), waits, self._ended)
+        self.supplier = Supplier(self._site, pole, pricing.goods(), waits, self._ended)
         self._section, self._pricing = section, pricing
 
     async def trade(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> dict[str, Any]:
@@ -245,9 +265,9 @@ class Shop:
     async def _sell(self, address: tuple[str, int], asked: asyncio.Event, once: bool) -> None:
         from penstock.transports.tls import serve
 
-        await self._supplier.restore()
-        server = await serve(*address, self._key, self._supplier.on_link, on_full=self._supplier.visits.make_room)
-        works = (self._report(), self._settle(), self._pricing.follow(self._supplier))
+        await self.supplier.restore()
+        server = await serve(*address, self._key, self.supplier.on_link, on_full=self.supplier.visits.make_room)
+        works = (self._report(), self._settle(), self._pricing.follow(self.supplier))
         beside = [asyncio.ensure_future(work) for work in works]
         try:
             async with monitored(self._section.metrics, self._tell, lambda: self._shown(server)):
@@ -267,7 +287,7 @@ class Shop:
     async def _drain(self, server: Server, beside: list[asyncio.Task[None]]) -> None:
         """End what runs, in order. Cancelled, it does not wait for receipts: a session is taken up again then."""
         try:
-            await self._supplier.close()
+            await self.supplier.close()
         finally:
             for task in beside:
                 task.cancel()
@@ -311,7 +331,7 @@ class Shop:
     async def _signed_off(self, asked: asyncio.Event) -> None:
         """Wait for the consumer to sign its channel off, to leave without, or to come back from a crash."""
         for _ in range(int(LINGER / 0.05)):
-            left = self._supplier.parted and not self._supplier.visits
+            left = self.supplier.parted and not self.supplier.visits
             if self._site.unsettled or asked.is_set() or left:
                 return
             await asyncio.sleep(0.05)
@@ -335,26 +355,16 @@ class Shop:
 
     async def _report(self) -> None:
         """While a session runs, say how it stands, for views and logs of programs."""
-        told: object = None
+        told: dict[str, Any] = {}
         while self._progress:
             await asyncio.sleep(REPORT)
-            if self._supplier.shell is not None:
-                session = self._supplier.shell.session
-                stands = (session.digest, session.meter.total, session.paid, session.linked)
+            if self.supplier.shell is not None:
+                session = self.supplier.shell.session
+                stands = standing(session)
                 if stands == told:
                     continue
                 told = stands
-                self._tell(
-                    "progress",
-                    session=session.digest.hex(),
-                    total=session.meter.total,
-                    paid=session.paid,
-                    ticks=session.ticks,
-                    exposure=session.control.exposure,
-                    max_exposure=session.control.worst,
-                    limit=session.terms.offer.credit_limit,
-                    linked=session.linked,
-                )
+                self._tell("progress", **stands)
 
 
 async def _until(asked: asyncio.Event, failed: asyncio.Event, sessions: list[dict[str, Any]] | None) -> None:
@@ -381,7 +391,9 @@ def outcome(session: Session) -> dict[str, Any]:
         "reason": str(session.reason) if session.reason else None,
         "complete": session.complete,
         "total": session.meter.total,
+        "export": session.meter.export,
         "paid": receipt.paid if receipt else session.paid,
+        "repaid": receipt.repaid if receipt else session.repaid,
         "unpaid": receipt.unpaid if receipt else session.control.exposure,
         "ticks": session.ticks,
         "credit_limit": session.terms.offer.credit_limit,
@@ -398,6 +410,9 @@ def outcome(session: Session) -> dict[str, Any]:
             "ticks": receipt.ticks,
             "reason": receipt.reason,
             "at": receipt.at,
+            "supplier_export": receipt.supplier_export,
+            "consumer_export": receipt.consumer_export,
+            "repaid": receipt.repaid,
             "consumer_signature": _hex(session.row.consumer_signature),
             "supplier_signature": _hex(session.row.supplier_signature),
         },

@@ -12,6 +12,7 @@ flowed to us and what is secured.
 from __future__ import annotations
 
 from penstock.core.control import Control
+from penstock.core.errors import BadReading
 from penstock.core.messages import Way
 from penstock.core.offer import Terms
 from penstock.core.rail import Ends, Evidence, PayeeEnd, PayerEnd
@@ -118,6 +119,36 @@ class Account:
     def turns_at(self, at: Instant) -> bool:
         """Whether a price is in force at `at` that has not taken effect."""
         return self.bill.turns_at(at) or (self.feed is not None and self.feed.turns_at(at))
+
+    def grows_dearer(self, at: Instant) -> bool:
+        """Whether a price that takes effect at a reading of `at` makes either side owe more, or the other one."""
+        return self.turns_at(at) and any(
+            abs(ahead) > abs(bill.price.amount) or (ahead < 0) != (bill.price.amount < 0)
+            for bill in (self.bill, self.feed)
+            if bill is not None
+            for ahead in bill.soon(at)
+        )
+
+    def check_clock(self, at: Instant, own: Instant, late: int) -> None:
+        """Pass where a reading announced at `at`, by the supplier's clock, has the prices of `own`, our meter's clock.
+
+        Two clocks may be `SOON` apart, and an announcement `late` ms on its way. More is nothing to us but where
+        another price would follow from it.
+
+        Raises:
+            BadReading: it would bill at the price of another time.
+        """
+        if -SOON - late <= at - own <= SOON:
+            return
+        for bill in (self.bill, self.feed):
+            if bill is None:
+                continue
+            turns = len(bill.soon(at))
+            if turns > len(bill.soon(own + SOON)) or turns < len(bill.soon(own - SOON - late)):
+                raise BadReading(
+                    f"the supplier's clock is {abs(at - own) // 1_000} s off ours, and bills at another time's price",
+                    "set this machine's clock, or look for another supplier",
+                )
 
     def turn(self, total: Quantity, export: Quantity, at: Instant) -> bool:
         """Let the prices in force at an announced reading take effect. Returns whether one did.

@@ -9,17 +9,20 @@ from penstock.core.meter import SessionMeter, Tolerance
 from penstock.core.tariff import Bill
 from penstock.core.units import Instant, Quantity
 
+READINGS = 8  # among which one comes while nothing flows: each package waits for its payment
+
 
 class Announced:
     """The newest totals that a consumer heard of; import and export since the session began."""
 
-    __slots__ = ("_meter", "_tolerance", "apart", "export", "total")
+    __slots__ = ("_meter", "_seen", "_tolerance", "apart", "export", "total")
 
     def __init__(self, meter: SessionMeter, tolerance: Tolerance, account: Account) -> None:
         """`meter` is our own, `account` has the turns that the journal knows of."""
         self._meter, self._tolerance = meter, tolerance
         self.total, self.export = _last(account.bill.turns), _last(account.feed_turns)
         self.apart = (0, 0)  # how far our own meter is ahead, within the tolerance
+        self._seen: tuple[tuple[int, int], ...] = ((0, 0),)  # that, at the last readings
 
     def least(self, account: Account) -> tuple[Quantity, Quantity]:
         """Below what no honest totals can be: what was announced, and what the bills have turned at."""
@@ -63,10 +66,15 @@ class Announced:
         return min(total, most), min(export, most_back)
 
     def set_by(self, total: int, export: int) -> None:
-        """Set our own meter by a reading, as far as the tolerance goes."""
+        """Set our own meter by a reading, as far as the tolerance goes.
+
+        What flowed while the reading was on its way is no deviation of our meter, and counts as let go: the least that
+        it was ahead at the last readings is.
+        """
         meter, tolerance = self._meter, self._tolerance
+        self._seen = (*self._seen[1 - READINGS :], (meter.total - total, meter.export - export))
+        apart, apart_back = (min(ahead) for ahead in zip(*self._seen, strict=True))
         most, most_back = tolerance.at(meter.total), tolerance.at(meter.export)
-        apart, apart_back = meter.total - total, meter.export - export
         self.apart = max(-most, min(most, apart)), max(-most_back, min(most_back, apart_back))
 
     @property

@@ -16,6 +16,7 @@
     │   ├── BadTerms            an offer or terms that we do not agree to
     │   ├── BadPreimage         it does not hash to the last one
     │   ├── BadVoucher          a voucher that the ledger would not pay in full
+    │   │   └── Unbacked        for more than we know to be there: later it may be
     │   └── PeerRefused         the peer said no, and why
     │       └── Busy            it cannot take a session now; later it may
     ├── LedgerError             the chain, or the node that speaks for it
@@ -113,6 +114,10 @@ class BadPreimage(RemoteError):
 
 class BadVoucher(RemoteError):
     """A voucher that the ledger would not pay in full, now or later."""
+
+
+class Unbacked(BadVoucher):
+    """A voucher for more than we know to be there; its payer may have seen its own deposit before we did."""
 
 
 class BadReading(RemoteError):

@@ -39,6 +39,7 @@ _LONGEST = 64  # characters of a time or a number
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[Tt ]\d\d:\d\d:\d\d(\.\d+)?([Zz]|[+-]\d\d:\d\d)", re.ASCII)
 _NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([Ee][+-]?\d+)?", re.ASCII)  # Decimal would take "1_0" and other scripts
+_DEEP = re.compile(rb"(?:[\[{][^\[\]{}]*){64}")  # the form has three levels
 _MILLISECOND = timedelta(milliseconds=1)
 _LAST = Instant((datetime.max.replace(tzinfo=UTC) - _EPOCH) // _MILLISECOND)  # of what can be written
 
@@ -191,6 +192,8 @@ def document(data: bytes) -> object:
     """
     if len(data) > MAX_SERIES:
         raise BadRates(f"a price series of more than {MAX_SERIES:,} bytes is not read")
+    if _DEEP.search(data):  # a decoder follows as deep as this process allows, and some allow more than its stack has
+        raise BadRates("the prices are no JSON: nested too deep", "a list of {start, end, value} is needed")
     try:
         return json.loads(
             data, parse_float=_number, parse_int=_number, parse_constant=_no_number, object_pairs_hook=_once

@@ -30,7 +30,7 @@ from penstock.core.announced import Announced
 from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Rows, Send, ShutValve
-from penstock.core.errors import BadMessage, BadReading, BadVoucher, IllegalEvent, RemoteError
+from penstock.core.errors import BadMessage, BadReading, BadVoucher, IllegalEvent, RemoteError, Unbacked
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import (
     AskWay,
@@ -59,6 +59,7 @@ EMPTY = 64  # payments in a row that bring nothing: a resumption repeats one or 
 _NOTHING = Evidence(b"")
 HEARTBEAT = Duration(1_000)  # after which a supplier announces what is new, where nothing else makes it
 TURN_EVERY = Duration(1_000)  # a flow turns no faster, whatever the consumer asks: contactors wear
+BUNCHED = 8  # turns that may come at once: a link that stalled brings them together, and a limit does not wait
 ALIVE = Duration(4_000)  # after which it repeats its reading where nothing is new: nothing may flow, but it is there
 
 
@@ -67,9 +68,10 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_moved", "_opened", "_supplies", "_taken", "_told", "_turned_at", "_two_way", "account",
-        "barred", "control", "digest", "fault", "key", "linked", "max_price", "meter", "min_feed", "order",
-        "patience", "payee", "payer", "receipt", "row", "said", "seal", "state", "terms", "wanted", "way",
+        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken",
+        "_told", "_turned_at", "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked",
+        "max_price", "meter", "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal",
+        "state", "terms", "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
@@ -82,11 +84,13 @@ class Session:
         max_price: Price | None = None,
         seal: Seal | None = None,
         min_feed: Price | None = None,
+        waits: bool = False,
     ) -> None:
         """Take up a session at what the journal has of it; its first row is a session that has just been accepted.
 
         The meter's own readings must follow before anything is given. `max_price` is the consumer's private limit, and
-        `min_feed` the least that it feeds in for; `seal` checks the records of a supplier's meter that signs. `ends`
+        `min_feed` the least that it feeds in for; above its limit it ends the session, or where it `waits`, its valve
+        stays shut. `seal` checks the records of a supplier's meter that signs. `ends`
         has the payee's end of a supplier, the payer's of a consumer, and both where the consumer may feed in.
         """
         self.row = row
@@ -94,7 +98,7 @@ class Session:
         self.digest = row.terms.digest()
         self.key = key
         self.patience = patience or Patience()
-        self.max_price, self.min_feed = max_price, min_feed
+        self.max_price, self.min_feed, self.waits = max_price, min_feed, waits
         self.seal = seal
         offer = row.terms.offer
         self.payer, self.payee = ends
@@ -118,8 +122,12 @@ class Session:
         self._heard = False  # a payment was taken that `secure` has not acted on
         self._blamed: Reason | None = None  # why it ends the session
         self._taken: dict[bytes, bytes | None] = {}  # its rows
+        # A consumer that is restored knows what it gave; what came back for that, once its supplier has said so.
+        self._reckons = self._supplies
         self._empty = 0  # payments since the last one that brought anything
         self._allowed = (Quantity(0), Quantity(0))
+        self._mark = self._mark_before = (now, self.meter.at)  # our clock, and our meter's
+        self._still = False  # the valve was shut, so that a dearer price takes effect while nothing flows
         self._opened = Way.HOLD  # the way for which a consumer's valve is open
         self._turned_at = Instant(-TURN_EVERY)
         self._announced = (Quantity(0), Quantity(0))
@@ -194,7 +202,7 @@ class Session:
         """
         if self.linked or self.state is not State.STREAMING:
             raise IllegalEvent("a session begins once")
-        self.linked = True
+        self.linked = self._reckons = True
         self._moved = self._alive = self._announced_at = now
         if self._supplies:
             self.way = self._willing
@@ -217,13 +225,16 @@ class Session:
         if self.state is not State.STREAMING or not (self._supplies or self._two_way):
             return []
         account = self.account
-        account.flowed_from_us(*self._stand)
+        if self._supplies and self._two_way:
+            account.came_to_us(total, self.meter.export)  # first: one that was restored knows of neither
+        if self._reckons:
+            account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
-        if self._two_way:
-            account.came_to_us(total, self.meter.export)
         if not self.linked or (total, self.meter.export) == self._announced:
             return []
+        if self._two_way and account.payable(self.way, *self._known) - account.paid >= self._tick:
+            return self._announce(now) + self._pay()  # what we owe may be what the flow waits for
         return self._announce(now) + self._pay() if self._tick_due() else []
 
     def _tick_due(self) -> bool:
@@ -251,9 +262,13 @@ class Session:
         if self.row.last is not None:
             return []
         total = self.meter.take(reading)
-        self.account.flowed_from_us(*self._stand)
+        if self._reckons:
+            self.account.flowed_from_us(*self._stand)
         if not self._supplies:
             return []
+        if self._still and self.state is State.STREAMING:
+            return self._turn(now)
+        self._still = False
         if self.state is State.ENDED:  # given up: what the rail makes of the last reading needs nobody else
             self.account.turn(total, self.meter.export, reading.at)
             rows = self._attest().rows
@@ -381,7 +396,7 @@ class Session:
             return self._stop(Reason.SUPPLY_STALLED if paid_for else Reason.PAYMENT_STALLED, now)
         if not streams:
             return []
-        effects: list[Effect] = []
+        effects = self._release()  # either side may have put more into the channel, for which nothing else wakes us
         if self._supplies:
             effects += self._follow(now)
             if now - self._announced_at >= (HEARTBEAT if self._has_news else ALIVE):
@@ -417,6 +432,7 @@ class Session:
 
         Raises:
             BadMessage: it does not belong here, or is one of many that bring nothing; cut the link.
+            Unbacked: the supplier counts on a deposit that we have not seen yet; cut the link, and it says it again.
         """
         rail = self.payee
         if rail is None or self.state is State.ENDED:
@@ -430,6 +446,8 @@ class Session:
                     self._taken[key] = value
                     self._empty = -1
         except RemoteError as error:
+            if isinstance(error, Unbacked) and not self._supplies:
+                raise
             self.fault, self._blamed = str(error), Reason.PEER_CHEATED
             return
         self._empty += 1
@@ -500,11 +518,17 @@ class Session:
         if self._supplies or self.way is Way.HOLD:
             return self.way
         if self.way is Way.SUPPLY:
-            return self.way if self.wanted is Way.SUPPLY else Way.HOLD
+            return self.way if self.wanted is Way.SUPPLY and not self._too_dear else Way.HOLD
         least, feed = self.min_feed, self.account.feed
         if least is None or feed is None or feed.price.amount * least.per >= least.amount * feed.price.per:
             return self.way
         return Way.HOLD
+
+    @property
+    def _too_dear(self) -> bool:
+        """Whether the price in force is above the consumer's limit."""
+        most, price = self.max_price, self.account.bill.price
+        return most is not None and price.amount * most.per > most.amount * price.per
 
     def _follow(self, now: Instant) -> list[Effect]:
         """Turn the flow where it is to go another way, but not faster than a contactor can stand."""
@@ -531,9 +555,11 @@ class Session:
             return []
         stand, (allowed, allowed_back) = self._stand, self._allowed
         supply, back = self.account.reach(self._open, *stand, self.meter.at, self.terms.feed_limit or 0)
-        if supply <= allowed and back <= allowed_back:
+        if self._supplies:  # what was allowed stands until the valve is shut, as it is for a dearer price
+            supply, back = max(supply, allowed), max(back, allowed_back)
+        if (supply, back) == (allowed, allowed_back):
             return []
-        self._allowed = max(supply, allowed), max(back, allowed_back)
+        self._allowed = supply, back
         base, apart = self.row.base, self.said.apart
         total = Quantity(base.total + self._allowed[0] + apart[0])
         if not self._two_way:
@@ -615,6 +641,12 @@ class Session:
         if not account.paid <= receipt.repaid <= most_back:
             raise BadMessage(f"the receipt says that we paid {receipt.repaid}, and not {account.paid} to {most_back}")
         rows = rail.take(message.evidence, least=receipt.paid)
+        if receipt.repaid and receipt.repaid > self._payer.capacity:  # seen only now: what we were just paid backs it
+            self._taken.update(rows)
+            self._heard = True  # it is paid all the same
+            raise BadMessage(
+                f"the receipt says that we pay {receipt.repaid}, more than the {self._payer.capacity} we can"
+            )
         last = self._payer.square(receipt.repaid) if receipt.repaid or account.paid else _NOTHING
         account.receive()
         account.came_to_us(*self._known)
@@ -634,6 +666,12 @@ class Session:
         return self._follow(now)
 
     def _announce(self, now: Instant) -> list[Effect]:
+        if not self._still and self._flows and self.account.grows_dearer(self.meter.at):
+            # What still flows after the reading at which a dearer price takes effect would cost more than was allowed:
+            # it is the reading after the valve was shut that turns the bill.
+            self._still = True
+            return [ShutValve()]
+        self._still = False
         total, at, export = self.meter.total, self.meter.at, self.meter.export
         turned = self.account.turn(total, export, at)
         proof = self._attest()
@@ -642,13 +680,26 @@ class Session:
         said = Send(Metered(total, at, secured, proof.data, self.meter.record, export, self.way))
         if not turned:
             return [Persist(proof.rows), said, *self._release()] if proof.rows else [said]
-        # What may still flow costs another price now. Where that is too much for what was allowed, it must not flow on
-        # while the turn is made durable.
+        # What may still flow costs another price now.
         before, self._allowed = self._allowed, (Quantity(0), Quantity(0))
         released = self._release()
         less = self._allowed[0] < before[0] or self._allowed[1] < before[1]
         shut: list[Effect] = [ShutValve()] if less else []
         return [*shut, Persist(proof.rows + self._row(reason=self.row.reason)), said, *released]
+
+    def _turn(self, now: Instant) -> list[Effect]:
+        """The valve was shut for a dearer price: announce where it stands, and let flow what that price allows."""
+        if not self.linked:
+            self._still = False
+            return []
+        self._allowed = self._known
+        announced = self._announce(now)
+        return announced if any(isinstance(effect, Allow) for effect in announced) else announced + self._release()
+
+    @property
+    def _flows(self) -> bool:
+        """Whether our valve lets anything flow now."""
+        return self.meter.total < self._allowed[0] or (self._two_way and self.meter.export < self._allowed[1])
 
     def _attest(self) -> Evidence:
         """What the rail makes of the reading that is about to be announced; it may secure by it."""
@@ -677,6 +728,7 @@ class Session:
         try:
             self._check_record(message)
             self.said.check(total, export, account)
+            account.check_clock(message.at, self.meter.at, self._lately(now))
         except BadReading as error:
             self.fault = str(error)
             return self._stop(Reason.PEER_CHEATED, now)
@@ -690,9 +742,11 @@ class Session:
             self._moved = now
         if self._two_way:
             self.said.set_by(total, export)
+        if message.way is not self.way and not self._turns(now):
+            self.fault = "the supplier turns the flow faster than a contactor can stand"
+            return [*effects, *self._stop(Reason.PEER_CHEATED, now)]
         self.way = message.way
-        price = account.bill.price
-        if self.max_price is not None and price.amount * self.max_price.per > self.max_price.amount * price.per:
+        if self._too_dear and not self.waits:
             return [*effects, *self._stop(Reason.PRICE_OVER_LIMIT, now)]
         account.flowed_from_us(*self._stand)
         account.came_to_us(total, export)
@@ -706,6 +760,19 @@ class Session:
         effects += self._pay()
         reason = self._reached(total)
         return [*effects, *self._stop(reason, now)] if reason else effects
+
+    def _lately(self, now: Instant) -> int:
+        """How far our meter's clock went in the last few seconds of ours: so late may be what is announced."""
+        if not 0 <= now - self._mark[0] < self.patience.move:
+            self._mark_before, self._mark = self._mark, (now, self.meter.at)
+        return max(0, self.meter.at - self._mark_before[1])
+
+    def _turns(self, now: Instant) -> bool:
+        """Count a turn; returns whether there were no more than one in `TURN_EVERY`, but for `BUNCHED`."""
+        first = now - BUNCHED * TURN_EVERY
+        last = self._turned_at if first < self._turned_at <= now else first  # or our clock was set back
+        self._turned_at = Instant(last + TURN_EVERY)
+        return self._turned_at <= now
 
     def _beyond_reach(self, total: int) -> bool:
         """Whether more flowed than the supplier could have let, by what it says that its meter counted: that is a lie.
@@ -834,6 +901,8 @@ class Session:
         return [Persist(rows + self._row(supplier_signature=message.signature)), Ended()]
 
     def _resumed(self, message: Resumed, now: Instant) -> list[Effect]:
+        if message.at > self.meter.at:  # before the turns that it made meanwhile are believed
+            self.account.check_clock(message.at, self.meter.at, self._lately(now))
         bill, feed = self.said.caught_up(self.account, message)
         evidence = self._payer.resume(message.state)
         account, turned = self.account, self.account.take_up(bill, feed)
@@ -847,6 +916,7 @@ class Session:
             last = self._payer.square(self.receipt.paid)
             return [*kept, Send(Square(self.receipt, self.row.consumer_signature, last.data))]
         account.came_to_us(*self.said.within(message.total, message.export))
+        self._reckons = True
         effects = kept + self._give(evidence)
         account.flowed_from_us(*self._stand)
         if self.state is State.STOPPING:

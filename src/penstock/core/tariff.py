@@ -49,6 +49,11 @@ class Tariff(msgspec.Struct, frozen=True, array_like=True):
         return Price(max(0, *(step.amount for step in self.steps)), self.per)
 
     @property
+    def lowest(self) -> Price:
+        """The cheapest step's price, which may be negative."""
+        return Price(min(step.amount for step in self.steps), self.per)
+
+    @property
     def dearest(self) -> int:
         """The largest sum per `per` units that either side may come to owe the other (token units)."""
         return max(abs(step.amount) for step in self.steps)

@@ -61,7 +61,8 @@ class Wish(NamedTuple):
 
     `keep` leaves the channel open for the next session. `pole` names one of a gateway's poles ("": any that is free).
     `feed` is the most that it feeds in, for no less than `min_feed`, where the supplier takes that; None where it has
-    no valve of its own, or wants none of it.
+    no valve of its own, or wants none of it. Above `max_price` the session ends, or where it `waits`, nothing is
+    bought until prices fall again.
     """
 
     max_price: Price
@@ -72,6 +73,7 @@ class Wish(NamedTuple):
     pole: str = ""
     feed: int | None = None
     min_feed: Price | None = None
+    waits: bool = False
 
 
 def seal_of(offer: Offer) -> Seal | None:
@@ -240,6 +242,8 @@ class Consumer:
 
     def _check(self, offer: Offer) -> None:
         wish, price = self._wish, offer.tariff.highest
+        if wish.waits:
+            price = offer.tariff.lowest
         quoted = medium(offer.medium)
         if offer.medium != wish.medium:
             raise BadTerms(f"the supplier sells {offer.medium}, not {wish.medium}")
@@ -434,7 +438,9 @@ class Consumer:
         if seal is not None and row.began:
             seal.begin(row.began, Quantity(0))
         wish = self._wish
-        return Session(row, ends, self._key, self._clock(), self._patience, wish.max_price, seal, wish.min_feed)
+        return Session(
+            row, ends, self._key, self._clock(), self._patience, wish.max_price, seal, wish.min_feed, wish.waits
+        )
 
     def _take(self, session: Session) -> SessionShell:
         self.session = session

@@ -23,7 +23,8 @@ LEAST = 1_380  # W: 6 A on one phase of 230 V, the least that a pole can signal 
 class Outlet(NamedTuple):
     """A pole as the site's limit sees it: the most that it supplies and takes back (W), and the least that it works at.
 
-    Without a throttle it takes what it takes: the most is set aside for it while a session is on.
+    Without a throttle it takes what it takes: the most is set aside for it while a session is on, and where that is not
+    there, its session rests.
     """
 
     name: str
@@ -123,6 +124,7 @@ class SiteLimit:
     def _divide(self, why: str) -> None:
         """Work out what each gets, set it, and tell."""
         before, failed, self._failed = dict(self._set), self._failed, {}
+        self._set.update(dict.fromkeys(failed, Limits()))  # they are tried again
         while not self._settle():  # one that failed goes on taking what it takes: that comes off the others
             pass
         for name, error in self._failed.items():
@@ -141,7 +143,14 @@ class SiteLimit:
         supply, feed = self._shares(0), self._shares(1)
         aims = {name: Limits(supply[name], feed[name]) for name in self._outlets}
         falls = {name: self._set[name].lower(aim) for name, aim in aims.items()}
-        return all(self._throttle(name, limits) for name, limits in (*falls.items(), *aims.items()))
+        if not all(self._throttle(name, limits) for name, limits in (*falls.items(), *aims.items())):
+            return False
+        self._set.update((name, aim) for name, aim in aims.items() if self._unbridled(name))
+        return True
+
+    def _unbridled(self, name: str) -> bool:
+        """Whether nothing but its session can hold this pole."""
+        return self._outlets[name].throttle is None or name in self._failed
 
     def _throttle(self, name: str, limits: Limits) -> bool:
         throttle = self._outlets[name].throttle
@@ -161,18 +170,20 @@ class SiteLimit:
         self._waiting[way] = []
         if limit is None:
             return dict.fromkeys(self._outlets)
-        claims = []
+        claims, whole = list[Claim](), dict[str, int | None]()
         for place, name in enumerate(self._queues[way]):
             outlet = self._outlets[name]
             most = (outlet.supply, outlet.feed)[way]
-            if outlet.throttle is None or name in self._failed:
-                limit -= most
+            if self._unbridled(name):
+                whole[name] = None if most <= limit else 0
+                if most <= limit or outlet.throttle is not None:  # one that failed may not be held by its valve either
+                    limit -= most
             else:
                 claims.append(Claim(name, most, outlet.least, place))
         shares = divide(max(0, limit), claims)
         if any(shares.values()):  # where nobody is served, nobody waits for others
             self._waiting[way] = waiting(claims, shares)
-        return {name: shares.get(name, 0) for name in self._outlets}
+        return {name: whole[name] if name in whole else shares.get(name, 0) for name in self._outlets}
 
     def _see_to_turns(self) -> None:
         if not any(self._waiting):

@@ -19,7 +19,7 @@ from penstock.node import book
 from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 
-SHORTEST, LONGEST = 1.0, 60.0  # seconds between two looks: what is added comes at a session's beginning
+SHORTEST, LONGEST = 1.0, 10.0  # seconds between two looks: a session goes on once both have seen what was added
 
 Grown = Callable[[int], None]
 """Hears of the partner's deposit when the ledger has it for good, and the journal too."""

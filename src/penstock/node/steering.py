@@ -42,7 +42,9 @@ class Steering:
         if orders.setpoint is not None:
             limits = limits.lower(Limits(max(0, orders.setpoint), max(0, -orders.setpoint)))
             way = Way.FEED if orders.setpoint < 0 else Way.SUPPLY if orders.setpoint else Way.HOLD
-        self._tell("steered", supply=limits.supply, feed=limits.feed, setpoint=orders.setpoint, why=why or "as it likes")
+        self._tell(
+            "steered", supply=limits.supply, feed=limits.feed, setpoint=orders.setpoint, why=why or "as it likes"
+        )
         self._limit.set(*limits, why=why)
         for pole in self._poles:
             pole.direct(way)

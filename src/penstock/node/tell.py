@@ -73,11 +73,17 @@ LEVELS: dict[str, str] = {
     "grid asks": "info",
     "grid reached": "info",
     "grid not reached": "warning",
+    "price not taken": "warning",
     "signal not read": "warning",
     "signals left out": "warning",
     "not enrolled": "warning",
     "report not made": "warning",
     "report not taken": "warning",
+    # prices over time
+    "prices": "info",
+    "prices are back": "info",
+    "prices failed": "warning",
+    "prices not taken": "warning",
     # our own faults
     "journal failed": "error",
     "valve failed": "error",

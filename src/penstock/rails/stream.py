@@ -26,7 +26,7 @@ import msgspec
 from penstock.core.channel import MAX_TICKS, ChannelParams, Domain, Lock, Voucher
 from penstock.core.codec import decode_part, decode_row, encode, part_decoder
 from penstock.core.effects import Rows
-from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange
+from penstock.core.errors import BadMessage, BadTerms, BadVoucher, IllegalEvent, OutOfFunds, OutOfRange, Unbacked
 from penstock.core.identity import Address, Key, Signer
 from penstock.core.rail import Capabilities, Ends, Evidence
 from penstock.core.tariff import Bill
@@ -513,7 +513,7 @@ class StreamPayee:
         if worth < due or (least is not None and worth > due):
             raise BadVoucher(f"the voucher is worth {worth}, not the {due} due")
         if not 0 <= voucher.amount + voucher.locked <= self._funds:
-            raise BadVoucher(
+            raise Unbacked(
                 f"the voucher promises more than the channel's deposit and our own vouchers back: {self._funds}"
             )
         self._signer.check(voucher.digest(self._params), note.signature, "the voucher")

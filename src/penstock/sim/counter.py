@@ -13,7 +13,7 @@ IMPORT, EXPORT = 0, 1  # ways to flow: to the car, and out of it
 
 
 class Counter:
-    """The registers (Wh) by the way that flows into each, and `clock`: when they last moved (ns since 1970)."""
+    """The registers (Wh) by the way that flows into each, and `clock`: when they last stood so (ns since 1970)."""
 
     __slots__ = ("_parts", "_rest", "_watts", "clock", "registers")
 
@@ -39,6 +39,10 @@ class Counter:
         """Begin anew at `at` (ms), or where the clock is ahead of it already; parts of a Wh are forgotten."""
         self.clock = max(at * MILLISECOND, self.clock)
         self._parts, self._rest = [0, 0], 0
+
+    def wait(self, until: int) -> None:
+        """Nothing flows until then (ns)."""
+        self.clock = max(self.clock, until)
 
     def run(self, way: int, watts: int, duration: int, until: int, goal: int) -> None:
         """Count what flows `way` in `duration` (ns) that ends at `until` on the clock, no further than to `goal` (Wh).

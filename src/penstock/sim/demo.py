@@ -8,46 +8,25 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from penstock.core.errors import LocalError
-from penstock.core.identity import parse_address
 from penstock.core.ports import Holdings, TokenFacts
 from penstock.core.session import Role
-from penstock.ledgers.devnet.manifest import dev_key
 from penstock.ledgers.escrow import EvmEscrows
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book
+from penstock.sim.cast import CHANNEL, STARTING, Demo, Watch, cast
 from penstock.sim.charges import Charge, power_w
-from penstock.sim.processes import Child, Event
-from penstock.storage import keystore
+from penstock.sim.processes import Event
 from penstock.storage.sqlite import SqliteJournal
 
 PRICE = "0.40"
 TICK = "0.001"
 CREDIT_TICKS = 2
 MAX_PRICE = "0.45"
-PASSPHRASE = "demo"  # noqa: S105 -- the keys are a devnet's, which everybody knows
-STARTING = 60.0  # seconds for a process to come up
-CHANNEL, ESCROW = "stream-channel", "escrow"
 _ROLES = (Role.SUPPLIER, Role.CONSUMER)
-_LEDGERS: dict[str, tuple[str, str, Callable[..., Awaitable[EvmLedger | EvmEscrows]]]] = {
-    CHANNEL: ("CryptoEuroChannel", "--contract", EvmLedger.connect),
-    ESCROW: ("CryptoEuroEscrow", "--escrow", EvmEscrows.connect),
-}
-
-Watch = Callable[[str, str, Event], None]
-"""Told of each event of a process: who, what, and the facts."""
-
-
-class Demo(NamedTuple):
-    """What came of it: the figures as JSON, the token's form, and what did not agree (nothing, if all went well)."""
-
-    document: dict[str, Any]
-    token: TokenFacts
-    disagreements: list[str]
 
 
 class _Side(NamedTuple):
@@ -63,59 +42,22 @@ async def run_demo(charge: Charge, speed: float, directory: Path, watch: Watch, 
         PenstockError: a process failed; its last word is in the message.
     """
     started = time.monotonic()
-    children: list[Child] = []
-
-    async def start(name: str, *arguments: str) -> Child:
-        child = await Child.start(
-            name, list(arguments), directory / name, lambda event, facts: watch(name, event, facts)
-        )
-        children.append(child)
-        return child
-
-    ledger: EvmLedger | EvmEscrows | None = None
-    try:
-        devnet = await start("devnet", "devnet", "--port", "0", "--accounts", "2", "--json")
-        common = _prepare(directory)
-        manifest = await asyncio.wait_for(devnet.line(), STARTING)
-        watch("devnet", "ready", manifest)
-        name, flag, connect = _LEDGERS[rail]
-        contract = manifest["contracts"][name]
-        ledger = await connect(manifest["url"], parse_address(contract))
-        token = await ledger.token()
-        sides = [
-            _Side(role, directory / role, await ledger.holdings(dev_key(index).address))
-            for index, role in enumerate(_ROLES)
-        ]
-        common += ["--url", manifest["url"], flag, contract, "--rail", rail]
-        pole = await start("supplier", "supply", *common, *_pole(charge, speed, directory))
+    async with cast(directory, watch, _ROLES, rail) as players:
+        before = await players.holdings()
+        sides = [_Side(role, players.home(role), one) for role, one in zip(_ROLES, before, strict=True)]
+        pole = await players.start("supplier", "supply", *players.common, *_pole(charge, speed, directory))
         listening = await asyncio.wait_for(pole.event("listening"), STARTING)
-        budget = _budget(charge, token)
-        car = await start(
-            "consumer", "consume", listening["address"], *common,
+        car = await players.start(
+            "consumer", "consume", listening["address"], *players.common,
             "--expect", listening["supplier"], "--quantity", str(charge.energy_wh), "--max-price", MAX_PRICE,
-            "--budget", budget, "--line", str(directory / "line"),
+            "--budget", _budget(charge, players.token), "--line", str(directory / "line"),
         )  # fmt: skip
         bought, sold = await asyncio.gather(car.answer(), pole.answer())
-        after = [await ledger.holdings(dev_key(index).address) for index in range(2)]
-        audit = await _audit(charge, sides, after, bought, sold, ledger)
+        after = await players.holdings()
+        audit = await _audit(charge, sides, after, bought, sold, players.ledger)
         document = _document(charge, sides, after, bought, sold)
         document["wall_s"] = round(time.monotonic() - started, 2)
-        return Demo(document, token, audit)
-    finally:
-        if ledger is not None:
-            await ledger.disconnect()
-        await asyncio.gather(*(child.end() for child in reversed(children)))
-
-
-def _prepare(directory: Path) -> list[str]:
-    """Both homes with their keys; the flags that both sides share."""
-    passphrase = directory / "passphrase"
-    passphrase.write_text(PASSPHRASE + "\n")
-    for index, role in enumerate(_ROLES):
-        home = directory / role
-        home.mkdir(mode=0o700)
-        keystore.create(home / "keys", "demo", PASSPHRASE, dev_key(index).secret, cost=keystore.LIGHT)
-    return ["--key", "demo", "--passphrase-file", str(passphrase), "--log", "json", "--json"]
+        return Demo(document, players.token, audit)
 
 
 def _pole(charge: Charge, speed: float, directory: Path) -> list[str]:

@@ -31,6 +31,7 @@ SLACK = 0.0005  # s: event loops round timers to a millisecond; waking before th
 GONE = 1_000_000_000  # ns of real time: what flows on, at most, once a car was seen for the last time
 
 _SECOND = 1_000_000_000  # ns
+REST = 0.1  # s between two times that the line's clock is shown while nothing flows
 _POLL = 0.064  # s between looks for a car that should allow a flow, and is not there
 
 __all__ = ["MAX_POWER", "LineMeter", "LineSupply", "wall_clock"]
@@ -108,9 +109,19 @@ class LineSupply:
         self._show()
 
     def read(self) -> Reading:
-        """The registers as they were last written; while electricity flows, that is at most a second old."""
+        """The registers as they were last written; while electricity flows, that is at most a second old.
+
+        At rest they are what they are now: at a speed, the line's clock goes on.
+        """
+        self._rest()
         total, export = self._counter.totals
         return Reading(Quantity(total), Instant(self._counter.at), export=Quantity(export))
+
+    def count(self) -> Reading:
+        """The registers as they are at this instant, before they are written."""
+        if self._loop is not None:
+            self._count()
+        return self.read()
 
     def watch(self, on_reading: Callable[[Reading], None]) -> None:
         """Call `on_reading` at each package, where the flow stops or is throttled, and at full speed at each step."""
@@ -189,6 +200,12 @@ class LineSupply:
         self._sequence = -1
         self._register.close()
 
+    def _rest(self) -> None:
+        """Nothing flows, but time passes: once it was told when the registers reached what they show."""
+        told = self._since is None and self._told == self._counter.totals
+        if told and self._speed is not None and self._zero is not None:
+            self._counter.wait(self._line_time(self._now()))
+
     def _need(self) -> None:
         if self._sequence < 0:
             raise DeviceError(f"line {self._path} was let go of", "start the pole again")
@@ -255,6 +272,8 @@ class LineSupply:
                 self._wake = self._loop.call_soon(self._on_rest)
             else:
                 self._await_car()
+            if self._wake is None and self._speed is not None:
+                self._wake = self._loop.call_later(REST, self._on_pause)
             return
         if self._since is None:
             self._since = self._seen = self._now()
@@ -291,6 +310,12 @@ class LineSupply:
         if self._packages(self._counter.totals) > self._packages(self._told):
             self._tell()
 
+    def _on_pause(self) -> None:
+        """Show the car what time it is."""
+        assert self._loop is not None
+        self._show()
+        self._wake = self._loop.call_later(REST, self._on_pause)
+
     def _on_rest(self) -> None:
         self._wake = None
         self._tell()
@@ -315,6 +340,7 @@ class LineSupply:
         return sum((total - base) // self._package for total, base in zip(totals, self._base, strict=True))
 
     def _show(self) -> None:
+        self._rest()
         self._sequence += 1
         total, export = self._counter.registers
         self._register.write(Entry(self._sequence, total, self._counter.at, self.power(), export))
@@ -323,7 +349,7 @@ class LineSupply:
         totals = self._counter.totals
         if self._told == totals:
             return
-        self._told = totals
         reading = self.read()
+        self._told = totals
         for watcher in list(self._watchers):
             watcher(reading)

@@ -90,7 +90,7 @@ class HttpSource:
         return target
 
     async def _answer(self, response: ClientResponse) -> Rates:
-        if response.status == 304 and self._rates is not None:
+        if response.status == 304 and self._marks and self._rates is not None:
             self.again = _good_for(response)
             return self._rates
         if response.status != 200:

@@ -77,6 +77,13 @@ def source(name: str, clock: Callable[[], Instant], vouched: Vouched | None = No
 
     if name.startswith(("http://", "https://")):
         return HttpSource(name, vouched)
+    market, _, area = name.partition(":")
+    if market in ("entsoe", "nordpool"):
+        from penstock.gateways.prices.market import EntsoeSource, NordpoolSource
+
+        if vouched is not None:
+            raise UsageError("a market signs no prices", "leave out whose signature they must have")
+        return EntsoeSource(area, clock) if market == "entsoe" else NordpoolSource(area, clock)
     if "://" in name[:12]:
         raise UsageError(f"prices cannot be had from {name[:80]!r}", "give a file, or a URL with http:// or https://")
     return FileSource(Path(name), vouched)
