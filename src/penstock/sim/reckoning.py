@@ -5,32 +5,36 @@ None of it is the account's that both sides keep (`core/account.py`), whose sums
 
 from __future__ import annotations
 
-from fractions import Fraction
-from itertools import pairwise
-
 from penstock.core.offer import Terms
 from penstock.core.tariff import Tariff
 
 Turns = tuple[int, ...]
 
 
-def integral(tariff: Tariff, turns: Turns, total: int) -> tuple[Fraction, Fraction]:
-    """What `total` units are worth (token units): at prices above 0, and at prices below, both without a sign."""
-    bounds = [0, *(min(turn, total) for turn in turns), total]
-    worths = [
-        Fraction(step.amount * (upto - since), tariff.per)
-        for step, (since, upto) in zip(tariff.steps, pairwise(bounds), strict=False)
-    ]
-    return sum((worth for worth in worths if worth > 0), Fraction()), -sum((w for w in worths if w < 0), Fraction())
+def integral(tariff: Tariff, turns: Turns, total: int) -> tuple[int, int]:
+    """What `total` units are worth at prices above 0, and at prices below, both without a sign.
+
+    Exact: in token units times the tariff's `per`.
+    """
+    rise = fall = since = 0
+    for step, upto in zip(tariff.steps, (*turns, total), strict=False):
+        worth = step.amount * (min(upto, total) - since)
+        since = min(upto, total)
+        if worth > 0:
+            rise += worth
+        else:
+            fall -= worth
+    return rise, fall
 
 
 def sums(terms: Terms, turns: Turns, feed_turns: Turns, total: int, export: int) -> tuple[int, int]:
     """What the consumer owes for these totals in all, and what the supplier does (token units)."""
+    per = terms.offer.tariff.per
     rise, fall = integral(terms.offer.tariff, turns, total)
     if terms.feed is None:
-        return int(rise), 0
+        return rise // per, 0
     back_rise, back_fall = integral(terms.feed.tariff, feed_turns, export)
-    return int(rise + back_fall), int(fall + back_rise)
+    return (rise + back_fall) // per, (fall + back_rise) // per
 
 
 def limits(terms: Terms) -> tuple[int, int]:
