@@ -25,7 +25,7 @@ from .grid import RATES, clock, site, until
 from .grid_liar import LIES, LIMIT, dispatched, liar, listed, said, silent
 
 pytestmark = pytest.mark.asyncio
-LONGEST_STALL = 1.0  # seconds, while memory is traced; a session that waits so long for its loop is not disturbed: its patience is seconds
+LONGEST_STALL = 1.0  # seconds of work, while memory is traced; a session is not disturbed: its patience is ten
 
 
 @contextlib.asynccontextmanager
