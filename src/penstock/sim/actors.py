@@ -7,20 +7,30 @@ from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
 
+from msgspec.structs import replace
+
+from penstock.core.channel import ChannelParams
 from penstock.core.codec import encode
 from penstock.core.errors import JournalError, LedgerError, PenstockError
+from penstock.core.grid import Orders
 from penstock.core.identity import Key
+from penstock.core.messages import Way
 from penstock.core.ports import Ledger
 from penstock.core.session import Patience, Role, Session
-from penstock.core.units import Duration, Instant, Price
+from penstock.core.units import Amount, Duration, Instant, Price
 from penstock.node import book, ending
 from penstock.node.channel_purse import ChannelPurse
 from penstock.node.consumer import Consumer, Wish
+from penstock.node.lookout import Lookout
+from penstock.node.sharing import Outlet as SharedOutlet
+from penstock.node.sharing import SiteLimit
 from penstock.node.site import Site
+from penstock.node.steering import Steering
 from penstock.node.supplier import Goods, Pole, Supplier
+from penstock.node.tasks import durable
 from penstock.rails.stream import PAID_ROWS, PaidRow
-from penstock.sim.cable import Cable, Socket
-from penstock.sim.car_meter import CarMeter, MeterFaults
+from penstock.sim.cable import HOUR, Cable, Socket
+from penstock.sim.car_meter import CarMeter, CarValve, MeterFaults
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import Disk, MemoryJournal
 from penstock.sim.life import Life
@@ -162,15 +172,23 @@ class SiteActor(Actor):
         self.suppliers: dict[str, Supplier] = {}
         self.site: Site | None = None
         self.sold: list[Session] = []
+        self.orders = Orders()  # of the grid
+        self._steering: Steering | None = None
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
-        site = self.site = Site.with_channels(self.key, journal, self.ledger, self.clock, self._heard, PERIOD)
+        stake = self.world.scenario.stake
+        site = Site.with_channels(self.key, journal, self.ledger, self.clock, self._heard, PERIOD, stake)
+        self.site = site
         self.suppliers = {}
+        sockets: dict[str, Socket] = {}
         for outlet in self.outlets.values():
             socket = Socket(outlet.cable, life, PACKAGE, outlet.faults)
             socket.on_allow = partial(self.world.checks.site.allows, outlet)
+            sockets[outlet.name] = socket
             pole = Pole(outlet.name, socket, socket)
             self.suppliers[outlet.name] = Supplier(site, pole, self._goods(), PATIENCE, self._ended)
+        if self.world.scenario.feed is not None:
+            self._steer_by_grid(life, site, sockets)
         for name, supplier in self.suppliers.items():
             await supplier.restore()
             self.world.network.listen(name, life, self.key, self._door(supplier))
@@ -182,7 +200,26 @@ class SiteActor(Actor):
 
     def _goods(self) -> Goods:
         it = self.world.scenario
-        return Goods("electricity", it.tariff, it.tick, PACKAGE, it.credit_limit, it.mode)
+        return Goods("electricity", it.tariff, it.tick, PACKAGE, it.credit_limit, it.mode, feed=it.feed)
+
+    def _steer_by_grid(self, life: Life, site: Site, sockets: dict[str, Socket]) -> None:
+        """One limit for all poles, and the grid's orders as they are now, before anything flows."""
+        most = self.world.scenario.rate * HOUR
+        limit = site.limit = SiteLimit(
+            [SharedOutlet(name, one, most, most) for name, one in sockets.items()], self._heard
+        )
+        life.at_death(limit.close)
+        self._steering = Steering(self.suppliers.values(), limit, self._heard)
+        self._steering.obey(self.orders)
+
+    def obey(self, orders: Orders) -> None:
+        """The grid asks for something else. Whoever is down hears of it when it comes back."""
+        if self.world.healed or orders == self.orders:
+            return
+        self.orders = orders
+        self.world.checks.site.ordered(orders)
+        if self._steering is not None and self.life.alive:
+            self.life.later(0, self._steering.obey, orders)
 
     def _door(self, supplier: Supplier) -> Any:
         def on_link(link: SimLink) -> None:
@@ -239,6 +276,7 @@ class CarActor(Actor):
         self.plan = plan
         self.wanted = list(plan.purchases)
         self.meter = CarMeter(world.loop.instant, MeterFaults(-LIE if plan.cheat == "lying meter" else 0))
+        self.consumer: Consumer | None = None  # the newest
         self.bought: list[Session] = []
         self.spoiled = False  # its own meter did not do what it should
         self.mangled = False  # its links did not keep their promise
@@ -247,6 +285,9 @@ class CarActor(Actor):
         self._tries = 0
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
+        self.consumer = None
+        if self.world.scenario.feed is not None:
+            life.spawn(self._look_out(life, journal))
         while True:
             if self.wanted:
                 await self._purchase(life, journal, self.wanted[0])
@@ -311,15 +352,47 @@ class CarActor(Actor):
             wanted.budget,
             wanted.quantity,
             keep=wanted.keep,
+            feed=wanted.feed,
+            min_feed=None if wanted.min_feed is None else Price(wanted.min_feed, PER),
         )
+
+        def heard(event: str, **facts: Any) -> None:
+            self._heard(event, **facts)
+            if event == "accepted":
+                for turn in wanted.turns:
+                    life.later(turn.at, self._direct, consumer, turn.way)
+
         purse = ChannelPurse(self.key, journal, ledger, self._heard, wanted.deposit or 0, PERIOD)
         if self.cheat == "steal":
             purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
         entropy = self.rng.randbytes
-        consumer = Consumer(
-            self.key, journal, self.meter, dial, wish, self.clock, self._heard, purse, PATIENCE, entropy
+        valve = CarValve(self.meter, life) if self.world.scenario.feed is not None else None
+        consumer = self.consumer = Consumer(
+            self.key, journal, self.meter, dial, wish, self.clock, heard, purse, PATIENCE, entropy, None, valve
         )
         return consumer
+
+    def _direct(self, consumer: Consumer, way: Way) -> None:
+        if consumer is self.consumer:
+            self.tell("asks", way=way.name)
+            consumer.direct(way)
+
+    async def _look_out(self, life: Life, journal: MemoryJournal) -> None:
+        """Answer for what channels pay us, as a watcher would, whether a session runs over them or not."""
+
+        async def over(params: ChannelParams, lost: Amount) -> None:
+            row = book.channel_of(journal, params.id)
+            if row is not None and not row.settled:
+                await durable(journal, replace(row, settled=True, lost=lost).rows())
+
+        show = partial(book.evidence_of, journal)
+        lookout = Lookout(self.ledger, self.key, show, over, self.clock, self._heard)
+        life.spawn(lookout.run())
+        while True:
+            for row in book.channels(journal):
+                if row.params.two_way and not row.settled:
+                    lookout.watch(row.params, partner=False)
+            await asyncio.sleep(5.0)
 
     def committed(self, keys: list[bytes]) -> None:
         self.world.checks.cars.committed(self, keys)

@@ -5,16 +5,17 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from penstock.core.channel import Close
-from penstock.core.codec import decode, decode_part
+from penstock.core.codec import decode
 from penstock.core.messages import AskClose, Message, Paid, Propose, Square
 from penstock.core.offer import Receipt
-from penstock.core.session import SESSION_ROWS, Session
-from penstock.core.tariff import Bill
+from penstock.core.session import SESSION_ROWS, Session, State
 from penstock.core.units import Quantity
 from penstock.node import book
 from penstock.node.book import SECRET_ROWS
 from penstock.node.consumer import Consumer
-from penstock.rails.stream import VoucherNote, _parse_tick, decode_terms
+from penstock.rails.stream import StreamTerms, decode_terms
+from penstock.sim.promises import Promises
+from penstock.sim.reckoning import limits, sums
 
 if TYPE_CHECKING:
     from penstock.sim.actors import CarActor
@@ -26,12 +27,10 @@ class CarAudit:
 
     def __init__(self, checks: Checks) -> None:
         self._checks = checks
-        self._roots: dict[tuple[bytes, bytes], int] = {}  # of locks, by channel, and the voucher that brought each
-        self._signed: dict[tuple[bytes, int], bytes] = {}  # vouchers, by channel and nonce
+        self.promises = Promises(checks)
         self._secrets: dict[bytes, bytes] = {}  # the terms that each is for
         self._receipts: dict[bytes, Receipt] = {}  # by terms
         self._closes: dict[bytes, Close] = {}  # by channel
-        self._given: dict[bytes, int] = {}  # by channel, as things stand: a bill may be less than what was paid ahead
 
     def sends(self, car: CarActor, consumer: Consumer, frame: bytes) -> None:
         """What a car gives away is written down, and no more than it may be without."""
@@ -45,10 +44,10 @@ class CarAudit:
                     self._checks.fail("durable: a session was proposed that is not")
                 elif self._secrets.setdefault(disk.rows[SECRET_ROWS + digest], digest) != digest:
                     self._checks.fail("no seed twice: the secret of one session's chains is another's, too")
-                self._gave(car, decode_terms(message.terms.rail_terms).params.id, (message.evidence,))
+                self.promises.give(car.disk, decode_terms(message.terms.rail_terms).params.id, (message.evidence,))
             case Paid():
                 session = _session(consumer)
-                self._gave(car, book.account_in(session.row), message.evidence)
+                self.promises.give(car.disk, book.account_in(session.row), message.evidence)
                 self._check_given(car, session)
             case Square():
                 self._square(car, _session(consumer), message)
@@ -71,7 +70,7 @@ class CarAudit:
             self._checks.fail("durable: a receipt was sent that is not")
         if self._receipts.setdefault(session.digest, message.receipt) != message.receipt:
             self._checks.fail("two receipts: the consumer signed another one for the same session")
-        self._gave(car, book.account_in(session.row), (message.evidence,))
+        self.promises.give(car.disk, book.account_in(session.row), (message.evidence,))
         self._check_given(car, session)
 
     def _check_open(self, message: Message) -> None:
@@ -81,51 +80,48 @@ class CarAudit:
             if channel in self._closes:
                 self._checks.fail("one close: a session was proposed over a channel whose close is signed")
 
-    def _gave(self, car: CarActor, channel: bytes, evidence: tuple[bytes, ...]) -> None:
-        for one in evidence:
-            paid = book.paid_of(car.disk, channel)
-            held = paid.note.voucher if paid else None
-            if one[:1] == b"\x02":
-                note = decode_part(one[1:], VoucherNote)
-                nonce, value = note.voucher.nonce, note.voucher.amount
-                self._check_once(channel, note)
-            else:
-                nonce, count, _ = _parse_tick(one)
-                if held is None or paid is None or nonce > held.nonce:
-                    self._checks.fail(f"durable: ticks were revealed under voucher {nonce}, which is not")
-                    return
-                if nonce != held.nonce:
-                    continue  # a fold in the same message follows
-                value = held.amount + count * (paid.note.locks[0].tick_value if paid.note.locks else 0)
-            if held is None or held.nonce < nonce:
-                self._checks.fail(f"durable: voucher {nonce} was sent, and is not")
-            self._given[channel] = value
-            self._checks.promised[channel] = max(self._checks.promised.get(channel, 0), value)
-
-    def _check_once(self, channel: bytes, note: VoucherNote) -> None:
-        """A nonce is signed once, and a chain is used once."""
-        voucher = note.voucher
-        if self._signed.setdefault((channel, voucher.nonce), note.signature) != note.signature:
-            self._checks.fail(f"no signature twice: there are two vouchers {voucher.nonce} in one channel")
-        for lock in note.locks:
-            if self._roots.setdefault((channel, lock.root), voucher.nonce) != voucher.nonce:
-                self._checks.fail(f"no seed twice: the chain under voucher {voucher.nonce} has been used before")
-
     def _check_given(self, car: CarActor, session: Session) -> None:
         """A car never gave more than what it got is worth, its own meter's tolerance and its limit aside."""
-        stream = decode_terms(session.terms.rail_terms)
-        given = self._given.get(stream.params.id, 0) - stream.amount
-        if given > session.terms.budget:
-            self._checks.fail(f"budget: {given} were given, {session.terms.budget} are the most for this session")
+        terms = session.terms
+        stream = decode_terms(terms.rail_terms)
+        given = self.promises.given.get(stream.params.id, 0) - stream.amount
+        back = self._got_back(car, stream) if terms.feed is not None else 0
+        if given - back > terms.budget:
+            self._checks.fail(f"budget: {given - back} were given, {terms.budget} are the most for this session")
+        self._check_exposure(car, session)
+
+    def step(self) -> None:
+        """Whenever time may have passed: what a car has fed in and paid beyond what it got is within its limit."""
+        for car in self._checks.world.cars:
+            session = car.consumer.session if car.consumer is not None and car.life.alive else None
+            if session is not None and session.terms.feed is not None and session.state is not State.ENDED:
+                self._check_exposure(car, session)
+
+    def _check_exposure(self, car: CarActor, session: Session) -> None:
         if car.cheat or car.spoiled:
             return
-        offer = session.terms.offer
-        got = car.meter.total - session.row.base.total
-        units, ppm = offer.tolerance.units, offer.tolerance.ppm
-        most = (got + units) * 1_000_000 // (1_000_000 - ppm) + 1
-        limit = offer.credit_limit if offer.mode == "pay-before" else 0
-        if given > Bill(offer.tariff, session.bill.turns).due(Quantity(most)) + limit:
-            self._checks.fail(f"exposure: {given} were given for {got} units, beyond tolerance and limit {limit}")
+        terms, base = session.terms, session.row.base
+        stream, tolerance, limit = decode_terms(terms.rail_terms), terms.offer.tolerance, limits(terms)[1]
+        got, fed = car.meter.totals[0] - base.total, car.meter.totals[1] - base.export
+        most = (got + tolerance.units) * 1_000_000 // (1_000_000 - tolerance.ppm) + 1
+        turns = session.account.bill.turns, session.account.feed_turns
+        out = self.promises.given.get(stream.params.id, 0) - stream.amount
+        if terms.feed is None:
+            due, _ = sums(terms, *turns, most, 0)
+        else:
+            due, owed = sums(terms, *turns, got, fed)
+            due += max(0, terms.offer.tariff.highest.cost(Quantity(most - got)))
+            out += owed - self._got_back(car, stream)
+        if out > due + limit:
+            self._checks.fail(
+                f"exposure: {out} were given for {got} units by {car.name}, {fed} were fed in: they are worth {due}, "
+                f"beyond tolerance and limit {limit}"
+            )
+
+    def _got_back(self, car: CarActor, stream: StreamTerms) -> int:
+        """What is secured on the car's disk of what was paid back in this session."""
+        before = stream.back.amount if stream.back is not None else 0
+        return self._checks.secured(car.disk, stream.params.id) - before
 
 
 def _session(consumer: Consumer) -> Session:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from penstock.core.messages import Reason
 from penstock.core.session import SessionRow, State
-from penstock.core.units import Amount
 from penstock.node import book
+from penstock.sim.reckoning import sums
 from penstock.sim.scenario import PROOF
 
 if TYPE_CHECKING:
@@ -39,14 +39,15 @@ def _exits(checks: Checks) -> None:
             if (known and not site.cheat) or not car.cheat:
                 checks.fail(f"exit: channel {name} of {car.name} is {state.status} at the end")
             continue
-        paid, secured = state.paid[1], checks.secured(site.disk, channel)
-        promised = checks.promised.get(channel, 0)
-        if not site.cheat and paid < secured:
-            checks.fail(f"payable: channel {name} of {car.name} paid {paid}, its payee held {secured}")
-        if not car.cheat and paid > promised:
-            checks.fail(f"payable: channel {name} of {car.name} paid {paid}, its payer promised {promised}")
-        if not (site.cheat or car.cheat) and paid != secured:
-            checks.fail(f"payable: channel {name} of {car.name} paid {paid}, not the {secured} that were held")
+        gain = state.paid[1] - state.deposits[1]  # of the site's
+        held, back = checks.secured(site.disk, channel), checks.secured(car.disk, channel)
+        promised, promised_back = (side.promises.most.get(channel, 0) for side in (checks.cars, checks.site))
+        if not site.cheat and gain < held - (promised_back if car.cheat else back):
+            checks.fail(f"payable: channel {name} of {car.name} paid {gain}, its payee held {held} less {back}")
+        if not car.cheat and gain > promised - back:
+            checks.fail(f"payable: channel {name} of {car.name} paid {gain}, its payer promised {promised} less {back}")
+        if not (site.cheat or car.cheat) and gain != held - back:
+            checks.fail(f"payable: channel {name} of {car.name} paid {gain}, not the {held} less {back} that were held")
 
 
 def _business(checks: Checks, car: CarActor) -> None:
@@ -72,6 +73,22 @@ def _receipts(checks: Checks, car: CarActor) -> None:
             checks.fail(f"exit: a session of {car.name} never ended")
         if row.supplier_signature and (theirs is None or theirs.receipt != row.receipt):
             checks.fail(f"two receipts: one of {car.name} is not its supplier's")
+        elif row.supplier_signature and row.receipt is not None and theirs is not None:
+            _integral(checks, car, row, theirs)
+
+
+def _integral(checks: Checks, car: CarActor, row: SessionRow, theirs: SessionRow) -> None:
+    """A bill that was paid is the integral of the prices over what flowed, to the unit; less where money ran out."""
+    receipt, terms = row.receipt, row.terms
+    assert receipt is not None
+    if (row.turns, row.feed_turns) != (theirs.turns, theirs.feed_turns):
+        checks.fail(f"integral: {car.name} and the site let prices take effect at other totals")
+    due, owed = sums(terms, row.turns, row.feed_turns, receipt.supplier_total, receipt.supplier_export)
+    net, paid = due - owed, receipt.paid - receipt.repaid
+    if receipt.unpaid != max(0, net - paid):
+        checks.fail(f"integral: {paid} were paid of {net}, and {receipt.unpaid} are said to be unpaid")
+    if paid > net and receipt.reason != Reason.METERS_DISAGREE:
+        checks.fail(f"integral: {paid} were paid for {receipt.supplier_total} and {receipt.supplier_export}, not {net}")
 
 
 def _sums(checks: Checks, car: CarActor) -> None:
@@ -84,7 +101,7 @@ def _sums(checks: Checks, car: CarActor) -> None:
     for channel, rows in by_channel.items():
         receipts = [row.receipt for row in rows]
         if channel in accounts.channels and all(row.supplier_signature for row in rows):
-            total = Amount(sum(receipt.paid for receipt in receipts if receipt))
-            paid = accounts.channels[channel].paid[1]
+            total = sum(receipt.paid - receipt.repaid for receipt in receipts if receipt)
+            paid = accounts.channels[channel].paid[1] - accounts.channels[channel].deposits[1]
             if paid != total:
                 checks.fail(f"two receipts: those of {car.name} say {total}, the ledger paid {paid}")

@@ -85,9 +85,9 @@ class Cable:
         self.on_change()
 
     def permit(self, total: int, export: int) -> None:
-        """The car's valve: let it flow up to these totals; 0 is nothing."""
+        """The car's valve: let it flow up to these totals; 0 is nothing. It is in the way, whatever the pole's does."""
         self._count()
-        self._permitted = (total, export)
+        self._permitted, self._two_way = (total, export), True
         self.on_change()
 
     def limit(self, supply: int | None, feed: int | None) -> None:

@@ -28,16 +28,15 @@ class Violation(AssertionError):
 
 
 class Checks:
-    """The checks of one world. `promised` is, by channel, the most that a car's evidence has been worth."""
+    """The checks of one world."""
 
     def __init__(self, world: World) -> None:
         self.violation: Violation | None = None
         self.world = world
-        self.promised: dict[bytes, int] = {}
         self.site = SiteAudit(self)
         self.cars = CarAudit(self)
         self._tokens = 0
-        self._worths: dict[bytes, tuple[bytes | None, bytes | None, int]] = {}
+        self._worths: dict[tuple[int, bytes], tuple[bytes | None, bytes | None, int]] = {}
 
     def fail(self, what: str) -> None:
         """Something does not hold."""
@@ -54,6 +53,7 @@ class Checks:
         if self.violation is not None:
             raise self.violation
         self.site.step()
+        self.cars.step()
 
     def block(self, block: Block) -> None:
         """A block was made: no token is made or lost."""
@@ -76,10 +76,10 @@ class Checks:
                     self.fail(f"final: channel {known.params.id.hex()[:8]} is held for settled, and may come back")
 
     def secured(self, disk: Disk, channel: bytes) -> int:
-        """What a site's disk is worth in a channel (token units)."""
+        """What a payee's disk is worth in a channel (token units)."""
         rows = disk.rows.get(EARNED_ROWS + channel), disk.rows.get(TICK_ROWS + channel)
-        kept = self._worths.get(channel)
+        kept = self._worths.get((id(disk), channel))
         if kept is None or kept[:2] != rows:
             evidence = book.evidence_of(disk, channel)
-            kept = self._worths[channel] = (*rows, int(worth(evidence.filing if evidence else None)))
+            kept = self._worths[id(disk), channel] = (*rows, int(worth(evidence.filing if evidence else None)))
         return kept[2]

@@ -15,6 +15,17 @@ def finish(accounts: Accounts, params: ChannelParams, filing: Filing, now: int) 
     accounts.pay(params, lambda channel: channel.finish(filing.voucher, filing.locks, proofs_of(filing), now))
 
 
+def close_alone(accounts: Accounts, params: ChannelParams, filing: Filing, now: int) -> None:
+    """The partner of a two-way channel closes it with all that it has, and nobody else files anything."""
+    check_filing(params, 1, filing)
+    channel = accounts.channel(params)
+    channel.close(now)
+    channel.file(1, filing.voucher, filing.locks, now)
+    if any(count for count, _ in filing.proofs):
+        channel.prove(1, proofs_of(filing), now)
+    accounts.pay(params, lambda channel: channel.settle(channel.closes_at))
+
+
 def check_filing(params: ChannelParams, party: int, filing: Filing) -> None:
     check_signed(filing.voucher.digest(params), filing.signature, keys_of(params)[1 - party], "the voucher")
     require(filing.voucher.locks_root == locks_root(filing.locks))

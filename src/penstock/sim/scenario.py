@@ -5,7 +5,9 @@ from __future__ import annotations
 from random import Random
 from typing import NamedTuple
 
-from penstock.core.offer import Mode
+from penstock.core.grid import Orders
+from penstock.core.messages import Way
+from penstock.core.offer import Feed, Mode
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Instant
 
@@ -15,14 +17,34 @@ PERIOD = 600  # seconds of challenge
 PROOF = 10  # units that every honest car buys once all is healed
 
 
+class Turn(NamedTuple):
+    """What a car asks for, `at` seconds after its session was accepted."""
+
+    at: float
+    way: Way
+
+
+class Signal(NamedTuple):
+    """What the grid asks of the site from `at` on (s)."""
+
+    at: float
+    orders: Orders
+
+
 class Purchase(NamedTuple):
-    """What a car wants: at which pole, how much, with at most how much money, and whether it keeps its channel."""
+    """What a car wants: at which pole, how much, with at most how much money, and whether it keeps its channel.
+
+    `feed` is the most that it feeds in, for no less than `min_feed` (token units per `PER`); None where it does not.
+    """
 
     pole: str
     quantity: int
     budget: int
     keep: bool
     deposit: int | None
+    feed: int | None = None
+    min_feed: int | None = None
+    turns: tuple[Turn, ...] = ()
 
 
 class CarPlan(NamedTuple):
@@ -59,6 +81,9 @@ class Scenario(NamedTuple):
     sync: float  # seconds a commit takes, about
     faults: tuple[Fault, ...]
     brittle: tuple[str, ...]  # who dies at an effect of its own, again and again
+    feed: Feed | None = None
+    stake: int = 0  # what the site puts into a channel that pays both ways
+    signals: tuple[Signal, ...] = ()
 
 
 CAR_CHEATS = ("steal", "steal", "steal", "forge", "replay", "stall", "rollback", "lying meter", "stale close", "vanish")

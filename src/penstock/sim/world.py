@@ -14,6 +14,7 @@ from random import Random
 from typing import Any, NamedTuple
 
 from penstock.core.channel import Domain
+from penstock.core.grid import Orders
 from penstock.core.identity import Address
 from penstock.sim import faults
 from penstock.sim.actors import Actor, CarActor, SiteActor
@@ -23,6 +24,7 @@ from penstock.sim.life import task_of_a_life
 from penstock.sim.network import Network
 from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, Fault, Purchase, Scenario, draw
 from penstock.sim.trace import Trace
+from penstock.sim.turning import turned
 from penstock.sim.virtual import Deadlock, VirtualLoop
 
 DOMAIN = Domain(31_337, Address(b"\x11" * 20), Address(b"\x22" * 20))
@@ -60,7 +62,8 @@ class World:
         self.loop.set_exception_handler(self._on_fault)
         self.trace = Trace(self.loop.time, log)
         drawn = draw(self.rng, self.loop.instant(), calm)
-        self.scenario = scenario or drawn
+        apart = Random(f"both ways {seed}")  # noqa: S311 - a simulation has to be repeatable
+        self.scenario = scenario or turned(drawn, apart, self.loop.instant())
         self.healed = False
         self._faults: dict[Fault, None] = {}  # those that last
         self.domain = DOMAIN
@@ -72,6 +75,8 @@ class World:
         self.cars = [CarActor(self, plan) for plan in self.scenario.cars]
         for car in self.cars:
             self.chain.fund(car.key.address, MONEY)
+        if self.scenario.stake:
+            self.chain.fund(self.site.key.address, MONEY)
         self._air = self._child()
 
     def actor(self, name: str) -> Actor:
@@ -124,6 +129,8 @@ class World:
         for fault in self.scenario.faults:
             self.loop.call_later(fault.at, self.begin, fault)
             self.loop.call_later(fault.at + fault.lasts, self.heal, fault)
+        for signal in self.scenario.signals:
+            self.loop.call_later(signal.at, self.site.obey, signal.orders)
         await self.until(lambda: not any(car.wanted for car in self.cars), TROUBLE)
 
     def _prove_that_all_is_well(self) -> None:
@@ -162,6 +169,7 @@ class World:
             self.heal(fault)
         for actor in (self.site, *self.cars):
             actor.life.fuse = 0
+        self.site.obey(Orders())
         self.healed = True
 
     async def until(self, met: Callable[[], bool], seconds: float) -> None:
