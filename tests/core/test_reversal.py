@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
-from penstock.core.messages import Reason, Way
-from penstock.core.session import Role
+import pytest
+
+from penstock.core.errors import Unbacked
+from penstock.core.messages import Paid, Reason, Way
+from penstock.core.session import Role, State
 from penstock.core.tariff import Tariff
+from penstock.core.units import Quantity
 from penstock.rails.stream import StreamPayee, StreamPayer
 
 from .both_ways import Both, Streams, feed_terms
@@ -57,3 +61,23 @@ def test_a_flow_that_waits_for_a_stake_begins_once_it_is_there() -> None:
     both.run(both.consumer, both.consumer.session.stop(Reason.OPERATOR, both.now))
     both.wait(5_000)
     ended_exactly(both)
+
+
+def test_a_stake_that_the_consumer_has_not_seen_yet_makes_no_thief_of_its_supplier() -> None:
+    both = Both(Streams())
+    supplier, consumer = both.supplier.session, both.consumer.session
+    assert supplier.payer is not None
+    assert isinstance(consumer.payee, StreamPayee)
+    assert isinstance(supplier.payer, StreamPayer)
+    supplier.payer.add(50_000)
+    voucher = Paid(Quantity(0), (supplier.payer.open().data,))
+    with pytest.raises(Unbacked):
+        consumer.on_paid(voucher)
+    both.run(both.consumer, consumer.secure(both.now))
+    assert consumer.state is State.STREAMING
+    assert consumer.fault == ""
+    consumer.payee.add(50_000)
+    consumer.on_paid(voucher)
+    both.run(both.consumer, consumer.secure(both.now))
+    assert consumer.state is State.STREAMING
+    assert consumer.payee.capacity == 50_000

@@ -225,6 +225,8 @@ class SiteAudit:
         for sale in self._sales.values():
             if sale.outlet is outlet and not outlet.spoiled and not self._world.site.cheat:
                 now, most = outlet.cable.totals, self._most(sale)
+                if total > now[0] and export > now[1]:
+                    self._checks.fail("interlock: the valve is told to open both ways at once")
                 ends = product((now[0], max(now[0], total)), (now[1], max(now[1], export)))
                 out = max(self._out(sale, flows) for flows in ends)
                 if out > most:
