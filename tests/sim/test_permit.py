@@ -26,7 +26,7 @@ async def test_what_the_car_allows_is_called_and_read(tmp_path: Path) -> None:
     assert permits.look() == (0, 0)
     assert permits.here
     for count, totals in enumerate([(5, 0), (5, 7), (0, 0)], start=1):
-        permit.allow(*totals)
+        permit.set(*totals)
         await until(lambda: len(calls) == count)  # noqa: B023  # awaited before the next round
         assert calls[-1] == totals
     permits.close()
@@ -36,7 +36,7 @@ async def test_what_the_car_allows_is_called_and_read(tmp_path: Path) -> None:
 async def test_nobody_who_listens_is_in_the_way_of_a_car_that_calls(tmp_path: Path) -> None:
     permit = Permit(tmp_path / "line")
     for total in range(100_000):  # more than a FIFO holds
-        permit.allow(total, 0)
+        permit.set(total, 0)
     permits = Permits(tmp_path / "line", lambda: None)
     assert permits.look() == (99_999, 0)
     permits.close()
@@ -47,7 +47,7 @@ async def test_nobody_who_listens_is_in_the_way_of_a_car_that_calls(tmp_path: Pa
 async def test_the_end_of_the_car_is_called_and_voids_what_it_allowed(tmp_path: Path) -> None:
     permit, calls = Permit(tmp_path / "line"), list[tuple[int, int]]()
     permits = Permits(tmp_path / "line", lambda: calls.append(permits.look()))
-    permit.allow(5, 5)
+    permit.set(5, 5)
     assert permits.look() == (5, 5)
     os.close(permit._call)  # as where its process is killed: nothing was written before
     await until(lambda: bool(calls))
@@ -57,7 +57,7 @@ async def test_the_end_of_the_car_is_called_and_voids_what_it_allowed(tmp_path: 
     permit._register.close()
     again = Permit(tmp_path / "line")
     assert permits.look() == (0, 0), "what it allowed before is void"
-    again.allow(6, 0)
+    again.set(6, 0)
     assert permits.look() == (6, 0)
     permits.close()
     again.close()
@@ -66,7 +66,7 @@ async def test_the_end_of_the_car_is_called_and_voids_what_it_allowed(tmp_path: 
 @pytest.mark.asyncio
 async def test_a_line_has_one_car(tmp_path: Path) -> None:
     first = Permit(tmp_path / "line")
-    first.allow(3, 4)
+    first.set(3, 4)
     with pytest.raises(DeviceError, match="has a car already"):
         Permit(tmp_path / "line")
     permits = Permits(tmp_path / "line", lambda: None)
@@ -88,7 +88,7 @@ async def test_a_file_that_is_no_permission_allows_nothing_and_is_told_once(
     content: bytes, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     permit, permits = Permit(tmp_path / "line"), Permits(tmp_path / "line", lambda: None)
-    permit.allow(5, 5)
+    permit.set(5, 5)
     (tmp_path / "line.car").write_bytes(content)
     for _ in range(3):
         assert permits.look() == (0, 0)

@@ -23,6 +23,9 @@ LEVELS: dict[str, str] = {
     "progress": "debug",
     "limited": "info",
     "steered": "info",
+    "way": "info",
+    "plan done": "info",
+    "flow not held": "warning",
     # links
     "link lost": "info",
     "not reached": "info",

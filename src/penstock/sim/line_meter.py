@@ -106,7 +106,7 @@ class LineMeter:
             raise self._let_go()
         if self._permit is None:
             self._permit = Permit(self._path)
-        self._permit.allow(self._true(total), self._true(export))
+        self._permit.set(self._true(total), self._true(export))
 
     def close(self) -> None:
         """Let nothing flow from now on."""

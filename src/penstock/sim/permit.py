@@ -53,7 +53,7 @@ class Permit:
             self._register.close()
             raise
 
-    def allow(self, total: int, export: int) -> None:
+    def set(self, total: int, export: int) -> None:
         """Let each register run up to its total (Wh), as the pole counts.
 
         Raises:
@@ -69,7 +69,7 @@ class Permit:
         Raises:
             DeviceError: the file cannot be written.
         """
-        self.allow(*_SHUT)
+        self.set(*_SHUT)
 
     def close(self) -> None:
         """Let nothing flow, and go."""
