@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from penstock.core.errors import Unbacked
-from penstock.core.messages import Paid, Reason, Way
+from penstock.core.messages import Paid, Reason, Resume, Way
 from penstock.core.session import Role, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Quantity
@@ -81,3 +81,18 @@ def test_a_stake_that_the_consumer_has_not_seen_yet_makes_no_thief_of_its_suppli
     both.run(both.consumer, consumer.secure(both.now))
     assert consumer.state is State.STREAMING
     assert consumer.payee.capacity == 50_000
+
+
+def test_a_valve_is_not_left_open_one_way_when_a_session_is_taken_up_for_the_other() -> None:
+    both = Both(Streams())
+    both.trickle(20)
+    both.direct(both.consumer, Way.FEED)
+    both.wait(1_000, most=0)
+    both.trickle(5)
+    supplier, consumer = both.supplier.session, both.consumer.session
+    assert supplier.way is Way.FEED
+    asked = Resume(supplier.digest, consumer.request.state, Way.SUPPLY)  # the last link was not missed yet
+    both.run(both.supplier, supplier.link_back(both.now, asked))
+    total, export = both.supplier.allowed
+    assert total > both.supplier.total
+    assert export <= both.supplier.export

@@ -19,11 +19,14 @@ from random import Random
 from typing import Any
 
 from penstock.core.errors import PenstockError
+from penstock.core.grid import Orders
+from penstock.core.messages import Way
+from penstock.core.offer import Feed
 from penstock.core.tariff import Step, Tariff
 from penstock.core.units import Instant
 from penstock.sim.actors import Actor
 from penstock.sim.network import SimLink
-from penstock.sim.scenario import PER, PRICE, CarPlan, Fault, Purchase, Scenario
+from penstock.sim.scenario import PACKAGE, PER, PRICE, CarPlan, Fault, Purchase, Scenario, Signal, Turn
 from penstock.sim.virtual import EPOCH
 from penstock.sim.world import World
 
@@ -31,13 +34,17 @@ MOMENT = 0.02  # seconds that pass with each operation
 STEPS = (0.01, 0.05, 0.2, 1.0, 1.0, 2.0, 3.0, 5.0, 8.0, 11.0, 15.0, 20.0, 30.0, 45.0, 60.0, 90.0)
 MENDED = 90.0  # seconds after which somebody mends what fails: no payee gets its due while its ledger is shut for good
 POLE = "pole0"
+TURNS = (Turn(2.0, Way.FEED), Turn(6.0, Way.SUPPLY), Turn(9.0, Way.HOLD), Turn(12.0, Way.SUPPLY))
 
 
 def scenario(first: int) -> Scenario:
-    """How the world begins, from a string's first byte: one pole, one car, and what they agree."""
+    """How the world begins, from a string's first byte: one pole, one car, and what they agree.
+
+    Where it sells both ways, the car turns round a few times by itself, and the grid holds it up once.
+    """
     turn = (Step(Instant(EPOCH * 1_000 + 40_000), PRICE // 2),) if first & 8 else ()
     purchases = (Purchase(POLE, 30, 1_000_000, bool(first & 16), None), Purchase(POLE, 9, 3_000, True, 20_000))
-    return Scenario(
+    sells = Scenario(
         mode="pay-before" if first & 2 else "pay-after",
         tariff=Tariff(PER, (Step(Instant(0), PRICE), *turn)),
         credit_limit=4_000 if first & 4 else 1_400,
@@ -50,6 +57,17 @@ def scenario(first: int) -> Scenario:
         sync=0.001,
         faults=(),
         brittle=(),
+    )
+    return _both_ways(sells, 10_000 if first & 128 else 0) if first & 64 else sells
+
+
+def _both_ways(sells: Scenario, stake: int) -> Scenario:
+    car = sells.cars[0]
+    return sells._replace(
+        feed=Feed(Tariff.flat(PRICE // 2, PER), 100, PACKAGE, 2_000, 1_000),
+        stake=stake,
+        cars=(car._replace(purchases=tuple(one._replace(feed=40, turns=TURNS) for one in car.purchases)),),
+        signals=(Signal(5.0, Orders(supply_limit=0)), Signal(8.0, Orders(setpoint=-9_000)), Signal(15.0, Orders())),
     )
 
 
@@ -66,6 +84,8 @@ class OpcodeWorld(World):
     async def trouble(self) -> None:
         if not self._from_scratch:
             await self.until(lambda: any(supplier.shell for supplier in self.site.suppliers.values()), 120)
+        for signal in self.scenario.signals:
+            self.loop.call_later(signal.at, self.site.obey, signal.orders)
         self.network.held = self.chain.stalled = True
         for byte in self._program:
             self.trace("world", "operation", name=_OPERATIONS[byte & 15].__name__[1:], size=byte >> 4)

@@ -345,10 +345,11 @@ class Session:
         self.linked = True
         if asked is not None:
             self.wanted = asked.way
-        before, self.way = self.way, self._willing
-        if self.way is not before and self.state is State.STREAMING:  # over a link that was not missed, it may be open
-            self._allowed = (Quantity(0), Quantity(0))
-            effects.append(ShutValve())
+        if self.way is not self._willing:
+            self.way = self._willing
+            if self.state is State.STREAMING:  # we may not have missed the last link: the valve is open the other way
+                self._allowed = self._known
+                effects.append(ShutValve())
         total, at, export, record = self.meter.total, self.meter.at, self.meter.export, self.meter.record
         self._announced, self._announced_at, self._told = (total, export), now, self.account.received
         turned = self.account.turn(total, export, at)  # as the consumer's will: this reading is announced

@@ -14,7 +14,7 @@ from typing import cast
 from penstock.core.codec import decode, encode
 from penstock.core.effects import Allow, Continue, Effect, Ended, Persist, Send, ShutValve
 from penstock.core.errors import DeviceError, JournalError
-from penstock.core.messages import Message, Paid, Reason, Resume, Way
+from penstock.core.messages import AskWay, Message, Paid, Reason, Resume, Way
 from penstock.core.meter import Reading
 from penstock.core.ports import Carrier, Journal, Link, Meter, TwoWayValve, Valve
 from penstock.core.session import Role, Session, State
@@ -96,6 +96,7 @@ class SessionShell:
 
     def direct(self, way: Way | None) -> None:
         """Let the flow go this way; None, at a supplier, is the way that the consumer wants."""
+        self._read()  # what may flow the other way is reckoned from here
         self._event(lambda now: self.session.direct(way, now))
 
     def unlink(self) -> None:
@@ -106,6 +107,7 @@ class SessionShell:
 
     def bar(self, ways: frozenset[Way]) -> None:
         """Let nothing flow these ways, and everything that another call barred."""
+        self._read()
         self._event(lambda now: self.session.bar(ways, now))
 
     def stop(self, reason: Reason) -> None:
@@ -160,7 +162,8 @@ class SessionShell:
             asyncio.get_running_loop().call_soon(self._secure)
 
     def on_message(self, message: Message) -> None:
-        """A message from the peer. A consumer compares its own meter at once; a supplier's meter tells by itself.
+        """A message from the peer. A consumer compares its own meter at once; a supplier's meter tells by itself, but
+        where the flow is to turn: what may flow then is reckoned from here.
 
         Raises:
             RemoteError: as `on_frame`.
@@ -170,7 +173,7 @@ class SessionShell:
         session = self.session
         if session.heard:
             self._event(session.secure)
-        if session.role is Role.CONSUMER:
+        if session.role is Role.CONSUMER or type(message) is AskWay:
             self._read()
         if not self.over:
             self.run(session.on_message(message, self._clock()))
