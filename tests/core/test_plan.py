@@ -194,7 +194,7 @@ def test_no_linear_program_finds_a_cheaper_schedule(instance: tuple[Plan, Tariff
             Step(
                 theirs.start,
                 min(theirs.amount * buy.per, ours.amount * sell.per)
-                if Fraction(ours.amount, buy.per) <= Fraction(*wish.max_price)
+                if wish.power * QUARTER >= 3_600_000 and Fraction(ours.amount, buy.per) <= Fraction(*wish.max_price)
                 else theirs.amount * buy.per,
             )
             for ours, theirs in zip(buy.steps, sell.steps, strict=True)
