@@ -96,3 +96,14 @@ def test_a_valve_is_not_left_open_one_way_when_a_session_is_taken_up_for_the_oth
     total, export = both.supplier.allowed
     assert total > both.supplier.total
     assert export <= both.supplier.export
+
+
+def test_a_wish_that_did_not_arrive_is_said_again() -> None:
+    both = Both(Streams())
+    both.trickle(20)
+    both.consumer.session.direct(Way.FEED, both.now)  # and what it says is lost
+    both.wait(1_000, most=0)
+    assert both.supplier.session.way is Way.SUPPLY
+    for _ in range(4):
+        both.wait(1_000, most=0)
+    assert both.supplier.session.way is Way.FEED

@@ -311,7 +311,7 @@ class Session:
         if self._supplies:
             self.order = way
             return effects + self._follow(now)
-        self.wanted = Way.SUPPLY if way is None else way
+        self.wanted, self._announced_at = Way.SUPPLY if way is None else way, now
         if self.linked:
             effects.append(Send(AskWay(self.wanted)))
         return effects + self._reopen()
@@ -406,6 +406,9 @@ class Session:
             if now - self._announced_at >= (HEARTBEAT if self._has_news else ALIVE):
                 effects += self._announce(now)
             effects += self._pay()
+        elif self._two_way and self.way is not self.wanted and now - self._announced_at >= ALIVE:
+            self._announced_at = now  # what we asked for may not have arrived
+            effects.append(Send(AskWay(self.wanted)))
         return effects + self._give(self.payer.fold()) if self.payer is not None else effects
 
     @property

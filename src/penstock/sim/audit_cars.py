@@ -98,9 +98,11 @@ class CarAudit:
                 self._check_exposure(car, session)
 
     def _check_exposure(self, car: CarActor, session: Session) -> None:
+        terms, base = session.terms, session.row.base
         if car.cheat or car.spoiled:
             return
-        terms, base = session.terms, session.row.base
+        if terms.feed is not None and self._checks.world.site.outlets[terms.offer.name].spoiled:
+            return  # what its meter does not count flows at a price that nobody announced
         stream, tolerance, limit = decode_terms(terms.rail_terms), terms.offer.tolerance, limits(terms)[1]
         got, fed = car.meter.totals[0] - base.total, car.meter.totals[1] - base.export
         most = (got + tolerance.units) * 1_000_000 // (1_000_000 - tolerance.ppm) + 1
