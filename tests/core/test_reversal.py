@@ -8,7 +8,7 @@ from penstock.core.errors import Unbacked
 from penstock.core.messages import Paid, Reason, Resume, Way
 from penstock.core.session import Role, State
 from penstock.core.tariff import Tariff
-from penstock.core.units import Quantity
+from penstock.core.units import Instant, Quantity
 from penstock.rails.stream import StreamPayee, StreamPayer
 
 from .both_ways import Both, Streams, feed_terms
@@ -107,3 +107,15 @@ def test_a_wish_that_did_not_arrive_is_said_again() -> None:
     for _ in range(4):
         both.wait(1_000, most=0)
     assert both.supplier.session.way is Way.FEED
+
+
+def test_a_consumer_that_only_stands_there_is_sent_away_in_the_end() -> None:
+    both = Both(Streams())
+    both.trickle(20)
+    both.direct(both.consumer, Way.HOLD)
+    both.wait(1_000, most=0)
+    supplier = both.supplier.session
+    assert supplier.way is Way.HOLD
+    assert supplier.state is State.STREAMING
+    both.run(both.supplier, supplier.on_time(Instant(both.now + supplier.patience.rest + 2_000)))
+    assert supplier.row.reason is Reason.RESTED

@@ -55,6 +55,7 @@ class Reason(StrEnum):
     CHANNEL_CLOSING = "channel closing on the ledger"
     LEDGER_UNSEEN = "ledger not seen for too long"
     GRID = "grid says so"
+    RESTED = "nothing flowed for too long"
     OPERATOR = "stopped by its operator"
 
 

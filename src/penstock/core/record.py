@@ -31,10 +31,15 @@ class State(StrEnum):
 
 
 class Patience(msgspec.Struct, frozen=True):
-    """How long we wait for the peer: for its next move, and for its return after the link was lost (ms)."""
+    """How long we wait for the peer: for its next move, and for its return after the link was lost (ms).
+
+    A supplier lets a session `rest` so long, in which nothing flows though nobody owes anything: whoever only stands
+    there would keep its place for ever.
+    """
 
     move: Duration = Duration(10_000)
     return_: Duration = Duration(120_000)
+    rest: Duration = Duration(86_400_000)
 
 
 class SessionRow(msgspec.Struct, frozen=True):

@@ -68,7 +68,7 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_still", "_supplies", "_taken",
+        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_rests", "_still", "_supplies", "_taken",
         "_told", "_turned_at", "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked",
         "max_price", "meter", "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal",
         "state", "terms", "waits", "wanted", "way",
@@ -135,6 +135,7 @@ class Session:
         self._told = 0  # what we announced as secured
         self._moved = now  # when the peer last got us on
         self._alive = now  # when it last showed that it is there
+        self._rests = ((Quantity(0), Quantity(0)), now)  # where both registers stand, and since when
         self._linked_at = now  # when the link last came or went
         self._enter(row.state)
         if self.payee is not None:
@@ -400,6 +401,8 @@ class Session:
             return self._stop(Reason.SUPPLY_STALLED if paid_for else Reason.PAYMENT_STALLED, now)
         if not streams:
             return []
+        if self._supplies and self._rested(now) > self.patience.rest:
+            return self._stop(Reason.RESTED, now)
         effects = self._release()  # either side may have put more into the channel, for which nothing else wakes us
         if self._supplies:
             effects += self._follow(now)
@@ -410,6 +413,13 @@ class Session:
             self._announced_at = now  # what we asked for may not have arrived
             effects.append(Send(AskWay(self.wanted)))
         return effects + self._give(self.payer.fold()) if self.payer is not None else effects
+
+    def _rested(self, now: Instant) -> int:
+        """For how long nothing has flowed either way (ms)."""
+        stand, since = (self.meter.total, self.meter.export), self._rests[1]
+        if stand != self._rests[0] or now < since:
+            self._rests = stand, now
+        return now - self._rests[1]
 
     @property
     def _has_news(self) -> bool:

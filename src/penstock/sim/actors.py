@@ -42,7 +42,7 @@ from penstock.sim.thief import Thief
 if TYPE_CHECKING:
     from penstock.sim.world import World
 
-PATIENCE = Patience(Duration(10_000), Duration(60_000))
+PATIENCE = Patience(Duration(10_000), Duration(60_000), rest=Duration(600_000))
 LIE = 300_000  # ppm by which a lying meter deviates
 TRIES = 6  # at one purchase, while there is trouble
 
