@@ -68,10 +68,10 @@ class Session:
 
     __slots__ = (
         "_alive", "_allowed", "_announced", "_announced_at", "_before", "_blamed", "_empty", "_handlers", "_heard",
-        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_rests", "_still", "_supplies", "_taken",
-        "_told", "_turned_at", "_two_way", "account", "barred", "control", "digest", "fault", "key", "linked",
-        "max_price", "meter", "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said", "seal",
-        "state", "terms", "waits", "wanted", "way",
+        "_linked_at", "_mark", "_mark_before", "_moved", "_opened", "_reckons", "_rests", "_still", "_supplies",
+        "_taken", "_told", "_turned_at", "_two_way", "account", "barred", "control", "digest", "fault", "key",
+        "linked", "max_price", "meter", "min_feed", "order", "patience", "payee", "payer", "receipt", "row", "said",
+        "seal", "state", "terms", "waits", "wanted", "way",
     )  # fmt: skip
 
     def __init__(
