@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import logging
 import re
@@ -87,3 +88,12 @@ def test_the_document_says_what_to_do_about_every_warning_and_error() -> None:
 def test_every_event_has_its_level() -> None:
     assert told() >= {"accepted", "ended", "cut off", "fault", "LOST: no answer came in time"}
     assert not told() - LEVELS.keys()
+
+
+def test_no_fact_bears_the_name_of_what_a_line_has_already() -> None:
+    for path in SOURCE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute | ast.Name):
+                name = node.func.attr if isinstance(node.func, ast.Attribute) else node.func.id
+                taken = {one.arg for one in node.keywords} & {"event", "level", "time"}
+                assert name.lstrip("_") not in ("tell", "told", "complain") or not taken, f"{path}:{node.lineno}"

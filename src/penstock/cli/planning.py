@@ -35,6 +35,7 @@ def plan_of(asked: Asked, wish: Wish, bought: Medium) -> Plan:
     """
     from penstock.cli.goods import units
     from penstock.core.plan import Battery, Plan
+    from penstock.node.clock import now
 
     energy = units(asked.energy, bought, "--energy")
     battery = Battery(0, 0, energy)
@@ -49,6 +50,10 @@ def plan_of(asked: Asked, wish: Wish, bought: Medium) -> Plan:
         plan.check()
     except OutOfRange as error:
         raise UsageError(str(error), "see --energy, --by, --battery and --power-w") from None
+    if plan.by <= now():
+        raise UsageError(f"--by {asked.by} has passed", "give a time to come")
+    if energy > 0 and battery.now + energy > battery.most:
+        raise UsageError(f"--energy {asked.energy} does not fit into --battery {asked.battery}", "ask for less")
     return plan
 
 

@@ -103,7 +103,10 @@ def supply(
     ] = None,
     feed_stake: Annotated[
         str | None,
-        typer.Option(help="Put so many tokens into each channel that pays both ways.", show_default=False),
+        typer.Option(
+            help="Put up to so many tokens into each channel that pays both ways, as its consumer does.",
+            show_default=False,
+        ),
     ] = None,
     forward: Annotated[
         str | None, typer.Option(help="HOST:PORT that data is forwarded to.", show_default=False)

@@ -267,6 +267,8 @@ class Consumer:
                 f"budget too small: {wish.budget} token units, less than the {offer.least_credit} of a first package",
                 "raise the budget",
             )
+        if wish.feed and self._valve is not None and offer.feed is None:
+            raise BadTerms("the supplier takes nothing back", "look for one that does, or feed nothing in")
         if self._purse.name not in offer.rails:
             taken = ", ".join(offer.rails) or "nothing"
             raise BadTerms(f"the supplier does not take {self._purse.name}; it takes {taken}", "choose with --rail")

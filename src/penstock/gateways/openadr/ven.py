@@ -183,10 +183,10 @@ class Ven:
         """Tell of what is not obeyed, once, and not of more than an operator can read."""
         faults = {(name, error.line()) for name, error in batch.faults}
         for name, reason in sorted(faults - self._faults)[:MAX_TOLD]:
-            self._tell("signal not read", event=name, reason=reason, faulty=batch.faulty)
+            self._tell("signal not read", signal=name, reason=reason, faulty=batch.faulty)
         missing = {(name, f"no report: {reason}") for name, reason in unmade.items()}
         for name, reason in sorted(missing - self._faults)[:MAX_TOLD]:
-            self._tell("report not made", event=name, reason=reason)
+            self._tell("report not made", signal=name, reason=reason)
         faults |= missing
         self._faults = faults
         if batch.left:
@@ -247,7 +247,7 @@ class Ven:
                 self._reports.popleft()
         except GridRefused as error:
             refused = self._reports.popleft()
-            self._tell("report not taken", event=refused["eventID"], reason=error.line())
+            self._tell("report not taken", signal=refused["eventID"], reason=error.line())
         except GridError:
             pass  # the poll tells
 
