@@ -112,8 +112,7 @@ class PaidRow(msgspec.Struct, frozen=True):
     """The payer's books: its last voucher, and the chain under it: `offset` of `chain_ticks` are folded.
 
     `chain_nonce` names the voucher that brought the chain in, from which its seed is derived. A row without lock
-    leaves `chain_ticks` at 0. `revealed` ticks under the voucher had left when the row was written: it is kept where
-    the session pays both ways, for what we have given is netted there against what we got.
+    leaves `chain_ticks` at 0.
     """
 
     note: VoucherNote
@@ -121,7 +120,6 @@ class PaidRow(msgspec.Struct, frozen=True):
     chain_ticks: int = 0
     offset: int = 0
     ticks: int = 0
-    revealed: int = 0
 
 
 class EarnedRow(msgspec.Struct, frozen=True):
@@ -242,7 +240,7 @@ class StreamPayer:
         self._chain: TickChain | None = None
         if self._row.chain_ticks:
             self._chain = TickChain(self._seed(self._row.chain_nonce), self._row.chain_ticks)
-        self._revealed = self._row.revealed  # under the last voucher
+        self._revealed = 0  # under the last voucher
 
     @property
     def paid(self) -> Amount:
@@ -296,12 +294,7 @@ class StreamPayer:
         first, last = self._revealed, self._revealed + ticks
         self._revealed = last
         counts = [*range(first + self._at_once, last, self._at_once), last]
-        shown = [_TICK.pack(_TICK_KIND, nonce, count, preimage(offset + count)) for count in counts]
-        rows: Rows = ()
-        if self._other is not None:
-            kept = msgspec.structs.replace(self._row, revealed=last)
-            rows = ((PAID_ROWS + self._params.id, encode(kept)),)
-        return [Evidence(shown[0], rows), *map(Evidence, shown[1:])]
+        return [Evidence(_TICK.pack(_TICK_KIND, nonce, count, preimage(offset + count))) for count in counts]
 
     def metered(self, evidence: bytes, bill: Bill, total: Quantity, at: Instant, last: bool) -> Rows:
         return ()  # readings pay nothing here
