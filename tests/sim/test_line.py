@@ -356,3 +356,6 @@ async def test_the_clock_of_a_line_at_rest_goes_on_at_both_ends(tmp_path: Path) 
     await until(lambda: supply.read().at > began + HOUR // 2)
     await until(lambda: meter.read().at > began + HOUR // 2)
     assert (supply.read().total, meter.read().total) == (10, 10)
+    for _ in range(20):  # what the pole announces now, the car's meter has reached
+        await asyncio.sleep(0.001)
+        assert supply.read().at <= meter.read().at

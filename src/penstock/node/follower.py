@@ -23,6 +23,7 @@ from penstock.node.consumer import Consumer
 from penstock.node.tell import Tell
 
 LOOK = 0.25  # s between two looks: at 22 kW, 1.5 Wh flow meanwhile
+SETTLE = 2.0  # s in which a supplier rests once it was asked to
 AGAIN = 5.0  # s after which a way that the supplier does not take is asked for once more
 SURE = Duration(60_000)  # a power is what flowed in no less time; registers count whole Wh
 
@@ -38,7 +39,9 @@ class Leg(NamedTuple):
 class Follower:
     """Directs a consumer's flow by a plan."""
 
-    __slots__ = ("_asked", "_clock", "_consumer", "_flow", "_leg", "_plan", "_powers", "_session", "_tell", "planned")
+    __slots__ = (
+        "_asked", "_began", "_clock", "_consumer", "_flow", "_leg", "_plan", "_powers", "_session", "_tell", "planned",
+    )  # fmt: skip
 
     def __init__(self, consumer: Consumer, plan: Plan, clock: Callable[[], Instant], tell: Tell) -> None:
         """`clock` is the one by which the prices change: the meters'.
@@ -51,7 +54,7 @@ class Follower:
         self._consumer, self._plan, self._clock, self._tell = consumer, plan, clock, tell
         self._session: Session | None = None
         self._leg: Leg | None = None
-        self._asked = 0.0
+        self._began = self._asked = 0.0
         self._powers = [plan.power, plan.feed_power]  # W that we count on each way
         self._flow: tuple[Way, Instant, int] | None = None  # since when, and from which net energy, it goes its way
 
@@ -72,6 +75,9 @@ class Follower:
         now, net = self._clock(), session.meter.total - session.meter.export
         self._measure(session.way, now, net)
         leg = self._leg
+        if leg is not None and leg.way is Way.HOLD and time - self._began < SETTLE:
+            # What the price before let flow may flow still, until the supplier has heard us.
+            self._leg = leg = leg._replace(goal=max(leg.goal, net))
         if leg is not None and leg.way is Way.HOLD and net > leg.goal + self._leak(session):
             self._tell("flow not held", net=net, held=leg.goal)  # without a valve of our own, all we can do is go
             self._consumer.stop(Reason.PRICE_OVER_LIMIT)
@@ -80,7 +86,7 @@ class Follower:
             leg = self._next(session, now, net)
             if leg is None:
                 return
-            self._leg, self._asked = leg, time - AGAIN
+            self._leg, self._began, self._asked = leg, time, time - AGAIN
         if session.wanted is not leg.way or (session.way is not leg.way and time - self._asked >= AGAIN):
             self._asked = time
             self._consumer.direct(leg.way)

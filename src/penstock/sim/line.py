@@ -111,9 +111,13 @@ class LineSupply:
     def read(self) -> Reading:
         """The registers as they were last written; while electricity flows, that is at most a second old.
 
-        At rest they are what they are now: at a speed, the line's clock goes on.
+        At rest they are what they are now: at a speed, the line's clock goes on, and the car is shown it as well. What
+        a pole announces by this reading, a car's meter must not be behind of.
         """
+        shown = self._counter.at
         self._rest()
+        if self._counter.at != shown and self._sequence >= 0:
+            self._write()
         total, export = self._counter.totals
         return Reading(Quantity(total), Instant(self._counter.at), export=Quantity(export))
 
@@ -341,6 +345,9 @@ class LineSupply:
 
     def _show(self) -> None:
         self._rest()
+        self._write()
+
+    def _write(self) -> None:
         self._sequence += 1
         total, export = self._counter.registers
         self._register.write(Entry(self._sequence, total, self._counter.at, self.power(), export))
