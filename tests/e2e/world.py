@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,6 @@ from penstock.ledgers.devnet.manifest import dev_key
 from penstock.storage import keystore
 
 DEADLINE = 60.0  # seconds for anything at all to happen
-ROLES = {"pole": 0, "car": 1}
 
 
 class Process:
@@ -96,12 +96,14 @@ class Process:
 class World:
     """A directory with a home for the pole and the car, on a devnet."""
 
-    def __init__(self, directory: Path, manifest: dict[str, Any], account: int) -> None:
+    def __init__(
+        self, directory: Path, manifest: dict[str, Any], account: int, roles: Sequence[str] = ("pole", "car")
+    ) -> None:
         self.directory = directory
         self.manifest = manifest
         self.contract = manifest["contracts"]["CryptoEuroChannel"]
         self.processes: list[Process] = []
-        self.keys = {name: dev_key(account + index) for name, index in ROLES.items()}
+        self.keys = {name: dev_key(account + index) for index, name in enumerate(roles)}
         self.passphrase = directory / "passphrase"
         self.passphrase.write_text("test\n")
         for name, key in self.keys.items():
@@ -135,6 +137,13 @@ class World:
         return self.start(
             "car", "consume", address, *self.common("car"), "--log", "json", "--json", "--quantity", str(quantity),
             "--max-price", "0.45", "--budget", "9", "--line", str(self.directory / "line"), *flags,
+        )  # fmt: skip
+
+    def hub(self, name: str, *reach: str, listen: str = "127.0.0.1:0", flags: Sequence[str] = ()) -> Process:
+        onward = [part for one in reach for part in ("--reach", one)]
+        return self.start(
+            name, "hub", *self.common(name), "--log", "json", "--json", "--listen", listen, "--lend", "10", *onward,
+            *flags,
         )  # fmt: skip
 
     def command(self, name: str, *arguments: str) -> subprocess.CompletedProcess[str]:

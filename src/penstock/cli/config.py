@@ -70,7 +70,9 @@ Energy = Annotated[
     str, Meta(pattern=_DECIMAL, description='a number of those units that prices are for (kWh), in quotes: "7.5"')
 ]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
+Seconds = Annotated[int, Meta(ge=60, le=30 * 86_400, description="a whole number of seconds in 60..2592000")]
 Watts = Annotated[int, Meta(ge=0, le=10**9, description="a whole number of watts")]
+Percent = Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,4})?%?\Z", description='percent, in quotes: "1.5"')]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]
 
 
@@ -143,11 +145,31 @@ class ConsumeSection(_Section, frozen=True):
     max_price: PriceText | None = None
     budget: Money | None = None
     deposit: Money | None = None
+    hubs: list[Endpoint] = []
+    max_fee: Percent = "5"
     quantity: Count | None = None
     feed: Energy | None = None
     min_feed: PriceText | None = None
     line: Text | None = None
     listen: Endpoint | None = None
+
+
+class HubSection(_Section, frozen=True):
+    """`[hub]`: where it listens, whom it reaches, what it puts into a channel to each, and what it takes for lending.
+
+    `fee` is a part of each tick, `holding` a part of what is locked for each hour, both in percent. An incoming lock
+    expires `delta` seconds after the outgoing one, `period` is the challenge period of the channels that it opens, and
+    `share` the most of one that is lent to one neighbour, in percent.
+    """
+
+    listen: Endpoint = "127.0.0.1:7421"
+    reach: list[Endpoint] = []
+    lend: Money | None = None
+    fee: Percent = "1"
+    holding: Percent = "0.01"
+    delta: Seconds = 1_800
+    period: Seconds = 3_600
+    share: Annotated[int, Meta(ge=1, le=100, description="a whole number of percent in 1..100")] = 75
 
 
 class GridSection(_Section, frozen=True):
@@ -174,6 +196,7 @@ class Config(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     key: KeySection = KeySection()
     supply: SupplySection = SupplySection()
     consume: ConsumeSection = ConsumeSection()
+    hub: HubSection = HubSection()
     grid: GridSection = GridSection()
 
 
@@ -337,6 +360,9 @@ def _check(section: _Section, before: str, given: dict[str, object]) -> None:
                 medium(value)
             elif key in ("listen", "supplier", "metrics", "forward"):
                 endpoint(value)
+            elif key in ("hubs", "reach"):
+                for one in value:
+                    endpoint(one)
         except (OutOfRange, UsageError) as error:
             raise UsageError(f"{before}{key}: {error}", error.advice or _expected(type(section), key)) from None
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable
 from contextlib import nullcontext
+from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -73,6 +74,13 @@ def consume(
     deposit: Annotated[
         str | None, typer.Option(help="Open a new channel with at least this much.", show_default=False)
     ] = None,
+    hub: Annotated[
+        list[str] | None,
+        typer.Option("--hub", help="HOST:PORT of a hub that carries the payment; again for more.", show_default=False),
+    ] = None,
+    max_fee: Annotated[
+        str | None, typer.Option(help="Most that hubs may take, in percent; 5 if left out.", show_default=False)
+    ] = None,
     expect: Annotated[str | None, typer.Option(help="Buy from this address and no other.", show_default=False)] = None,
     line: Annotated[
         str | None, typer.Option(help="File of the simulated line that our meter is on.", show_default=False)
@@ -94,6 +102,7 @@ def consume(
     With --feed the flow may turn round where the supplier takes back what is fed in, and the supplier pays for it;
     --feed 0 feeds nothing in, and is paid where a price falls below 0. With --turns the flow turns round by itself, and
     the session ends when all of it has flowed; --quantity and --feed are then what that is in all, unless given.
+    With --hub the payment goes over hubs: one channel to a hub reaches every supplier that hubs reach.
     With --energy and --by it follows a plan over the prices in the offer: it buys in the cheapest hours, never above
     --max-price, rests in the others, and with --feed sells what its battery has to spare at --min-feed or above.
 
@@ -123,6 +132,8 @@ def consume(
         min_feed=min_feed,
         budget=budget,
         deposit=deposit,
+        hubs=hub or None,
+        max_fee=max_fee,
         line=line,
         listen=at_loopback(listen) if listen else None,
     )
@@ -180,6 +191,7 @@ async def _consume(
     from penstock.node.clock import now
     from penstock.node.consumer import Consumer
     from penstock.node.follower import Follower
+    from penstock.node.hop_purse import HopPurse
     from penstock.node.turns import turn
     from penstock.transports.tls import connect
 
@@ -194,7 +206,7 @@ async def _consume(
         wanted = parse_address(expect) if expect else None
     except OutOfRange as error:
         raise UsageError(str(error), "give --expect the supplier's address") from None
-    rail = paid(config.ledger, rail)
+    rail = paid(config.ledger, rail, section.hubs)
     ledger = late(config.ledger, rail)
     key = open_key(config.key)
     try:
@@ -214,7 +226,8 @@ async def _consume(
             if plans is not None:
                 wish = wish._replace(waits=True)
                 plan = plan_of(plans, wish, medium(section.medium))
-            pays = purse(rail, ledger, section, key, journal, told, known)
+            hubs = [partial(connect, *endpoint(hub), key) for hub in section.hubs]
+            pays = purse(rail, ledger, section, key, journal, told, known, hubs)
             consumer = Consumer(
                 key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier, valve=draw.valve
             )
@@ -235,6 +248,7 @@ async def _consume(
                 if look is not None:
                     look.show(session, 0)
             account = book.account_in(session.row)
+            costs = pays.costs(session.terms, session.ticks) if isinstance(pays, HopPurse) else None
             kept = book.channel_of(journal, account) or book.escrow_of(journal, account)
     finally:
         await ledger.disconnect()
@@ -244,7 +258,13 @@ async def _consume(
         "channel" if rail == CHANNEL else rail: "0x" + account.hex(),
         "transactions": [{"what": one.what, "hash": "0x" + one.hash.hex(), "gas": one.gas} for one in mined],
     }
-    return document, _lines(session, known.facts)
+    lines = _lines(session, known.facts)
+    if costs is not None:
+        document |= {"fees": costs.fees, "locked": costs.locked}
+        lines.append(f"and {shown(costs.fees, known.facts)} in fees to hubs")
+        if costs.locked:
+            lines.append(f"{shown(costs.locked, known.facts)} still locked: `penstock consume` settles it next time")
+    return document, lines
 
 
 def _look(token: TokenFacts, supplier: str) -> SessionView:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from penstock.cli.output import AsJson, answer, make_new
-from penstock.cli.rails import CHANNEL, RAILS
+from penstock.cli.rails import CHANNEL, ESCROW
 from penstock.cli.scenarios import PLAIN, SCENARIOS, Setting, scenario
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def demo(
         float | None,
         typer.Option(help="How many times faster than it was; 600, or the scenario's own.", show_default=False),
     ] = None,
-    rail: Annotated[str, typer.Option(help=f"How the car pays: {' or '.join(RAILS)}.")] = CHANNEL,
+    rail: Annotated[str, typer.Option(help=f"How the car pays: {CHANNEL} or {ESCROW}.")] = CHANNEL,
     keep: Annotated[
         Path | None, typer.Option(help="Keep homes, journals and logs in this new directory.", show_default=False)
     ] = None,

@@ -33,6 +33,7 @@ from penstock.cli import (
     demo,
     devnet,
     escrow,
+    hub,
     journal,
     key,
     meter,
@@ -61,6 +62,7 @@ app.add_typer(prices.app, name="prices")
 app.command()(devnet.devnet)
 app.command()(supply.supply)
 app.command()(consume.consume)
+app.command()(hub.hub)
 app.command()(watch.watch)
 app.command()(vtn.vtn)
 app.command()(demo.demo)

@@ -18,6 +18,16 @@ AskClose                      ->                      (where the channel is not 
 
 Resume                        ->                      (after a lost link or a crash)
                               <-        Resumed | Receipted | Refused
+
+Between neighbours whose channel carries hop locks (see `core/hops.py`), the payer on the left:
+
+AskReach                      ->
+                              <-        Reach
+Enter                         ->
+                              <-        Entered | Refused
+Promise                       ->
+                              <-        Taken | Refused
+                              <-        Told          (whenever a lock is in place, or done)
 """
 
 from __future__ import annotations
@@ -28,7 +38,8 @@ from typing import Annotated
 import msgspec
 from msgspec import Meta
 
-from penstock.core.channel import Close
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
+from penstock.core.identity import Address, Digest, Key, check_signed, purpose_digest
 from penstock.core.offer import Offer, Receipt, Terms
 from penstock.core.units import MAX_INSTANT, MAX_QUANTITY, Amount, Instant, Quantity
 
@@ -37,6 +48,10 @@ VERSION = 1
 Total = Annotated[Quantity, Meta(ge=0, le=MAX_QUANTITY)]
 Time = Annotated[Instant, Meta(ge=0, le=MAX_INSTANT)]
 Sum = Annotated[Amount, Meta(ge=0)]
+Uint96 = Annotated[int, Meta(ge=0)]  # msgspec bounds no numbers above 2**63: whoever takes the message does
+Uint64 = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+
+_json = msgspec.json.Encoder()
 
 
 class Reason(StrEnum):
@@ -56,6 +71,7 @@ class Reason(StrEnum):
     LEDGER_UNSEEN = "ledger not seen for too long"
     GRID = "grid says so"
     RESTED = "nothing flowed for too long"
+    LOCK_ENDS = "the lock that pays is about to expire"
     OPERATOR = "stopped by its operator"
 
 
@@ -210,6 +226,153 @@ class AskWay(_Message, frozen=True, tag=17):
     way: Way
 
 
+# ---- between neighbours whose channel carries hop locks
+
+
+class _Part(msgspec.Struct, frozen=True, array_like=True, forbid_unknown_fields=True):
+    pass
+
+
+class Hop(_Part, frozen=True):
+    """A step onward of a route that its payer chose: whose account the next lock pays, its tick, its expiry (seconds),
+    and what is left of the fee for holding it (token units)."""
+
+    payee: Address
+    tick_value: Uint96
+    expiry: Uint64
+    holding: Uint96
+
+
+class Add(_Part, frozen=True, tag="add"):
+    """A lock comes in, under a number that rises; `holding` is paid for it for good. `onward` is its way from here."""
+
+    number: Uint64
+    lock: Lock
+    holding: Uint96
+    onward: tuple[Hop, ...]
+
+
+class Ask(_Part, frozen=True, tag="ask"):
+    """The payer is through with a lock, `count` ticks of which it revealed, and pays the `rest` of a tick for good."""
+
+    number: Uint64
+    count: Uint64
+    preimage: bytes
+    rest: Uint96
+
+
+class Settle(_Part, frozen=True, tag="settle"):
+    """A lock goes, and `total` is paid for it for good: as the payee said when it was done with it."""
+
+    number: Uint64
+    total: Uint96
+
+
+Change = Add | Ask | Settle
+
+
+class Edge(_Part, frozen=True):
+    """A channel of a hub's: whom it pays, and the most that it can lock there now (token units)."""
+
+    payee: Address
+    capacity: Uint96
+
+
+class Reached(_Part, frozen=True):
+    """What a node that takes hop locks says of itself, and signs.
+
+    `node` is its account and its voucher key, on `domain`; it wants challenge periods of at least `min_period` seconds.
+    A hub reaches others over its `edges`. What it takes for it: `fee_ppm` of each tick's value, `holding_ppm` of what
+    it locks for each hour, and an incoming lock that expires `delta` seconds after the outgoing one. `at` is when it
+    said so.
+    """
+
+    node: Address
+    domain: Domain
+    min_period: Uint64
+    fee_ppm: Uint64
+    holding_ppm: Uint64
+    delta: Uint64
+    edges: tuple[Edge, ...]
+    at: Time
+
+    def digest(self) -> Digest:
+        """What the node signs."""
+        return purpose_digest("penstock/reach/1", _json.encode(self))
+
+
+class SignedReach(_Part, frozen=True):
+    """What a node says of itself, with its signature (65 bytes)."""
+
+    reached: Reached
+    signature: bytes
+
+    @classmethod
+    def made(cls, key: Key, reached: Reached) -> SignedReach:
+        """The same, signed."""
+        return cls(reached, key.sign(reached.digest()))
+
+    def check(self) -> None:
+        """Pass where the node itself has said it.
+
+        Raises:
+            BadSignature: somebody else did.
+        """
+        check_signed(self.reached.digest(), self.signature, self.reached.node, "what a node reaches")
+
+
+class AskReach(_Message, frozen=True, tag=18):
+    """On which terms do you take hop locks, and whom do you reach?"""
+
+
+class Reach(_Message, frozen=True, tag=19):
+    """What the asked node says of itself, first, and what it has heard from those that it reaches."""
+
+    known: tuple[SignedReach, ...]
+
+
+class Enter(_Message, frozen=True, tag=20):
+    """I pay you over this channel, with hop locks."""
+
+    params: ChannelParams
+
+
+class Entered(_Message, frozen=True, tag=21):
+    """The channel is good; the nonce is that of the newest voucher held in it."""
+
+    channel: bytes
+    nonce: Uint64
+
+
+class Promise(_Message, frozen=True, tag=22):
+    """The next voucher of a channel, and what it changes."""
+
+    channel: bytes
+    voucher: Voucher
+    signature: bytes
+    changes: tuple[Change, ...]
+
+
+class Taken(_Message, frozen=True, tag=23):
+    """The promise is durable here, and no voucher before it will be used: the payee's signed release."""
+
+    channel: bytes
+    nonce: Uint64
+    release: bytes
+
+
+class Told(_Message, frozen=True, tag=24):
+    """How a lock stands: in place all the way, or `done`. Then `count` ticks are proven, and `total` settles it."""
+
+    channel: bytes
+    number: Uint64
+    done: bool
+    count: Uint64
+    preimage: bytes
+    total: Uint96
+    why: str
+
+
 Message = (
     AskOffer
     | Offered
@@ -228,4 +391,11 @@ Message = (
     | Resumed
     | AskPole
     | AskWay
+    | AskReach
+    | Reach
+    | Enter
+    | Entered
+    | Promise
+    | Taken
+    | Told
 )

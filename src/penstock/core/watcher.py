@@ -105,6 +105,13 @@ def worth(filing: Filing | None) -> Amount:
     return Amount(filing.voucher.amount + sum(lock.tick_value * count for lock, (count, _) in ticks))
 
 
+def _provable(filing: Filing, now: int) -> int:
+    """What a filing is worth by locks that can still be proven after the challenge; a lock without expiry cannot."""
+    ticks = zip(filing.locks, filing.proofs, strict=False)
+    live = sum(lock.tick_value * count for lock, (count, _) in ticks if now < lock.expiry)
+    return filing.voucher.amount + live
+
+
 def next_act(shown: Evidence | None, state: ChannelState, filed: Filed | None, now: int) -> Act:
     """The payee's next act. `filed` is what the ledger has in its favour in a challenge; `now` the ledger's time (s).
 
@@ -119,10 +126,13 @@ def next_act(shown: Evidence | None, state: ChannelState, filed: Filed | None, n
     drawn, deposit = state.opener_drawn, state.opener_deposit
     if shown.partner:
         drawn, deposit = state.partner_drawn, state.partner_deposit
-    if now >= state.closes_at:
-        return Act.SETTLE if filed.amount + deposit > drawn else Act.REST
     voucher, value = shown.filing.voucher, worth(shown.filing)
-    if filed.present and voucher.locked and filed.locks_root == voucher.locks_root:
+    standing = filed.present and bool(voucher.locked) and filed.locks_root == voucher.locks_root
+    if now >= state.closes_at:
+        if standing and _provable(shown.filing, now) > filed.amount:
+            return Act.PROVE  # a lock that has not expired can be proven after the challenge
+        return Act.SETTLE if filed.amount + deposit > drawn else Act.REST
+    if standing:
         return Act.PROVE if value > filed.amount else Act.REST
     hops = any(lock.expiry for lock in shown.filing.locks) and filed.amount <= voucher.amount
     if value <= max(filed.amount, drawn) and not hops:

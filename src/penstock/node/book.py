@@ -8,18 +8,32 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Close, Domain
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
 from penstock.core.codec import decode_row, encode
 from penstock.core.effects import Rows
 from penstock.core.errors import UsageError
 from penstock.core.escrow import EscrowParams, SignedReading
+from penstock.core.hops import (
+    IN_ROWS,
+    NO_VOUCHER,
+    OUT_ROWS,
+    InLock,
+    InRow,
+    OutLock,
+    OutRow,
+    decode_in,
+    decode_in_lock,
+    decode_out,
+    decode_out_lock,
+)
+from penstock.core.hops import filing_of as hop_filing
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.ports import Filing, Mined, TokenFacts
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
 from penstock.core.watcher import Evidence, worth
-from penstock.rails import escrow
+from penstock.rails import escrow, hops
 from penstock.rails.stream import (
     EARNED_ROWS,
     NAME,
@@ -260,9 +274,11 @@ def _sessions(journal: Rowed, wanted: Callable[[_Glance], bool]) -> Iterator[Ses
 
 
 def account_in(row: SessionRow) -> bytes:
-    """The id of the channel or escrow that a session's terms name. 32 bytes."""
+    """The id of the channel or escrow that a session's terms name, or the root of its hop lock. 32 bytes."""
     if row.terms.rail == escrow.NAME:
         return escrow.decode_terms(row.terms.rail_terms).params.id
+    if row.terms.rail == hops.NAME:
+        return hops.decode_terms(row.terms.rail_terms).root
     return decode_terms(row.terms.rail_terms).params.id
 
 
@@ -284,20 +300,73 @@ def earned_of(journal: Rowed, channel: bytes) -> tuple[EarnedRow | None, bytes |
     return (decode_earned(value) if value else None), one(journal, TICK_ROWS + channel)
 
 
+def hops_out(journal: Rowed, channel: bytes) -> tuple[OutRow, dict[int, OutLock]]:
+    """What we have promised in a channel with hop locks: the last voucher, and the locks under it."""
+    row, locks = OutRow(NO_VOUCHER), dict[int, OutLock]()
+    for key, value in journal.load(OUT_ROWS + channel):
+        number = key[len(OUT_ROWS) + len(channel) :]
+        if number:
+            locks[int.from_bytes(number, "big")] = decode_out_lock(value)
+        else:
+            row = decode_out(value)
+    return row, locks
+
+
+def hops_in(journal: Rowed, channel: bytes) -> tuple[InRow, dict[int, InLock]]:
+    """What we are promised in a channel with hop locks: the newest voucher, and the locks under it."""
+    row, locks = InRow(NO_VOUCHER), dict[int, InLock]()
+    for key, value in journal.load(IN_ROWS + channel):
+        number = key[len(IN_ROWS) + len(channel) :]
+        if number:
+            locks[int.from_bytes(number, "big")] = decode_in_lock(value)
+        else:
+            row = decode_in(value)
+    return row, locks
+
+
+def _proven(journal: Rowed, held: InLock) -> InLock:
+    """A lock with all that we can prove of it: what pays a session here is kept with the session's ticks."""
+    ticks = None if held.add.onward else one(journal, hops.TICK_ROWS + held.lock.root)
+    if ticks is None:
+        return held
+    count, preimage, _ = hops.proof_in(ticks)
+    return msgspec.structs.replace(held, count=count, preimage=preimage) if count > held.count else held
+
+
+def promised_in(journal: Rowed, channel: bytes) -> Amount:
+    """All that we have promised in a channel that we pay through, locks included (token units)."""
+    paid = paid_of(journal, channel)
+    voucher = paid.note.voucher if paid else hops_out(journal, channel)[0].voucher
+    return Amount(voucher.amount + voucher.locked)
+
+
 def last_note(journal: Rowed, row: ChannelRow, back: bool = False) -> VoucherNote | None:
     """The opener's newest voucher, or the partner's (`back`), as we made or hold it; None before the first."""
     if (row.role is Role.CONSUMER) is not back:
         paid = paid_of(journal, row.params.id)
-        return paid.note if paid and paid.note.signature else None
+        if paid is None:
+            out, held = hops_out(journal, row.params.id)
+            return _note(out.voucher, out.signature, [held[number].lock for number in sorted(held)])
+        return paid.note if paid.note.signature else None
     earned, _ = earned_of(journal, row.params.id)
-    return earned.note if earned else None
+    if earned is None:
+        in_, locks = hops_in(journal, row.params.id)
+        return _note(in_.voucher, in_.signature, [locks[number].lock for number in sorted(locks)])
+    return earned.note
+
+
+def _note(voucher: Voucher, signature: bytes, locks: list[Lock]) -> VoucherNote | None:
+    return VoucherNote(voucher, signature, tuple(locks)) if signature else None
 
 
 def filing_of(journal: Rowed, row: ChannelRow) -> Filing | None:
     """What we can file as the payee of a channel; None where we hold no voucher."""
-    earned, ticks = earned_of(journal, row.params.id)
-    if not row.earns or earned is None:
+    if not row.earns:
         return None
+    earned, ticks = earned_of(journal, row.params.id)
+    if earned is None:
+        held, locks = hops_in(journal, row.params.id)
+        return hop_filing(held, {n: _proven(journal, one) for n, one in locks.items()}) if held.signature else None
     note = earned.note
     proofs = (proof_of(earned, ticks),) if note.locks else ()
     return Filing(note.voucher, note.signature, note.locks, proofs)
@@ -317,7 +386,8 @@ def share_of(journal: Rowed, row: ChannelRow) -> Amount:
     """
     own = row.deposit if row.role is Role.CONSUMER else row.partner_deposit
     paid = paid_of(journal, row.params.id) if row.pays else None
-    balance = own + worth(filing_of(journal, row)) - (paid.note.voucher.amount if paid else 0)
+    promised = paid.note.voucher.amount if paid else hops_out(journal, row.params.id)[0].voucher.amount
+    balance = own + worth(filing_of(journal, row)) - (promised if row.pays else 0)
     return Amount(max(0, min(row.pot, balance)))
 
 

@@ -205,7 +205,7 @@ class ChannelPurse:
             if (params.domain, params.partner, params.partner_key) != wanted:
                 continue
             if params.opener_key == self._key.address and params.period >= details.min_period:
-                spent = paid.note.voucher.amount if paid else 0
+                spent = paid.note.voucher.amount if paid else book.promised_in(self._journal, params.id)
                 found.append((row, spent - (earned.note.voucher.amount if earned else 0)))
         return found
 
@@ -228,6 +228,12 @@ class ChannelPurse:
         ]
         await durable(self._journal, [(SESSION_ROWS + one.terms.digest(), encode(one)) for one in doubtful])
         return bool(doubtful)
+
+    async def finish(self, terms: Terms) -> None:
+        """Nothing is left to do: the session's own end has paid (`Purse`)."""
+
+    async def close(self) -> None:
+        """Nothing of ours is open (`Purse`)."""
 
     async def sign_off(self, terms: Terms, expiry: int) -> AskClose:
         """Sign the cooperative close of a channel at its last voucher; it takes no more sessions from now on."""

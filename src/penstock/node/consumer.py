@@ -160,11 +160,13 @@ class Consumer:
                 complete=session.complete,
                 fault=session.fault,
             )
+            await self._purse.finish(session.terms)
             if session.complete and not self._wish.keep:
                 talk = await self._sign_off(talk, session)
             return session
         finally:
             await self._tasks.cancel()
+            await self._purse.close()
             if talk is not None:
                 talk.leave()
             if self._over.done():

@@ -130,6 +130,12 @@ class EscrowPurse:
         await durable(self._journal, msgspec.structs.replace(row, session=terms.digest()).rows())
         return True
 
+    async def finish(self, terms: Terms) -> None:
+        """Nothing is left to do: the session's own end has paid (`Purse`)."""
+
+    async def close(self) -> None:
+        """Nothing of ours is open (`Purse`)."""
+
     async def sign_off(self, terms: Terms, expiry: int) -> AskClose | None:
         """Nothing: the session's own end is the escrow's (`Purse`)."""
         return None

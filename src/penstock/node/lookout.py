@@ -99,6 +99,11 @@ class Lookout:
         if channel in self._channels:
             self._channels[channel].settling = on
 
+    def closing(self, channel: bytes) -> bool:
+        """Whether the channel was not open any more when we looked last."""
+        watched = self._channels.get(channel)
+        return watched is not None and watched.told not in ("", "open")
+
     def forget(self, channel: bytes) -> None:
         """The channel is settled."""
         self._channels.pop(channel, None)

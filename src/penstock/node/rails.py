@@ -13,9 +13,11 @@ from penstock.core.rail import Capabilities, Ends, PayerEnd
 from penstock.core.session import SessionRow
 from penstock.core.units import Instant
 from penstock.node.tasks import Tasks
-from penstock.rails import escrow, stream
+from penstock.rails import escrow, hops, stream
 
-RAILS: dict[str, Capabilities] = {one.name: one for one in (stream.CAPABILITIES, escrow.CAPABILITIES)}
+RAILS: dict[str, Capabilities] = {
+    one.name: one for one in (stream.CAPABILITIES, escrow.CAPABILITIES, hops.CAPABILITIES)
+}
 """Every rail, by its name in offers and on the command line."""
 
 
@@ -139,6 +141,14 @@ class Purse(Protocol):
 
     async def other(self, terms: Terms) -> bool:
         """Whether the payee's refusal may be for the account, which is used no more then: another may do."""
+        ...
+
+    async def finish(self, terms: Terms) -> None:
+        """The session is over: make final what it paid, as far as that takes anybody beside the payee."""
+        ...
+
+    async def close(self) -> None:
+        """We need nobody beside the payee any more."""
         ...
 
     async def sign_off(self, terms: Terms, expiry: int) -> AskClose | None:

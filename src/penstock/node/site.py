@@ -16,6 +16,7 @@ from penstock.core.session import SessionRow
 from penstock.core.units import Instant
 from penstock.node.beat import Beat
 from penstock.node.channel_till import ChannelTill
+from penstock.node.hop_till import HopTill
 from penstock.node.rails import Till
 from penstock.node.sharing import SiteLimit
 from penstock.node.tally import Tally
@@ -36,6 +37,8 @@ class Site:
         self.clock = clock
         self.tell = tell
         self.tills = {till.name: till for till in tills}
+        hop = self.tills.get(HopTill.name)
+        self.incomings = hop.incomings if isinstance(hop, HopTill) else None  # what brings hop locks
         self.rails = {till.name: till.offer for till in tills}  # those on offer, with what each needs to know
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
@@ -141,7 +144,7 @@ class Site:
     @property
     def seen(self) -> Instant:
         """When each ledger has answered: the one that is silent longest."""
-        return min(till.seen for till in self.tills.values())
+        return min((till.seen for till in self.tills.values()), default=self.clock())
 
     @property
     def watching(self) -> int:

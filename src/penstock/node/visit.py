@@ -8,11 +8,24 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from penstock.core.codec import decode, encode
 from penstock.core.errors import BadMessage, JournalError, LedgerError, PeerRefused, PenstockError, RemoteError
-from penstock.core.messages import AskClose, AskOffer, AskPole, Closing, Message, Propose, Refused, Resume
+from penstock.core.messages import (
+    AskClose,
+    AskOffer,
+    AskPole,
+    AskReach,
+    Closing,
+    Enter,
+    Message,
+    Promise,
+    Propose,
+    Refused,
+    Resume,
+)
 from penstock.core.ports import Link
 from penstock.core.units import Duration, Instant
 
 if TYPE_CHECKING:
+    from penstock.node.incoming import Incomings
     from penstock.node.site import Site
     from penstock.node.supplier import Supplier
 
@@ -125,10 +138,11 @@ class Visit:
     def _asked(self, message: Message) -> None:
         if self.busy:
             raise BadMessage("one request at a time")
-        self._count()
+        if not isinstance(message, Promise):  # of which a hub has many, and counts what they bring
+            self._count()
         self._door.visits.moved(self)
         match message:
-            case AskOffer() | AskPole() | Resume():
+            case AskOffer() | AskPole() | Resume() | AskReach():
                 try:
                     self._ask(message)
                 except PeerRefused as error:
@@ -138,6 +152,10 @@ class Visit:
                 self._begin(lambda: self._propose(message))
             case AskClose():
                 self._begin(lambda: self._close(message))
+            case Enter():
+                self._begin(lambda: self._incomings.enter(self, self.link.peer, message))
+            case Promise():
+                self._begin(lambda: self._incomings.promise(self, message))
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong where no session is")
 
@@ -149,13 +167,27 @@ class Visit:
         if self._asks > ASKS:
             raise BadMessage(f"more than {ASKS} requests in a minute", "ask once, and keep the answer")
 
-    def _ask(self, message: AskOffer | AskPole | Resume) -> None:
+    def _ask(self, message: AskOffer | AskPole | Resume | AskReach) -> None:
+        if isinstance(message, AskReach):
+            self.send(self._incomings.reach())
+            return
         supplier = self._door.pole_for(message)
         if isinstance(message, Resume):
             supplier.resume(self, message)
         else:
             supplier.check_idle()  # before anybody opens a channel for it
             self.send(supplier.offer())
+
+    @property
+    def _incomings(self) -> Incomings:
+        """Where hop locks are taken.
+
+        Raises:
+            PeerRefused: nowhere here.
+        """
+        if self._door.site.incomings is None:
+            raise PeerRefused("no hop locks are taken here")
+        return self._door.site.incomings
 
     async def _propose(self, message: Propose) -> None:
         await self._door.pole_for(message).admit(self, message)

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from penstock.cli.money import shown
-from penstock.cli.rails import RAILS
+from penstock.cli.rails import CHANNEL, ESCROW
 from penstock.cli.scenarios import Scenario, Setting
 from penstock.cli.stage import Stage
 from penstock.core.ports import TokenFacts
@@ -47,7 +47,7 @@ def _summary(document: dict[str, Any], token: TokenFacts) -> list[str]:
 SCENARIO = Scenario(
     session="S0004",
     speed=600.0,
-    rails=RAILS,
+    rails=(CHANNEL, ESCROW),
     play=_play,
     view=_view,
     summary=_summary,

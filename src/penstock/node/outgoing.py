@@ -1,0 +1,368 @@
+"""The payer's half of hop locks: one neighbour that we pay through a channel, the link to it, and the ledger's view."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Protocol
+
+import msgspec
+
+from penstock.core.channel import ChannelParams, Lock, Release
+from penstock.core.codec import decode, encode
+from penstock.core.errors import (
+    BadMessage,
+    LedgerError,
+    LinkLost,
+    PeerRefused,
+    PenstockError,
+    RemoteError,
+)
+from penstock.core.hops import Outgoing, OutLock, Place
+from penstock.core.identity import Key, to_hex
+from penstock.core.messages import (
+    AskReach,
+    Change,
+    Enter,
+    Entered,
+    Hop,
+    Message,
+    Promise,
+    Reach,
+    Reached,
+    Refused,
+    Settle,
+    SignedReach,
+    Taken,
+    Told,
+)
+from penstock.core.ports import ChannelState, Journal, Ledger, Link
+from penstock.node import book
+from penstock.node.book import ChannelRow
+from penstock.node.incoming import LINGER
+from penstock.node.ledger_time import LedgerTime
+from penstock.node.tasks import Tasks, durable
+from penstock.node.tell import Tell
+
+AGAIN = 20.0  # seconds between two questions whom the neighbour reaches
+WAITS = (0.2, 5.0)  # seconds before we dial again: at first, and at last
+MAX_FRAMES = 4_096  # of the neighbour's that we have not got to
+MAX_KNOWN = 64  # nodes that a neighbour may tell of
+
+
+class Heard(Protocol):
+    """Who wants to know how locks fare. Each call is made once what it says is durable here."""
+
+    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+        """A lock is in place, all the way."""
+        ...
+
+    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+        """The payee is done with a lock: make durable what follows. Whether the lock may be settled at what it says."""
+        ...
+
+    async def settled(self, neighbour: Neighbour, number: int) -> None:
+        """A lock is gone: the payee has released it."""
+        ...
+
+    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+        """The payee has proven ticks on the ledger."""
+        ...
+
+    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+        """A lock has expired on the ledger: nothing more can be claimed of it."""
+        ...
+
+
+class Neighbour:
+    """One neighbour, and the channel through which we pay it with hop locks."""
+
+    def __init__(
+        self,
+        key: Key,
+        journal: Journal,
+        dial: Callable[[], Awaitable[Link]],
+        find: Callable[[Reached], Awaitable[ChannelRow]],
+        ledger: Callable[[], Awaitable[Ledger]],
+        time: LedgerTime | None,
+        tell: Tell,
+        heard: Heard,
+    ) -> None:
+        """`find` gives the channel to a neighbour that has just said what it is. With a `time` the ledger is looked at,
+        for what the neighbour does to our channel there: a hub needs that, and a consumer does not.
+        """
+        self.key, self.journal, self.tell, self.heard = key, journal, tell, heard
+        self._dial, self._find, self._ledger, self._time = dial, find, ledger, time
+        self.outgoing: Outgoing | None = None
+        self.known: tuple[SignedReach, ...] = ()
+        self.ready = asyncio.Event()  # the channel was entered over the link that we have
+        self.why = "not reached yet"
+        self.closing = False  # the ledger has the channel in its challenge
+        self._wake = asyncio.Event()
+        self._link: Link | None = None
+        self._sent = 0  # the nonce of the promise that left over this link
+        self._answered: set[bytes] = set()
+
+    @property
+    def reached(self) -> Reached | None:
+        """What the neighbour says of itself; None before it did."""
+        return self.known[0].reached if self.known else None
+
+    def take_up(self, row: ChannelRow) -> Outgoing:
+        """Our books of a channel, from the journal."""
+        self.outgoing = Outgoing(row.params, row.deposit, self.key, *book.hops_out(self.journal, row.params.id))
+        return self.outgoing
+
+    # ---- what we promise
+
+    def add(self, lock: Lock, holding: int, onward: tuple[Hop, ...], origin: Place | None = None) -> int:
+        """Promise a lock. Returns its number.
+
+        Raises:
+            PeerRefused: the neighbour is not there. OutOfFunds: the channel has not so much left.
+        """
+        if self.outgoing is None or not self.ready.is_set() or self.closing:
+            raise PeerRefused("the channel onward is closing" if self.closing else f"no way onward: {self.why}")
+        number = self.outgoing.add(lock, holding, onward, origin)
+        self._wake.set()
+        return number
+
+    def ask(self, number: int, count: int, preimage: bytes, rest: int) -> None:
+        """Ask for a lock's end."""
+        if self.outgoing is not None:
+            self.outgoing.ask(number, count, preimage, rest)
+            self._wake.set()
+
+    def settle(self, number: int, total: int) -> None:
+        """Pay for a lock, and remove it."""
+        if self.outgoing is not None:
+            self.outgoing.settle(number, total)
+            self._wake.set()
+
+    # ---- the link
+
+    async def run(self) -> None:
+        """Keep a link to the neighbour, until cancelled."""
+        pause = WAITS[0]
+        tasks = Tasks()
+        if self._time is not None:
+            tasks.start(self._watch())
+        try:
+            while True:
+                try:
+                    await self._talk()
+                except PenstockError as error:
+                    if self.why != error.line():
+                        self.why = error.line()
+                        self.tell("neighbour not reached", error=self.why)
+                if self.ready.is_set():
+                    self.ready.clear()
+                    pause = WAITS[0]
+                await asyncio.sleep(pause)
+                pause = min(WAITS[1], pause * 1.7)
+        finally:
+            await tasks.cancel()
+            if self._link is not None:
+                self._link.close("done")
+
+    async def _talk(self) -> None:
+        """One link, until it is lost.
+
+        Raises:
+            PenstockError: why it was.
+        """
+        link = await self._dial()
+        self._link, self._sent = link, 0
+        frames: asyncio.Queue[bytes | PenstockError] = asyncio.Queue()
+
+        def take(frame: bytes) -> None:
+            if frames.qsize() < MAX_FRAMES:
+                frames.put_nowait(frame)
+            else:
+                link.close("more than was asked for")
+                frames.put_nowait(BadMessage("the neighbour sends more than it was asked for"))
+
+        link.attach(take, frames.put_nowait)
+        beside = Tasks()
+        beside.start(self._ask(link))
+        beside.start(self._promise(link))
+        try:
+            while True:
+                frame = await frames.get()
+                if isinstance(frame, PenstockError):
+                    raise frame
+                await self._take(link, decode(frame))
+        except RemoteError as error:
+            if not isinstance(error, LinkLost):
+                link.close(error.line())
+            raise
+        finally:
+            self._link = None
+            await beside.cancel()
+            link.close("done")
+
+    async def _ask(self, link: Link) -> None:
+        while True:
+            link.send(encode(AskReach()))
+            await asyncio.sleep(AGAIN)
+
+    async def _take(self, link: Link, message: Message) -> None:
+        match message:
+            case Reach():
+                await self._reached(link, message)
+            case Entered():
+                self._entered(message)
+            case Taken():
+                await self._taken(message)
+            case Told():
+                await self._told(message)
+            case Refused():
+                raise PeerRefused(message.why[:300])
+            case _:
+                raise BadMessage(f"{type(message).__name__} does not belong between neighbours")
+
+    async def _reached(self, link: Link, message: Reach) -> None:
+        if not 0 < len(message.known) <= MAX_KNOWN:
+            raise BadMessage("a neighbour says what it is, and tells of a few others")
+        for one in message.known:
+            one.check()
+        node = message.known[0].reached
+        if node.node != link.peer:
+            raise BadMessage("the neighbour says that it is somebody else than its link proves")
+        self.known = message.known
+        if self.ready.is_set():
+            return
+        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
+            self.take_up(await self._find(node))
+        assert self.outgoing is not None
+        link.send(encode(Enter(self.outgoing.params)))
+
+    def _entered(self, message: Entered) -> None:
+        out = self.outgoing
+        if out is None or message.channel != out.params.id:
+            raise BadMessage("the neighbour has let us into another channel")
+        held = {out.row.released, out.row.voucher.nonce}
+        if message.nonce not in held:
+            raise BadMessage(
+                f"the neighbour holds voucher {message.nonce} of ours, our journal has {out.row.voucher.nonce}",
+                "one of the two is a backup: close the channel on the ledger, and open another",
+            )
+        self.ready.set()
+        self.why = ""
+        self._wake.set()
+        self.tell("neighbour entered", channel=to_hex(out.params.id), free=out.free)
+
+    async def _promise(self, link: Link) -> None:
+        """Promise what is queued, one voucher at a time."""
+        while True:
+            await self._wake.wait()
+            self._wake.clear()
+            out = self.outgoing
+            if out is None or not self.ready.is_set() or self.closing:
+                continue
+            made = out.promise()
+            promise: Promise | None = out.waiting
+            if made is not None:
+                rows, promise = made
+                await durable(self.journal, rows)
+            if promise is not None and promise.voucher.nonce != self._sent:
+                self._sent = promise.voucher.nonce
+                link.send(encode(promise))
+
+    async def _taken(self, message: Taken) -> None:
+        out = self._out(message.channel)
+        rows, changes = out.taken(message)
+        if rows:
+            await durable(self.journal, rows)
+        await self._gone(changes)
+        self._wake.set()
+
+    async def _gone(self, changes: tuple[Change, ...]) -> None:
+        for change in changes:
+            if isinstance(change, Settle):
+                await self.heard.settled(self, change.number)
+
+    async def _told(self, message: Told) -> None:
+        out = self._out(message.channel)
+        rows, lock = out.told(message)
+        if rows:
+            await durable(self.journal, rows)
+        if lock is None:
+            return
+        if not message.done:
+            await self.heard.placed(self, message.number, lock)
+            return
+        if await self.heard.done(self, message, lock):
+            self.settle(message.number, message.total)
+
+    def _out(self, channel: bytes) -> Outgoing:
+        if self.outgoing is None or channel != self.outgoing.params.id:
+            raise BadMessage("that is another channel than ours")
+        return self.outgoing
+
+    # ---- the ledger
+
+    async def _watch(self) -> None:
+        while True:
+            try:
+                await self.look()
+            except LedgerError as error:
+                self.tell("ledger not seen", error=error.line())
+            period = self.outgoing.params.period if self.outgoing else 3_600
+            await asyncio.sleep(min(10.0, max(1.0, period / 60)))
+
+    async def look(self) -> None:
+        """See what became of the channel on its ledger, and answer.
+
+        Raises:
+            LedgerError: it does not say.
+        """
+        out = self.outgoing
+        if out is None or self._time is None:
+            return
+        await self._time.look()
+        past, ledger = self._time.past, await self._ledger()
+        state = await ledger.channel(out.params)
+        was, self.closing = self.closing, state.status != "open"
+        if self.closing:
+            if not was:
+                self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))
+                await self._mark(out.params, closing=True)
+            await self._lift(ledger, out)
+            await self._answer(ledger, out, state)
+        for number, lock in out.all.items():
+            if past >= lock.lock.expiry + LINGER:
+                await self.heard.expired(self, number, lock)
+        if state.status == "settled" and await ledger.final(out.params):
+            await self._mark(out.params, closing=False, settled=True)
+
+    async def _lift(self, ledger: Ledger, out: Outgoing) -> None:
+        """Learn the preimages that the payee has shown on the ledger."""
+        for proof in await ledger.proven(out.params):
+            for number, lock in out.all.items():
+                if lock.lock.root == proof.root and proof.count <= lock.lock.ticks:
+                    await self.heard.proven(self, number, lock, proof.count, proof.preimage)
+
+    async def _answer(self, ledger: Ledger, out: Outgoing, state: ChannelState) -> None:
+        """Hold the payee to its release where it filed an older voucher, and take our rest when the time has come."""
+        if state.status != "closing":
+            return
+        filed, params, row = await ledger.filed(out.params, True), out.params, out.row
+        now = await ledger.now()
+        current = {row.root, row.voucher.locks_root}
+        if filed.present and filed.locks_root not in current and row.release and now < state.closes_at:
+            if filed.locks_root not in self._answered:
+                release = Release(row.released, row.amount)
+                mined = await ledger.release(self.key, params, True, release, row.release)
+                self._answered.add(filed.locks_root)
+                self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
+            return
+        live = filed.locked if now < (filed.locked_until or state.closes_at) else 0
+        if now >= state.closes_at and state.opener_deposit - filed.amount - live > state.opener_drawn:
+            await ledger.settle(self.key, params)
+
+    async def _mark(self, params: ChannelParams, **fields: bool) -> None:
+        """The journal's record of the channel: no lock goes over one that is over."""
+        row = book.channel_of(self.journal, params.id)
+        if row is not None and not row.settled:
+            await durable(self.journal, msgspec.structs.replace(row, **fields).rows())
