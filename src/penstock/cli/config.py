@@ -70,7 +70,7 @@ Energy = Annotated[
     str, Meta(pattern=_DECIMAL, description='a number of those units that prices are for (kWh), in quotes: "7.5"')
 ]
 HttpUrl = Annotated[str, Meta(pattern=r"^https?://\S+\Z", description='an address such as "http://127.0.0.1:8545"')]
-Seconds = Annotated[int, Meta(ge=60, le=30 * 86_400, description="a whole number of seconds in 60..2592000")]
+Seconds = Annotated[int, Meta(ge=120, le=30 * 86_400, description="a whole number of seconds in 120..2592000")]
 Watts = Annotated[int, Meta(ge=0, le=10**9, description="a whole number of watts")]
 Percent = Annotated[str, Meta(pattern=r"^[0-9]{1,3}(\.[0-9]{1,4})?%?\Z", description='percent, in quotes: "1.5"')]
 Count = Annotated[int, Meta(ge=1, le=2**63 - 1, description="a whole number above 0")]

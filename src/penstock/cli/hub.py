@@ -113,7 +113,7 @@ async def _hub(
     async with ledger_at(config.ledger) as (ledger, token), journal_open() as journal:
         lend = sum_of(section.lend, token, "--lend") if section.lend else 0
         dials = {name: partial(connect, host, port, key) for name, (host, port) in reach.items()}
-        node = Hub(key, journal, ledger, now, told, dials, lend, fees, terms, section.period)
+        node = Hub(key, journal, ledger, now, told, dials, lend, fees, terms, section.period, _linger(config))
         await node.start()
         server = await serve(*address, key, node.on_link, on_full=node.visits.make_room)
         try:
@@ -130,6 +130,11 @@ async def _hub(
         f"{document['locks']} locks still stand"
     ]
     return document, lines
+
+
+def _linger(config: Config) -> int:
+    """How long after an expiry a proof may still turn up before it: as long as blocks take to be final."""
+    return 30 + 15 * config.ledger.confirmations
 
 
 async def _until(node: Hub, asked: asyncio.Event, told: Log, token: TokenFacts, view: bool) -> None:

@@ -160,8 +160,8 @@ def purse(
     known: TokenRow,
     hubs: Sequence[Callable[[], Awaitable[Link]]] = (),
 ) -> Purse:
-    """What a consumer pays from over this rail; `known` says which ledger, and how its sums are written, and `hubs` dial
-    those that carry our payments.
+    """What a consumer pays from over this rail; `known` says which ledger, and how its sums are written, and `hubs`
+    dial those that carry our payments.
 
     Raises:
         UsageError: a sum is none.

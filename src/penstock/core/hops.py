@@ -69,6 +69,7 @@ class OutLock(msgspec.Struct, frozen=True):
     lock: Lock
     origin: Place | None = None
     placed: bool = False
+    asked: bool = False
 
 
 class InRow(msgspec.Struct, frozen=True):
@@ -94,6 +95,7 @@ class InLock(msgspec.Struct, frozen=True):
     ending: int | None = None
     done: int | None = None
     why: str = ""
+    asked: bool = False
     rest: int = 0
 
     @property
@@ -124,6 +126,7 @@ class Outgoing:
         """`row` and `locks` are the journal's; `deposit` is ours as the ledger has it (token units)."""
         self.params, self.deposit, self._key = params, deposit, key
         self.row, self.locks = row, locks
+        self._settling: set[int] = set()  # locks whose end is queued
         self.leaving: dict[int, OutLock] = {}
         """Locks that the promise under way removes: until the payee releases what came before, it can claim them."""
         if self.waiting is not None:
@@ -177,7 +180,8 @@ class Outgoing:
 
     def settle(self, number: int, total: int) -> None:
         """Pay `total` for a lock, and remove it."""
-        if number in self.locks and not any(isinstance(c, Settle) and c.number == number for c, _ in self._queue):
+        if number in self.locks and number not in self._settling:
+            self._settling.add(number)
             self._queue.append((Settle(number, total), None))
 
     def _queued(self, number: int) -> bool:
@@ -188,10 +192,14 @@ class Outgoing:
         if not self._queue or self.waiting is not None:
             return None
         now, self._queue = self._queue[:AT_ONCE], self._queue[AT_ONCE:]
-        amount = self.row.voucher.amount
+        amount, changes = self.row.voucher.amount, list[Change]()
         rows: list[tuple[bytes, bytes | None]] = []
         for change, made in now:
             place = Place(self.params.id, change.number)
+            if isinstance(change, Ask) and not self._may_ask(change.number):
+                self._reserved -= change.rest
+                continue
+            changes.append(change)
             match change:
                 case Add(lock=lock, holding=holding):
                     assert made is not None
@@ -199,27 +207,37 @@ class Outgoing:
                     self._reserved -= lock.value + holding
                     self.locks[change.number] = made
                     rows.append((lock_key(OUT_ROWS, place), encode(made)))
-                case Ask(rest=rest):
+                case Ask(number=number, rest=rest):
                     amount += rest
                     self._reserved -= rest
+                    self.locks[number] = asked = msgspec.structs.replace(self.locks[number], asked=True)
+                    rows.append((lock_key(OUT_ROWS, place), encode(asked)))
                 case Settle(total=total):
                     amount += total
-        self._leave(tuple(change for change, _ in now))
+        if not changes:
+            return self.promise()
+        self._leave(tuple(changes))
         voucher = Voucher.over(
             self.row.voucher.nonce + 1, amount, [self.locks[number].lock for number in sorted(self.locks)]
         )
         signature = self._key.sign(voucher.digest(self.params))
         self.row = msgspec.structs.replace(
-            self.row, voucher=voucher, signature=signature, changes=tuple(c for c, _ in now), last=self._last
+            self.row, voucher=voucher, signature=signature, changes=tuple(changes), last=self._last
         )
         promise = self.waiting
         assert promise is not None
         return ((OUT_ROWS + self.params.id, encode(self.row)), *rows), promise
 
+    def _may_ask(self, number: int) -> bool:
+        """A lock's end is asked for once, and not where it is queued."""
+        held = self.locks.get(number)
+        return held is not None and not held.asked and number not in self._settling
+
     def _leave(self, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if isinstance(change, Settle):
                 self.leaving[change.number] = self.locks.pop(change.number)
+                self._settling.discard(change.number)
 
     @property
     def all(self) -> dict[int, OutLock]:
@@ -259,7 +277,7 @@ class Outgoing:
             BadMessage, BadPreimage: what it says cannot be. Nothing has changed.
         """
         held = self.locks.get(told.number)
-        if held is None:
+        if held is None or told.number in self._settling:
             return (), None
         if told.done:
             TickProof(held.lock.root, held.lock.ticks).advance(
@@ -294,8 +312,9 @@ class Incoming:
         self.params, self.deposit, self._key = params, deposit, key
         self.row, self.locks = row, locks
 
-    def take(self, promise: Promise, most: int = MAX_LOCKS) -> Took:
-        """Check a promise against the books: the contract must pay all of it, in every order. At most so many locks.
+    def take(self, promise: Promise, until: int) -> Took:
+        """Check a promise against the books: the contract must pay all of it, in every order. No lock may expire later
+        than `until` (seconds): the contract takes no voucher that locks for too long.
 
         Raises:
             BadMessage, BadVoucher, BadSignature: it is not what follows. Nothing has changed.
@@ -314,8 +333,10 @@ class Incoming:
             match change:
                 case Add(number=number, lock=lock, holding=holding, onward=onward):
                     lock.check()
-                    if number <= last or not lock.expiry or len(onward) > MAX_ONWARD:
-                        raise BadVoucher(f"a hop lock has a new number, an expiry, and at most {MAX_ONWARD} hops to go")
+                    if number <= last or not 0 < lock.expiry <= until or len(onward) > MAX_ONWARD:
+                        raise BadVoucher(
+                            f"a hop lock has a new number, an expiry not after {until}, and at most {MAX_ONWARD} hops"
+                        )
                     sums = [holding, *(sum_ for hop in onward for sum_ in (hop.tick_value, hop.holding))]
                     if not all(0 <= one <= MAX_AMOUNT for one in sums):
                         raise BadVoucher("a route's sums are uint96")
@@ -323,10 +344,10 @@ class Incoming:
                     rows.append((place, encode(locks[number])))
                 case Ask(number=number, rest=rest):
                     asked = self._known(locks, number)
-                    if not 0 <= rest < asked.lock.tick_value:
-                        raise BadVoucher("what is asked with is less than a tick")
+                    if asked.asked or not 0 <= rest < asked.lock.tick_value:
+                        raise BadVoucher("a lock's end is asked for once, with less than a tick")
                     amount += rest
-                    locks[number] = msgspec.structs.replace(asked, rest=asked.rest + rest)
+                    locks[number] = msgspec.structs.replace(asked, asked=True, rest=rest)
                     rows.append((place, encode(locks[number])))
                 case Settle(number=number, total=total):
                     settled = self._known(locks, number)
@@ -336,8 +357,8 @@ class Incoming:
                     amount += total
                     del locks[number]
                     rows.append((place, None))
-        if len(locks) > most:
-            raise BadVoucher(f"{len(locks)} locks under one voucher, more than {most}")
+        if len(locks) > MAX_LOCKS:
+            raise BadVoucher(f"{len(locks)} locks under one voucher, more than {MAX_LOCKS}")
         if voucher.amount != amount or not voucher.holds([locks[number].lock for number in sorted(locks)]):
             raise BadVoucher("the voucher's sums do not follow from its changes")
         if not 0 <= voucher.amount + voucher.locked <= min(self.deposit, MAX_AMOUNT):

@@ -229,28 +229,27 @@ class HopPurse:
         self._start()
         place = (row.channel, row.number)
         gone = self._gone.setdefault(place, asyncio.Event())
-        hub = await self._hub_of(row)
-        if hub is not None and hub.outgoing is not None:
-            if row.number not in hub.outgoing.all:
-                gone.set()
-            elif end := book.one(self._journal, END_ROWS + hop.root):
-                count, preimage, bill = proof_in(end)
-                rest = bill - count * terms.offer.tick_value
-                if rest > 0:
-                    hub.ask(row.number, count, preimage, rest)
         with suppress(TimeoutError):
-            await asyncio.wait_for(gone.wait(), SETTLE)
+            async with asyncio.timeout(SETTLE):
+                await self._pay_rest(row, hop, terms.offer.tick_value)
+                await gone.wait()
         if not gone.is_set():
             self._tell("still locked", lock=to_hex(hop.root), until=hop.expiry)
 
-    async def _hub_of(self, row: SeedRow) -> Neighbour | None:
-        """The hub through which a lock goes, once it has let us in; None where it does not."""
-        for _ in range(int(REACH / 0.05)):
+    async def _pay_rest(self, row: SeedRow, hop: HopTerms, tick_value: int) -> None:
+        """Ask for the end of a session's lock, where less than a tick is still to be paid."""
+        out = None
+        while out is None:
             for one in self._neighbours:
                 if one.ready.is_set() and one.outgoing is not None and one.outgoing.params.id == row.channel:
-                    return one
-            await asyncio.sleep(0.05)
-        return None
+                    hub, out = one, one.outgoing
+            await asyncio.sleep(0 if out else 0.05)
+        if row.number not in out.all:
+            self._gone[(row.channel, row.number)].set()
+        elif end := book.one(self._journal, END_ROWS + hop.root):
+            count, preimage, bill = proof_in(end)
+            if bill > count * tick_value:
+                hub.ask(row.number, count, preimage, bill - count * tick_value)
 
     def _seed(self, root: bytes) -> SeedRow | None:
         value = book.one(self._journal, SEED_ROWS + root)

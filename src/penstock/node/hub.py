@@ -45,18 +45,20 @@ class Hub:
         fees: Fees,
         terms: Terms | None = None,
         period: int = 3_600,
+        linger: int = 30,
     ) -> None:
         """`reach` dials whom the hub pays, by HOST:PORT; it opens a channel to each, with `lend` token units in it and
-        a challenge period of `period` seconds.
+        a challenge period of `period` seconds. `linger` is `LedgerTime`'s.
         """
         self.key, self.journal, self.tell = key, journal, tell
         self._ledger, self._lend, self._period = ledger, lend, period
-        self._time = LedgerTime(ledger, clock)
+        self._time = LedgerTime(ledger, clock, linger)
         self.incomings = Incomings(key, journal, ledger, clock, tell, terms, self._time)
         self.relay = Relay(self.incomings, fees, tell)
         self.incomings.begin(self.relay)
         self.site = Site(key, journal, clock, tell, [])
         self.site.incomings = self.incomings
+        self.incomings.fail = self.site.fail
         self.visits = Visits()
         self._purse = ChannelPurse(key, journal, self._at, tell, lend, period, ledger.domain)
         self._neighbours = {endpoint: self._neighbour(endpoint, dial) for endpoint, dial in reach.items()}
@@ -68,7 +70,9 @@ class Hub:
         async def find(reached: Reached) -> ChannelRow:
             return await self._channel(endpoint, reached)
 
-        return Neighbour(self.key, self.journal, dial, find, self._at, self._time, self.tell, self.relay)
+        return Neighbour(
+            self.key, self.journal, dial, find, self._at, self._time, self.tell, self.relay, self.site.fail
+        )
 
     async def start(self) -> None:
         """Take up what the journal knows, and look after it from now on."""

@@ -12,7 +12,15 @@ import msgspec
 
 from penstock.core.channel import MAX_LOCKS, MAX_PERIOD, ChannelParams
 from penstock.core.effects import Rows
-from penstock.core.errors import BadMessage, BadTerms, LedgerError, LedgerUnreachable, OutOfRange, PenstockError
+from penstock.core.errors import (
+    BadMessage,
+    BadTerms,
+    JournalError,
+    LedgerError,
+    LedgerUnreachable,
+    OutOfRange,
+    PenstockError,
+)
 from penstock.core.hops import Incoming, InLock, Place, filing_of
 from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Add, Change, Enter, Entered, Message, Promise, Reach, Reached, SignedReach
@@ -26,7 +34,6 @@ from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 
-LINGER = 30  # seconds after an expiry until we count on it: a reorganisation may put a proof before it
 PAUSE = 1.0  # seconds between two looks at our locks
 
 
@@ -94,6 +101,7 @@ class Incomings:
         self.lookout = Lookout(ledger, key, partial(book.evidence_of, journal), self._over, clock, tell)
         self._payers: dict[bytes, Payer] = {}
         self._claiming: set[bytes] = set()
+        self.fail: Callable[[JournalError], None] = lambda error: None
         self._added: dict[bytes, tuple[Instant, int]] = {}  # since when so many locks came over a channel
         self._tasks = Tasks()
 
@@ -204,7 +212,7 @@ class Incomings:
             if self.lookout.closing(promise.channel) or promise.channel in self._claiming:
                 raise BadTerms("the channel is closing on the ledger", "open another channel")
             self._count(promise)
-        took = incoming.take(promise, self.terms.locks)
+        took = incoming.take(promise, self.time.past + MAX_PERIOD)
         if took.rows:
             await durable(self.journal, took.rows)
         if not payer.gone:
@@ -214,17 +222,18 @@ class Incomings:
             await self.taker.changed(incoming, took.changes)
 
     def _count(self, promise: Promise) -> None:
-        """Locks are cheap to ask for and dear to carry: no neighbour gets more than its share of our work."""
+        """Locks are cheap to ask for and dear to carry: who brings many in a minute is refused those beyond."""
         fresh, now = sum(isinstance(change, Add) for change in promise.changes), self.clock()
         since, count = self._added.get(promise.channel, (now, 0))
         if not 0 <= now - since < 60_000:
             since, count = now, 0
-        if count + fresh > self.terms.a_minute:
-            raise BadMessage(f"more than {self.terms.a_minute} locks in a minute", "wait before you ask for more")
         self._added[promise.channel] = since, count + fresh
 
     def why_not(self, incoming: Incoming, held: InLock) -> str:
         """Why nothing may rest on a lock that has come; "" where it may."""
+        channel = incoming.params.id
+        if len(incoming.locks) > self.terms.locks or self._added.get(channel, (0, 0))[1] > self.terms.a_minute:
+            return f"more than {self.terms.locks} locks at once, or {self.terms.a_minute} in a minute: try later"
         left = held.lock.expiry - self.time.latest
         if left > self.terms.longest:
             return f"locked for {left} s, more than {self.terms.longest} s"
@@ -232,9 +241,7 @@ class Incomings:
             return f"our clock is {self.time.behind} s behind the ledger's"
         if not self.fresh(incoming.params):
             return "the ledger was not seen for too long here"
-        if self.lookout.closing(incoming.params.id):
-            return "the channel is closing on the ledger"
-        return ""
+        return "the channel is closing on the ledger" if self.lookout.closing(channel) else ""
 
     # ---- what we say
 
@@ -255,7 +262,11 @@ class Incomings:
 
     async def _run(self) -> None:
         while True:
-            await self.look()
+            try:
+                await self.look()
+            except JournalError as error:
+                self.fail(error)
+                return
             await asyncio.sleep(min(PAUSE, self.lookout.pause))
 
     async def look(self) -> None:
@@ -270,7 +281,7 @@ class Incomings:
     async def _look(self, incoming: Incoming) -> None:
         channel = incoming.params.id
         for number, held in list(incoming.locks.items()):
-            if self.time.past >= held.lock.expiry + LINGER and held.done != 0 and not self.lookout.closing(channel):
+            if self.time.gone(held.lock.expiry) and held.done != 0 and not self.lookout.closing(channel):
                 await self.keep(incoming, number, incoming.lapse(number))
             elif held.count and self.time.latest >= held.lock.expiry - self.terms.margin and self._open(channel):
                 self._claiming.add(channel)

@@ -13,12 +13,12 @@ BEHIND = 60  # seconds that our clock may be behind the newest block's
 class LedgerTime:
     """`clock` is our own, which may be wrong; the ledger's blocks decide when a lock expires."""
 
-    def __init__(self, ledger: Ledger, clock: Callable[[], Instant], now: int = 0) -> None:
-        """`now` is the ledger's time (seconds) where it was just asked."""
-        self._ledger, self._clock = ledger, clock
-        self.past = now
-        """The newest block's time at our last look (seconds): whatever expired by then has expired."""
-        self.seen: Instant | None = clock() if now else None
+    def __init__(self, ledger: Ledger, clock: Callable[[], Instant], linger: int = 30) -> None:
+        """`linger` is how long after an expiry (seconds) a reorganisation may still put a proof before it."""
+        self._ledger, self._clock, self.linger = ledger, clock, linger
+        self.past = 0
+        """The newest block's time at our last look (seconds)."""
+        self.seen: Instant | None = None
 
     async def look(self) -> None:
         """Ask the ledger.
@@ -28,6 +28,10 @@ class LedgerTime:
         """
         self.past = max(self.past, await self._ledger.now())
         self.seen = self._clock()
+
+    def gone(self, expiry: int) -> bool:
+        """Whether what expires then has expired for good: nobody can prove it any more."""
+        return self.past >= expiry + self.linger
 
     @property
     def latest(self) -> int:

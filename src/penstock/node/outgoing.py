@@ -12,6 +12,7 @@ from penstock.core.channel import ChannelParams, Lock, Release
 from penstock.core.codec import decode, encode
 from penstock.core.errors import (
     BadMessage,
+    JournalError,
     LedgerError,
     LinkLost,
     PeerRefused,
@@ -39,7 +40,6 @@ from penstock.core.messages import (
 from penstock.core.ports import ChannelState, Journal, Ledger, Link
 from penstock.node import book
 from penstock.node.book import ChannelRow
-from penstock.node.incoming import LINGER
 from penstock.node.ledger_time import LedgerTime
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
@@ -87,10 +87,13 @@ class Neighbour:
         time: LedgerTime | None,
         tell: Tell,
         heard: Heard,
+        fail: Callable[[JournalError], None] = lambda error: None,
     ) -> None:
         """`find` gives the channel to a neighbour that has just said what it is. With a `time` the ledger is looked at,
-        for what the neighbour does to our channel there: a hub needs that, and a consumer does not.
+        for what the neighbour does to our channel there: a hub needs that, and a consumer does not. `fail` hears that
+        our journal failed.
         """
+        self._fail = fail
         self.key, self.journal, self.tell, self.heard = key, journal, tell, heard
         self._dial, self._find, self._ledger, self._time = dial, find, ledger, time
         self.outgoing: Outgoing | None = None
@@ -151,6 +154,10 @@ class Neighbour:
             while True:
                 try:
                     await self._talk()
+                except JournalError as error:
+                    self.why = error.line()
+                    self._fail(error)
+                    return
                 except PenstockError as error:
                     if self.why != error.line():
                         self.why = error.line()
@@ -308,6 +315,9 @@ class Neighbour:
                 await self.look()
             except LedgerError as error:
                 self.tell("ledger not seen", error=error.line())
+            except JournalError as error:
+                self._fail(error)
+                return
             period = self.outgoing.params.period if self.outgoing else 3_600
             await asyncio.sleep(min(10.0, max(1.0, period / 60)))
 
@@ -321,7 +331,7 @@ class Neighbour:
         if out is None or self._time is None:
             return
         await self._time.look()
-        past, ledger = self._time.past, await self._ledger()
+        ledger = await self._ledger()
         state = await ledger.channel(out.params)
         was, self.closing = self.closing, state.status != "open"
         if self.closing:
@@ -331,7 +341,7 @@ class Neighbour:
             await self._lift(ledger, out)
             await self._answer(ledger, out, state)
         for number, lock in out.all.items():
-            if past >= lock.lock.expiry + LINGER:
+            if self._time.gone(lock.lock.expiry):
                 await self.heard.expired(self, number, lock)
         if state.status == "settled" and await ledger.final(out.params):
             await self._mark(out.params, closing=False, settled=True)

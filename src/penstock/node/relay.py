@@ -63,7 +63,7 @@ class Relay:
 
     def take_up(self, incoming: Incoming) -> None:
         for number, held in incoming.locks.items():
-            if held.out is not None:
+            if held.out is not None and held.done is None:
                 self.pairs[held.out] = Place(incoming.params.id, number)
 
     async def resume(self) -> None:

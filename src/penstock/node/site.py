@@ -39,6 +39,8 @@ class Site:
         self.tills = {till.name: till for till in tills}
         hop = self.tills.get(HopTill.name)
         self.incomings = hop.incomings if isinstance(hop, HopTill) else None  # what brings hop locks
+        if self.incomings is not None:
+            self.incomings.fail = self.fail
         self.rails = {till.name: till.offer for till in tills}  # those on offer, with what each needs to know
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)
