@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from penstock.core import messages
-from penstock.core.channel import Close
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher
 from penstock.core.codec import decode, decode_part, decode_row, encode
 from penstock.core.errors import BadMessage, JournalError
 from penstock.core.identity import Address
@@ -46,6 +46,17 @@ offers = st.builds(
 terms = st.builds(Terms, offers, addresses, text, data, totals, sums, times, data, totals)
 receipts = st.builds(Receipt, data, totals, totals, sums, sums, totals, text, times)
 reasons = st.sampled_from(list(Reason))
+domains = st.builds(Domain, totals, addresses, addresses)
+channels = st.builds(ChannelParams, domains, *(addresses for _ in range(4)), totals, st.booleans(), totals)
+vouchers = st.builds(Voucher, totals, sums, sums, totals, data)
+onward = st.lists(st.builds(messages.Hop, addresses, sums, totals, sums), max_size=3).map(tuple)
+changes = st.one_of(
+    st.builds(messages.Add, totals, st.builds(Lock, data, sums, totals, totals), sums, onward),
+    st.builds(messages.Ask, totals, totals, data, sums),
+    st.builds(messages.Settle, totals, sums),
+)
+edges = st.lists(st.builds(messages.Edge, addresses, sums), max_size=3).map(tuple)
+reached = st.builds(messages.Reached, addresses, domains, *(totals for _ in range(4)), edges, times)
 MESSAGES: list[st.SearchStrategy[Any]] = [
     st.builds(messages.AskOffer),
     st.builds(messages.Offered, offers, data),
@@ -75,6 +86,13 @@ MESSAGES: list[st.SearchStrategy[Any]] = [
     ),
     st.builds(messages.AskPole, text),
     st.builds(messages.AskWay, st.sampled_from(messages.Way)),
+    st.builds(messages.AskReach),
+    st.builds(messages.Reach, st.lists(st.builds(messages.SignedReach, reached, data), max_size=2).map(tuple)),
+    st.builds(messages.Enter, channels),
+    st.builds(messages.Entered, data, totals),
+    st.builds(messages.Promise, data, vouchers, data, st.lists(changes, max_size=3).map(tuple)),
+    st.builds(messages.Taken, data, totals, data),
+    st.builds(messages.Told, data, totals, st.booleans(), totals, data, sums, text),
 ]
 any_message = st.one_of(MESSAGES)
 
@@ -101,7 +119,7 @@ def test_rubbish_is_no_message(rubbish: bytes) -> None:
         decode(rubbish)
     except BadMessage:
         return
-    assert json.loads(rubbish)[0] in range(1, 18)
+    assert json.loads(rubbish)[0] in range(1, len(MESSAGES) + 1)
 
 
 @settings(max_examples=300)

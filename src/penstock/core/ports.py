@@ -247,6 +247,14 @@ class Filed(msgspec.Struct, frozen=True):
     locks_root: bytes = bytes(32)
 
 
+class ProvenTicks(msgspec.Struct, frozen=True):
+    """`count` ticks of the lock under `root`, which somebody has proven on the ledger by this preimage."""
+
+    root: bytes
+    count: int
+    preimage: bytes
+
+
 class SignedVoucher(msgspec.Struct, frozen=True):
     """A voucher as its payer's voucher key signed it: a row for a claim."""
 
@@ -330,6 +338,13 @@ class Ledger(Protocol):
 
     async def filed(self, params: ChannelParams, partner: bool) -> Filed:
         """What is filed in a payee's favour now."""
+        ...
+
+    async def proven(self, params: ChannelParams) -> list[ProvenTicks]:
+        """The ticks that were proven in the channel since it began to close, oldest first, however young their block.
+
+        Whoever pays through the channel can use the preimages elsewhere.
+        """
         ...
 
     async def holdings(self, owner: Address) -> Holdings:

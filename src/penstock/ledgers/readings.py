@@ -1,14 +1,17 @@
-"""Readings as they were filed: from the logs of the contract, for who wants to contest them."""
+"""What the contracts have logged: readings as they were filed, and ticks as they were proven."""
 
 from __future__ import annotations
 
+from hashlib import sha256
 from typing import Any
 
 import msgspec
 
+from penstock.core.channel import MAX_TICKS, ChannelParams
 from penstock.core.errors import BadSignature
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading
-from penstock.core.identity import recover, to_hex
+from penstock.core.identity import Address, recover, to_hex
+from penstock.core.ports import ProvenTicks
 from penstock.ledgers.abi import Interface
 from penstock.ledgers.jsonrpc import Node, NodeRefused
 
@@ -22,8 +25,9 @@ async def filed_since(node: Node, interface: Interface, params: EscrowParams, si
     """
     newest = await node.quantity("eth_blockNumber")
     found: list[SignedReading] = []
-    for data in await _logged(node, interface, params, await _first_block(node, newest, since), newest):
-        signed = signed_in(interface, data)
+    topics = [to_hex(interface.topic("Filed")), to_hex(params.id)]
+    for log in await logged(node, params.domain.contract, topics, await _first_block(node, newest, since), newest):
+        signed = signed_in(interface, node.bytes_of("eth_getLogs", log.get("data")))
         if signed is not None and signed not in found and _is_meters(params, signed):
             found.append(signed)
     return found
@@ -42,11 +46,40 @@ async def _first_block(node: Node, newest: int, since: int) -> int:
     return low
 
 
-async def _logged(node: Node, interface: Interface, params: EscrowParams, first: int, last: int) -> list[bytes]:
-    """The data of the logs in these blocks that have readings of the escrow."""
+async def proven_since(node: Node, interface: Interface, params: ChannelParams, since: int) -> list[ProvenTicks]:
+    """The ticks that were proven in a channel at `since` (seconds) or later, oldest first.
+
+    A node is a stranger: what does not hash to its root is left out.
+    """
+    newest = await node.quantity("eth_blockNumber")
+    topics = [to_hex(interface.topic("Proven")), to_hex(params.id)]
+    found: list[ProvenTicks] = []
+    for log in await logged(node, params.domain.contract, topics, await _first_block(node, newest, since), newest):
+        event = interface.event(interface.topic("Proven"), node.bytes_of("eth_getLogs", log.get("data")))
+        named = log.get("topics")
+        if event is None or not isinstance(named, list) or len(named) != 3:
+            continue
+        count, preimage = event[1]
+        ticks = ProvenTicks(node.bytes_of("eth_getLogs", named[2]), count, preimage)
+        if ticks not in found and _hashes(ticks):
+            found.append(ticks)
+    return found
+
+
+def _hashes(ticks: ProvenTicks) -> bool:
+    link = ticks.preimage
+    if not 0 < ticks.count <= MAX_TICKS:
+        return False
+    for _ in range(ticks.count):
+        link = sha256(link).digest()
+    return link == ticks.root
+
+
+async def logged(node: Node, contract: Address, topics: list[str], first: int, last: int) -> list[dict[str, Any]]:
+    """The logs of a contract in these blocks that begin with such topics."""
     wanted = {
-        "address": to_hex(params.domain.contract),
-        "topics": [to_hex(interface.topic("Filed")), to_hex(params.id)],
+        "address": to_hex(contract),
+        "topics": topics,
         "fromBlock": hex(first),
         "toBlock": hex(last),
     }
@@ -58,10 +91,9 @@ async def _logged(node: Node, interface: Interface, params: EscrowParams, first:
         if last - first < LOG_BLOCKS:
             raise
         middle = (first + last) // 2
-        lower = await _logged(node, interface, params, first, middle)
-        return lower + await _logged(node, interface, params, middle + 1, last)
-    rows = [log.get("data") for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
-    return [node.bytes_of("eth_getLogs", data) for data in rows]
+        lower = await logged(node, contract, topics, first, middle)
+        return lower + await logged(node, contract, topics, middle + 1, last)
+    return [log for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
 
 
 def signed_in(interface: Interface, data: bytes) -> SignedReading | None:

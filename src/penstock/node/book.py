@@ -53,6 +53,7 @@ CHANNEL_ROWS = b"channel/"
 ESCROW_ROWS = b"escrow/"
 METER_ROW = b"meter/"  # the secret of the key that signs readings for escrows: this journal's own
 SECRET_ROWS = b"secret/"  # by terms: what the seeds of a session's chains are derived from
+REACH_ROWS = b"reach/"  # by HOST:PORT: the account of the neighbour that was found there
 TOKEN_ROWS = b"token/"  # by contract, then chain: how the sums of its token are written
 
 

@@ -13,7 +13,7 @@ from penstock.core.ports import Journal, Ledger, Link
 from penstock.core.session import Role
 from penstock.core.units import Instant
 from penstock.node import book
-from penstock.node.book import ChannelRow
+from penstock.node.book import REACH_ROWS, ChannelRow
 from penstock.node.channel_purse import ChannelPurse
 from penstock.node.incoming import Incomings, Terms
 from penstock.node.ledger_time import LedgerTime
@@ -24,8 +24,6 @@ from penstock.node.tasks import durable
 from penstock.node.tell import Tell
 from penstock.node.visit import Asked, Visit, Visits
 from penstock.rails.stream import StreamOffer
-
-REACH_ROWS = b"reach/"  # by HOST:PORT: the account that was found there
 
 Dial = Callable[[], Awaitable[Link]]
 

@@ -17,17 +17,20 @@ import msgspec
 from penstock.core.codec import decode_row, encode
 from penstock.core.errors import PenstockError
 from penstock.core.escrow import end_digest, tariff_hash
+from penstock.core.hops import IN_ROWS, OUT_ROWS, decode_in, decode_in_lock, decode_out, decode_out_lock
 from penstock.core.identity import Key, check_signed
 from penstock.core.messages import Reason
 from penstock.core.offer import accept_digest, propose_digest
 from penstock.core.ports import Journal
 from penstock.core.session import SESSION_ROWS, Role, SessionRow, State
+from penstock.core.ticks import TickChain
 from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import (
     CHANNEL_ROWS,
     ESCROW_ROWS,
     METER_ROW,
+    REACH_ROWS,
     SECRET_ROWS,
     TOKEN_ROWS,
     ChannelRow,
@@ -38,6 +41,10 @@ from penstock.node.book import (
 from penstock.node.tasks import durable
 from penstock.rails.escrow import END_ROWS, PROOF_ROWS, READING_ROWS, decode_end, decode_reading
 from penstock.rails.escrow import NAME as ESCROW
+from penstock.rails.hops import END_ROWS as HOP_END_ROWS
+from penstock.rails.hops import NAME as HOPS
+from penstock.rails.hops import SEED_ROWS, decode_seed, proof_in
+from penstock.rails.hops import TICK_ROWS as HOP_TICK_ROWS
 from penstock.rails.stream import (
     EARNED_ROWS,
     PAID_ROWS,
@@ -80,7 +87,7 @@ async def retire(journal: Journal, now: Instant) -> int:
     for row in book.unfinished(journal, Role.CONSUMER) + unfinished:
         ended = msgspec.structs.replace(row, state=State.ENDED, reason=Reason.OPERATOR)
         rows.append((SESSION_ROWS + row.terms.digest(), encode(ended)))
-    rows += [(key, None) for key, _ in journal.load(SECRET_ROWS)]
+    rows += [(key, None) for prefix in (SECRET_ROWS, SEED_ROWS) for key, _ in journal.load(prefix)]
     rows.append((RESTORED_ROWS + now.to_bytes(8, "big"), encode(RestoredRow(now))))
     await durable(journal, rows)
     return retired
@@ -152,9 +159,11 @@ def _session(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
             check_signed(row.receipt.digest(), row.supplier_signature, terms.offer.supplier, "its receipt")
     account = book.account_in(row)
     channel = book.channel_of(journal, account) or book.escrow_of(journal, account)
-    if channel is None:
+    if row.terms.rail == HOPS:
+        channel = None  # its lock may be gone by now
+    elif channel is None:
         yield "its channel or escrow is not in the journal"
-    elif channel.role is not row.role:
+    if channel is not None and channel.role is not row.role:
         yield f"it is a {row.role}'s, over an account that is a {channel.role}'s"
     pays = row.role is Role.CONSUMER or book.pays_back(row)
     if pays and row.state is not State.ENDED and book.one(journal, SECRET_ROWS + name) is None:
@@ -229,6 +238,44 @@ def _secret_key(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
     yield from ()
 
 
+def _lock_out(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    row = book.channel_of(journal, name[:32])
+    if row is None or not row.pays:
+        yield "it pays through a channel that is not in the journal as ours"
+    elif len(name) > 32:
+        decode_out_lock(value).lock.check()
+    elif (out := decode_out(value)).signature:
+        check_signed(out.voucher.digest(row.params), out.signature, row.params.opener_key, "its voucher")
+
+
+def _lock_in(journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    if len(name) > 32:
+        decode_in_lock(value).lock.check()
+        return
+    decode_in(value)
+    evidence = book.evidence_of(journal, name)
+    if evidence is None:
+        yield "its channel is not in the journal as one that pays us"
+    else:
+        evidence.check()
+
+
+def _seed(_journal: Rowed, name: bytes, value: bytes) -> Iterator[str]:
+    row = decode_seed(value)
+    if TickChain(row.seed, row.ticks).root != name:
+        yield "it is not the seed of the root that it is kept under"
+
+
+def _hop_proof(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
+    proof_in(value)
+    yield from ()
+
+
+def _address(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
+    if len(value) != 20:
+        yield f"an account has {len(value)} bytes, not 20"
+
+
 def _token(_journal: Rowed, _name: bytes, value: bytes) -> Iterator[str]:
     decode_row(value, TokenRow, "token")
     yield from ()
@@ -252,5 +299,11 @@ _CHECKS: dict[bytes, Callable[[Rowed, bytes, bytes], Iterator[str]]] = {
     END_ROWS: _end,
     METER_ROW: _secret_key,
     TOKEN_ROWS: _token,
+    OUT_ROWS: _lock_out,
+    IN_ROWS: _lock_in,
+    SEED_ROWS: _seed,
+    HOP_END_ROWS: _hop_proof,
+    HOP_TICK_ROWS: _hop_proof,
+    REACH_ROWS: _address,
     RESTORED_ROWS: _restored,
 }

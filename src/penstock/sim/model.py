@@ -124,6 +124,7 @@ class Channel:
     status: str = "open"  # closing, part paid, ended
     closes_at: int = 0
     sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
+    shown: tuple[Proof, ...] = ()  # whatever was proven: the chain's logs
 
     def copy(self) -> Channel:
         return replace(self, sides=(self.sides[0].copy(), self.sides[1].copy()))
@@ -212,6 +213,8 @@ class Channel:
         rest = filed.rest
         for proof in proofs:
             filed.move(proof, self.closes_at, now)
+            if proof.count and proof not in self.shown:
+                self.shown += (proof,)
         require(filed.rest < rest)
 
     def finish(self, voucher: Voucher, locks: tuple[Lock, ...], proofs: Sequence[Proof], now: int) -> None:
