@@ -58,8 +58,8 @@ class Ground:
 
 @asynccontextmanager
 async def ground() -> AsyncIterator[Ground]:
-    """Begin a chain with three funded accounts that have balances in both contracts, and end it."""
-    founded = found(accounts=3)
+    """Begin a chain with six funded accounts that have balances in both contracts, and end it."""
+    founded = found(accounts=6)
     server = Server(founded.chain)
     url = await server.start(0)
     node = Node(url)

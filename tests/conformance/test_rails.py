@@ -14,9 +14,16 @@ from penstock.testing.rail import RAIL_PROPERTIES, Property, RailSetup
 
 from .escrow import EscrowSetup
 from .ground import Ground, ground
+from .hops import HopSetup, ThreeHubs, TwoHubs
 from .stream import StreamSetup
 
-SETUPS: dict[str, Callable[[Ground], RailSetup]] = {"stream channel": StreamSetup, "escrow": EscrowSetup}
+SETUPS: dict[str, Callable[[Ground], RailSetup]] = {
+    "stream channel": StreamSetup,
+    "escrow": EscrowSetup,
+    "one hub": HopSetup,
+    "two hubs": TwoHubs,
+    "three hubs": ThreeHubs,
+}
 
 
 @pytest.fixture(autouse=True)
@@ -59,5 +66,5 @@ def test_what_does_not_apply_is_said_with_its_reason(monkeypatch: pytest.MonkeyP
 
 def test_what_every_rail_must_do_is_skipped_by_none() -> None:
     for rule in RAIL_PROPERTIES:
-        for setup in (StreamSetup, EscrowSetup):
-            assert bool(rule.skipped(setup.capabilities)) is (rule.number == 10 and setup is EscrowSetup)
+        for setup in (StreamSetup, EscrowSetup, HopSetup):
+            assert bool(rule.skipped(setup.capabilities)) is (rule.number == 10 and setup is not StreamSetup)

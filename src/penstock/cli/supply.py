@@ -333,9 +333,11 @@ class Shop:
 
     async def _signed_off(self, asked: asyncio.Event) -> None:
         """Wait for the consumer to sign its channel off, to leave without, or to come back from a crash."""
+        over_hubs = self.sessions[0]["rail"] == "hops"
         for _ in range(int(LINGER / 0.05)):
             left = self.supplier.parted and not self.supplier.visits
-            if self._site.unsettled or asked.is_set() or left:
+            done = not self._site.folding if over_hubs else left
+            if self._site.unsettled or asked.is_set() or done:
                 return
             await asyncio.sleep(0.05)
 

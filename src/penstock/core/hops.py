@@ -137,9 +137,10 @@ class Outgoing:
 
     @property
     def free(self) -> int:
-        """What can still be locked (token units)."""
+        """What can still be locked (token units). Each lock keeps the rest of a tick free: its end may ask for it."""
         voucher = self.row.voucher
-        return max(0, min(self.deposit, MAX_AMOUNT) - voucher.amount - voucher.locked - self._reserved)
+        rests = sum(held.lock.tick_value for held in self.locks.values() if not held.asked)
+        return max(0, min(self.deposit, MAX_AMOUNT) - voucher.amount - voucher.locked - self._reserved - rests)
 
     @property
     def waiting(self) -> Promise | None:
@@ -161,21 +162,19 @@ class Outgoing:
             OutOfFunds: the channel has not so much left.
         """
         lock.check()
-        if lock.value + holding > self.free:
-            raise OutOfFunds(f"the channel has {self.free} token units left, not {lock.value + holding}")
+        need = lock.value + lock.tick_value + holding
+        if need > self.free:
+            raise OutOfFunds(f"the channel has {self.free} token units left, not {need}")
         if len(self.locks) + len(self._queue) >= MAX_LOCKS:
             raise OutOfFunds(f"the channel carries {MAX_LOCKS} locks already")
         self._last += 1
-        self._reserved += lock.value + holding
+        self._reserved += need
         self._queue.append((Add(self._last, lock, holding, onward), OutLock(lock, origin)))
         return self._last
 
     def ask(self, number: int, count: int, preimage: bytes, rest: int) -> None:
-        """Ask for a lock's end where it stands at `count`; `rest` (token units) is paid with it, for good."""
-        if rest > self.free:
-            rest = 0
+        """Ask for a lock's end where it stands at `count`; the `rest`, less than a tick, is paid with it for good."""
         if number in self.locks or self._queued(number):
-            self._reserved += rest
             self._queue.append((Ask(number, count, preimage, rest), None))
 
     def settle(self, number: int, total: int) -> None:
@@ -197,19 +196,17 @@ class Outgoing:
         for change, made in now:
             place = Place(self.params.id, change.number)
             if isinstance(change, Ask) and not self._may_ask(change.number):
-                self._reserved -= change.rest
                 continue
             changes.append(change)
             match change:
                 case Add(lock=lock, holding=holding):
                     assert made is not None
                     amount += holding
-                    self._reserved -= lock.value + holding
+                    self._reserved -= lock.value + lock.tick_value + holding
                     self.locks[change.number] = made
                     rows.append((lock_key(OUT_ROWS, place), encode(made)))
                 case Ask(number=number, rest=rest):
                     amount += rest
-                    self._reserved -= rest
                     self.locks[number] = asked = msgspec.structs.replace(self.locks[number], asked=True)
                     rows.append((lock_key(OUT_ROWS, place), encode(asked)))
                 case Settle(total=total):

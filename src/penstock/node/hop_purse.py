@@ -105,7 +105,7 @@ class HopPurse:
         if ticks > MAX_TICKS:
             self._tell("lock shortened", ticks=MAX_TICKS, wanted=ticks)
             ticks = MAX_TICKS
-        self._need = ticks * offer.tick_value * (MILLION + self._max_fee) // MILLION
+        self._need = (ticks + 1) * offer.tick_value * (MILLION + self._max_fee) // MILLION
         await self._reach()
         now = self._clock() // 1000
         expiry = now + max(self._life, details.least_life + 60)

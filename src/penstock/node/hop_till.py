@@ -80,6 +80,11 @@ class HopTill:
     def unsettled(self) -> int:
         return 0  # hubs settle with us while they live, and the lookout where they do not
 
+    @property
+    def folding(self) -> int:
+        """How many sessions have ended whose hubs have not settled with us."""
+        return sum(use.ended is not None and self._held(use) is not None for use in self._uses.values())
+
     async def settle(self) -> list[Mined]:
         return []
 

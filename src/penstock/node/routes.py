@@ -57,7 +57,7 @@ def routes(
     graph = networkx.DiGraph()
     for node, reached in told.items():
         for edge in reached.edges:
-            if edge.capacity >= tick_value * ticks and (edge.payee == payee or edge.payee in told):
+            if edge.capacity >= tick_value * (ticks + 1) and (edge.payee == payee or edge.payee in told):
                 graph.add_edge(node, edge.payee)
     found: list[Route] = []
     for hub in first:

@@ -158,6 +158,12 @@ class Site:
         """How many channels and escrows could be settled now, and are not."""
         return sum(till.unsettled for till in self.tills.values())
 
+    @property
+    def folding(self) -> int:
+        """How many sessions have ended whose hubs have not settled with us."""
+        hop = self.tills.get(HopTill.name)
+        return hop.folding if isinstance(hop, HopTill) else 0
+
     async def settle(self) -> list[Mined]:
         """Send to the ledgers what can be settled, many in one transaction.
 
