@@ -13,7 +13,7 @@ from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import BadTerms, OutOfFunds, PeerRefused, PenstockError
 from penstock.core.hops import OutLock
-from penstock.core.identity import Key, to_hex
+from penstock.core.identity import Address, Key, to_hex
 from penstock.core.messages import AskClose, Reached, Reason, Told
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import Journal, Ledger, Link
@@ -107,11 +107,14 @@ class HopPurse:
             ticks = MAX_TICKS
         self._need = (ticks + 1) * offer.tick_value * (MILLION + self._max_fee) // MILLION
         await self._reach()
-        now = self._clock() // 1000
-        expiry = now + max(self._life, details.least_life + 60)
-        firsts = {one.reached.node: one for one in self._neighbours if one.reached and one.ready.is_set()}
-        told = newest(said for one in firsts.values() for said in one.known)
-        ways = routes(told, firsts, details.payee, offer.tick_value, ticks, expiry, now)
+        expiry = self._clock() // 1000 + max(self._life, details.least_life + 60)
+        for _ in range(int(REACH)):
+            firsts, ways = self._ways(details.payee, offer.tick_value, ticks, expiry)
+            if ways:
+                break
+            for one in self._neighbours:  # a hub may be about to reach the supplier, which has just been started
+                one.ask_reach()
+            await asyncio.sleep(1)
         most = ticks * offer.tick_value * self._max_fee // MILLION
         affordable = [way for way in ways if way.cost(ticks, offer.tick_value) <= most]
         if not affordable:
@@ -124,6 +127,14 @@ class HopPurse:
                 whys.append(error.line())
                 self._tell("route refused", hubs=len(way.hubs), error=whys[-1])
         raise PeerRefused(f"none of {len(whys)} routes took the lock: {whys[-1]}", "try again, or over other hubs")
+
+    def _ways(
+        self, payee: Address, tick_value: int, ticks: int, expiry: int
+    ) -> tuple[dict[Address, Neighbour], list[Route]]:
+        """The hubs that let us in, and the ways from there, the cheapest first."""
+        firsts = {one.reached.node: one for one in self._neighbours if one.reached and one.ready.is_set()}
+        told = newest(said for one in firsts.values() for said in one.known)
+        return firsts, routes(told, firsts, payee, tick_value, ticks, expiry, self._clock() // 1000)
 
     def _no_way(self, ways: list[Route], most: int, ticks: int, offer: Offer) -> PenstockError:
         if ways:

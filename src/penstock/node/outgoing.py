@@ -191,7 +191,7 @@ class Neighbour:
 
         link.attach(take, frames.put_nowait)
         beside = Tasks()
-        beside.start(self._ask(link))
+        beside.start(self._ask())
         beside.start(self._promise(link))
         try:
             while True:
@@ -208,9 +208,14 @@ class Neighbour:
             await beside.cancel()
             link.close("done")
 
-    async def _ask(self, link: Link) -> None:
+    def ask_reach(self) -> None:
+        """Ask the neighbour whom it reaches by now."""
+        if self._link is not None:
+            self._link.send(encode(AskReach()))
+
+    async def _ask(self) -> None:
         while True:
-            link.send(encode(AskReach()))
+            self.ask_reach()
             await asyncio.sleep(AGAIN)
 
     async def _take(self, link: Link, message: Message) -> None:
