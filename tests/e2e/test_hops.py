@@ -74,7 +74,7 @@ def test_a_hub_that_is_killed_in_mid_stream_is_missed_by_nobody_until_it_is_back
     sold = pole.answer()["sessions"][0]
     assert sold["paid"] == BILL
     back = world.hub("hub1", supplier, listen=at)
-    second = world.pole(listen=supplier)
+    world.pole(listen=supplier)
     back.until("neighbour entered")
     again = world.car(supplier, "--hub", at).answer()
 

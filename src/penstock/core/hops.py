@@ -142,6 +142,11 @@ class Outgoing:
         rests = sum(held.lock.tick_value for held in self.locks.values() if not held.asked)
         return max(0, min(self.deposit, MAX_AMOUNT) - voucher.amount - voucher.locked - self._reserved - rests)
 
+    def lent(self, channel: bytes) -> int:
+        """What is locked here for whom that incoming channel comes from, or is about to be (token units)."""
+        held = [*self.locks.values(), *(made for _, made in self._queue if made is not None)]
+        return sum(one.lock.value for one in held if one.origin is not None and one.origin.channel == channel)
+
     @property
     def waiting(self) -> Promise | None:
         """The promise that the payee has not answered."""

@@ -215,11 +215,11 @@ class Incomings:
         took = incoming.take(promise, self.time.past + MAX_PERIOD)
         if took.rows:
             await durable(self.journal, took.rows)
-        if not payer.gone:
-            payer.send(took.answer)
         if took.changes:
             assert self.taker is not None
             await self.taker.changed(incoming, took.changes)
+        if not payer.gone:
+            payer.send(took.answer)
 
     def _count(self, promise: Promise) -> None:
         """Locks are cheap to ask for and dear to carry: who brings many in a minute is refused those beyond."""

@@ -7,6 +7,7 @@ one is settled; and its payer is told so only when the outgoing one has been rel
 
 from __future__ import annotations
 
+import asyncio
 from collections import deque
 
 import msgspec
@@ -79,17 +80,22 @@ class Relay:
                     self.tell("channel onward unknown", channel=to_hex(held.out.channel))
                 elif held.out.number not in books[held.out.channel]:  # settled, or never promised
                     await self._finish(incoming, number, held.ending or 0)
+                elif held.asked and (neighbour := self._neighbour(held.out)) is not None:
+                    neighbour.ask(held.out.number, held.count, held.preimage, held.rest)  # once, if it was not heard
 
     async def changed(self, incoming: Incoming, changes: tuple[Change, ...]) -> None:
-        for change in changes:
-            self.messages += 1
-            match change:
-                case Add():
-                    await self._forward(incoming, change)
-                case Ask():
-                    await self._asked(incoming, change)
-                case Settle(total=total):
-                    self.earned += total
+        self.messages += len(changes)
+        # Side by side, so that what they write shares a commit; each has done what must keep its order when it waits.
+        await asyncio.gather(*(self._change(incoming, change) for change in changes))
+
+    async def _change(self, incoming: Incoming, change: Change) -> None:
+        match change:
+            case Add():
+                await self._forward(incoming, change)
+            case Ask():
+                await self._asked(incoming, change)
+            case Settle(total=total):
+                self.earned += total
 
     async def _forward(self, incoming: Incoming, add: Add) -> None:
         number, origin = add.number, Place(incoming.params.id, add.number)
@@ -141,10 +147,8 @@ class Relay:
         out = neighbour.outgoing
         if out is None:
             raise PeerRefused(f"no way onward: {neighbour.why}")
-        of = incoming.params.id
-        its = sum(one.lock.value for one in out.locks.values() if one.origin is not None and one.origin.channel == of)
         most = out.deposit * self.fees.share // 100
-        if its + lock.value > most:
+        if out.lent(incoming.params.id) + lock.value > most:
             raise PeerRefused(f"at most {most} token units of this channel are lent to one neighbour")
 
     @staticmethod

@@ -136,7 +136,7 @@ class Visit:
             self._cut(error, "the supplier has a fault")
 
     def _asked(self, message: Message) -> None:
-        if self.busy:
+        if self.busy and not isinstance(message, AskReach):  # which a neighbour asks from time to time, whatever is on
             raise BadMessage("one request at a time")
         if not isinstance(message, Promise):  # of which a hub has many, and counts what they bring
             self._count()

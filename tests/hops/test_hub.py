@@ -1,0 +1,96 @@
+"""A hub between two others: what it carries, what it refuses, and that nothing is lost of it when it dies."""
+
+from __future__ import annotations
+
+import pytest
+
+from .world import DELTA, FEES, LIFE, TICK, TICKS, HopWorld, until
+
+pytestmark = pytest.mark.asyncio
+FEE = FEES.tick(TICK) - TICK
+
+
+async def test_a_lock_is_carried_and_settled_downstream_first(world: HopWorld) -> None:
+    chain = world.chain()
+    number = await world.placed(chain)
+    assert world.hub.relay.messages == 1
+    await world.payee.done(number, 8, chain.preimage(8), 8 * TICK)
+    await until(lambda: number in world.listener.gone)
+    told = world.listener.ends[number]
+    assert (told.count, told.total) == (8, 8 * (TICK + FEE))
+    gains = await world.gains()
+    assert gains == {"payer": -8 * (TICK + FEE) - 5, "hub": 8 * FEE + 5, "payee": 8 * TICK}
+
+
+async def test_the_rest_of_a_tick_goes_ahead_of_the_end(world: HopWorld) -> None:
+    chain = world.chain()
+    number = await world.placed(chain)
+    world.payer.ask(number, 3, chain.preimage(3), 699)
+    await until(lambda: world.payee.asked)
+    assert world.payee.incoming.locks[number].rest == 699
+    await world.payee.done(number, 3, chain.preimage(3), 3 * TICK)
+    await until(lambda: number in world.listener.gone)
+    gains = await world.gains()
+    assert gains["payee"] == 3 * TICK + 699
+    assert gains["hub"] == 3 * FEE + 5
+
+
+async def test_a_payee_that_was_paid_ahead_gives_back_by_taking_less(world: HopWorld) -> None:
+    chain = world.chain()
+    number = await world.placed(chain)
+    await world.payee.done(number, 3, chain.preimage(3), 2 * TICK + 1)
+    await until(lambda: number in world.listener.gone)
+    assert (await world.gains())["payer"] == -(2 * TICK + 1 + 3 * FEE) - 5
+
+
+@pytest.mark.parametrize(
+    ("change", "why"),
+    [
+        ({"onward": TICK + 1}, "a tick of 701 costs"),
+        ({"expiry": 9}, "has expired|would have expired"),
+        ({"holding": 0}, "holding so much for so long costs"),
+        ({"ticks": 1_300, "holding": 999}, "lent to one neighbour|token units left"),
+    ],
+)
+async def test_a_lock_on_other_terms_is_refused_and_costs_no_more_than_its_fee(
+    world: HopWorld, change: dict[str, int], why: str
+) -> None:
+    number = world.locked(world.chain(), **change)
+    await until(lambda: number in world.listener.gone)
+    told = world.listener.ends[number]
+    assert told.total == 0
+    assert any(part in told.why for part in why.split("|")), told.why
+    assert not world.payee.incoming.locks
+
+
+async def test_an_incoming_lock_has_to_outlive_the_outgoing_one(world: HopWorld) -> None:
+    late = world.clock() // 1_000 + LIFE + DELTA - (DELTA - 10)
+    number = world.locked(world.chain(), expiry=late)
+    await until(lambda: number in world.listener.gone)
+    assert f"{DELTA} s after" in world.listener.ends[number].why
+
+
+async def test_a_hub_that_was_killed_takes_its_locks_up_again(world: HopWorld) -> None:
+    chain = world.chain()
+    number = await world.placed(chain)
+    await world.stop_hub()
+    await world.payee.done(number, 5, chain.preimage(5), 5 * TICK)
+    await world.start_hub()
+    await until(lambda: number in world.listener.gone)
+    assert world.listener.ends[number].count == 5
+    again = await world.placed(world.chain())
+    assert again == number + 1
+    assert (await world.gains())["hub"] == 5 * FEE + 10
+
+
+async def test_many_locks_at_once_share_vouchers(world: HopWorld) -> None:
+    chains = [world.chain() for _ in range(30)]
+    numbers = [world.locked(chain) for chain in chains]
+    await until(lambda: world.listener.places >= set(numbers))
+    for number, chain in zip(numbers, chains, strict=True):
+        await world.payee.done(number, 2, chain.preimage(2), 2 * TICK)
+    await until(lambda: world.listener.gone >= set(numbers))
+    gains = await world.gains()
+    assert gains["payee"] == 60 * TICK
+    assert gains["hub"] == 60 * FEE + 150
+    assert TICKS > 2
