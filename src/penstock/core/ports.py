@@ -247,6 +247,15 @@ class Filed(msgspec.Struct, frozen=True):
     locks_root: bytes = bytes(32)
 
 
+class ProvenTicks(msgspec.Struct, frozen=True):
+    """`count` ticks of a lock that somebody proved on the ledger: sha256^count(preimage) is the root that the lock had
+    in the voucher filed."""
+
+    root: bytes
+    count: int
+    preimage: bytes
+
+
 class SignedVoucher(msgspec.Struct, frozen=True):
     """A voucher as its payer's voucher key signed it: a row for a claim."""
 
@@ -330,6 +339,16 @@ class Ledger(Protocol):
 
     async def filed(self, params: ChannelParams, partner: bool) -> Filed:
         """What is filed in a payee's favour now."""
+        ...
+
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        """The ticks that were proven in the channel's challenge or after it, for whoever can use their preimages
+        elsewhere: all in the chain, whatever their depth, from the oldest to the newest, each checked.
+
+        One that is proven under several filings may be there several times. Once the channel is settled, when its
+        challenge began may be forgotten: what is older than `since` (seconds; the default is 30 days ago) may then be
+        left out.
+        """
         ...
 
     async def holdings(self, owner: Address) -> Holdings:

@@ -11,13 +11,16 @@ import time
 from penstock.core.channel import APART, ChannelParams
 from penstock.core.errors import WrongLedger
 from penstock.core.identity import Address, to_hex
-from penstock.core.ports import ChannelState, Filed
+from penstock.core.ports import ChannelState, Filed, ProvenTicks
 from penstock.ledgers import forms
 from penstock.ledgers.batches import Batches
 from penstock.ledgers.disputes import Disputes
 from penstock.ledgers.openings import Opening, Openings
+from penstock.ledgers.proofs import proven_since
 
 __all__ = ["EvmLedger", "Opening"]
+
+LOOK_BACK = 30 * 86_400  # seconds, in a channel that is settled; on a chain of 12 s 108 searches of LOG_BLOCKS
 
 
 class EvmLedger(Openings, Batches, Disputes):
@@ -49,6 +52,16 @@ class EvmLedger(Openings, Batches, Disputes):
             self._state(params, block), self._read("filing", forms.params_words(params), partner, block=block)
         )
         return forms.filed_of(state, word, partner, values)
+
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        state, word = await self._state(params)
+        if state.status in ("absent", "open"):
+            return []
+        if state.status == "closing":
+            since = forms.began_at(params, word)
+        elif since is None:
+            since = await self.now() - LOOK_BACK
+        return await proven_since(self._node, self._contract, params, since)
 
     async def _deep(self, params: ChannelParams) -> ChannelState:
         """The channel as it was when the newest final block was the newest."""

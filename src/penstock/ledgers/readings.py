@@ -2,17 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import msgspec
 
 from penstock.core.errors import BadSignature
 from penstock.core.escrow import EscrowParams, MeterReading, SignedReading
-from penstock.core.identity import recover, to_hex
+from penstock.core.identity import recover
 from penstock.ledgers.abi import Interface
-from penstock.ledgers.jsonrpc import Node, NodeRefused
-
-LOG_BLOCKS = 2_000  # which every public node searches at once; more are asked for in parts where it refuses
+from penstock.ledgers.jsonrpc import Node
+from penstock.ledgers.logs import logged_since
 
 
 async def filed_since(node: Node, interface: Interface, params: EscrowParams, since: int) -> list[SignedReading]:
@@ -20,48 +17,12 @@ async def filed_since(node: Node, interface: Interface, params: EscrowParams, si
 
     The contract logs each whose claim waits (`Filed`), whoever called it.
     """
-    newest = await node.quantity("eth_blockNumber")
     found: list[SignedReading] = []
-    for data in await _logged(node, interface, params, await _first_block(node, newest, since), newest):
-        signed = signed_in(interface, data)
+    for log in await logged_since(node, params.domain.contract, (interface.topic("Filed"), params.id), since):
+        signed = signed_in(interface, log.data)
         if signed is not None and signed not in found and _is_meters(params, signed):
             found.append(signed)
     return found
-
-
-async def _first_block(node: Node, newest: int, since: int) -> int:
-    """The lowest block whose time is `since` or later; the one after the newest where there is none."""
-    low, high = 0, newest + 1
-    while low < high:
-        middle = (low + high) // 2
-        block = await node.record("eth_getBlockByNumber", hex(middle), False) or {}
-        if node.number("eth_getBlockByNumber", block.get("timestamp")) < since:
-            low = middle + 1
-        else:
-            high = middle
-    return low
-
-
-async def _logged(node: Node, interface: Interface, params: EscrowParams, first: int, last: int) -> list[bytes]:
-    """The data of the logs in these blocks that have readings of the escrow."""
-    wanted = {
-        "address": to_hex(params.domain.contract),
-        "topics": [to_hex(interface.topic("Filed")), to_hex(params.id)],
-        "fromBlock": hex(first),
-        "toBlock": hex(last),
-    }
-    if first > last:
-        return []
-    try:
-        logs: Any = await node.ask("eth_getLogs", wanted)
-    except NodeRefused:
-        if last - first < LOG_BLOCKS:
-            raise
-        middle = (first + last) // 2
-        lower = await _logged(node, interface, params, first, middle)
-        return lower + await _logged(node, interface, params, middle + 1, last)
-    rows = [log.get("data") for log in logs if isinstance(log, dict)] if isinstance(logs, list) else []
-    return [node.bytes_of("eth_getLogs", data) for data in rows]
 
 
 def signed_in(interface: Interface, data: bytes) -> SignedReading | None:

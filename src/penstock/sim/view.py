@@ -14,7 +14,7 @@ from penstock.core.errors import (
     WrongLedger,
 )
 from penstock.core.identity import Address, Key, to_hex
-from penstock.core.ports import ChannelState, Filed, Holdings, Mined, TokenFacts
+from penstock.core.ports import ChannelState, Filed, Holdings, Mined, ProvenTicks, TokenFacts
 from penstock.core.units import Amount
 from penstock.sim.chain import Accounts, Act, Block, Chain, Transaction
 from penstock.sim.life import Life
@@ -84,6 +84,12 @@ class View:
             filed.until,
             locks_root(filed.locks),
         )
+
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        accounts = (await self._head()).accounts
+        self._check(params)
+        channel = accounts.channels.get(params.id)
+        return [proven for proven in channel.shown if proven.count] if channel else []
 
     async def holdings(self, owner: Address) -> Holdings:
         accounts = (await self._head()).accounts
