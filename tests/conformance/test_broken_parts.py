@@ -12,7 +12,7 @@ import pytest
 from penstock.core.channel import ChannelParams
 from penstock.core.identity import Key
 from penstock.core.meter import Reading
-from penstock.core.ports import Mined, SignedVoucher
+from penstock.core.ports import Mined, ProvenTicks, SignedVoucher
 from penstock.core.units import Amount, Quantity
 from penstock.sim.tender import SimLedger
 from penstock.testing.ledger import LEDGER_CHECKS
@@ -41,6 +41,13 @@ class _Generous(SimLedger):
         return await self._send(key, row.params, "claim", act)
 
 
+class _Forgetful(SimLedger):
+    """Knows only the last of what was proven."""
+
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        return (await super().proven(params, since))[-1:]
+
+
 class _Elsewhere(SimLedger):
     """Takes any channel for one of its own."""
 
@@ -53,6 +60,7 @@ class _Elsewhere(SimLedger):
     [
         (_Hasty, "an_opening_is_there_when_the_call_returns", "gained"),
         (_Generous, "a_claim_pays_what_is_new_of_a_voucher", "was taken"),
+        (_Forgetful, "ticks_that_were_proven_are_shown_to_everybody", "not what was proven"),
         (_Elsewhere, "another_ledgers_channel_is_refused", "was taken|is no WrongLedger"),
     ],
 )

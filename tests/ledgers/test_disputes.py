@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from dataclasses import dataclass
+from typing import Any
 
 import msgspec
 import pytest
+from aiohttp import web
 
 from penstock.core.channel import ChannelParams, Lock, Release, Voucher
 from penstock.core.errors import TransactionFailed
-from penstock.core.identity import Key
-from penstock.core.ports import Filed, Filing
+from penstock.core.identity import Key, to_hex
+from penstock.core.ports import Filed, Filing, ProvenTicks
 from penstock.core.units import Amount
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
@@ -27,6 +29,7 @@ from .world import (
     gate_before,
     increase_time,
     ledger_of,
+    node_that,
     until,
     voucher_key,
 )
@@ -189,6 +192,72 @@ async def test_a_payee_is_held_to_its_release_by_the_payer_or_with_the_payers_co
             await ledger.release(sender, at.params, True, release, signature, consent if sender is WATCHER else None)
             filed = await at.filed()
             assert (filed.amount, filed.locked, filed.by_payee) == (1_100, 0, False)
+
+
+async def test_what_was_proven_before_the_challenge_was_extended_is_found(devnet: Manifest) -> None:
+    opener = dev_key(11)
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, opener)
+        first = filing(opener, at.params, 2, 1_000, (4,))
+        await ledger.file(SUPPLIER, at.params, first)
+        found = [ProvenTicks(first.locks[0].root, 4, first.proofs[0][1])]
+        assert await ledger.proven(at.params) == found
+        await increase_time(ledger, PERIOD - 60)
+        release = Release(3, 1_000)
+        await ledger.release(opener, at.params, True, release, SUPPLIER_KEY.sign(release.digest(at.params)))
+        assert await ledger.proven(at.params) == found
+        await increase_time(ledger, PERIOD - 60)
+        later = filing(opener, at.params, 4, 1_000, (0, 2))  # late, with locks: one period more
+        await ledger.file(SUPPLIER, at.params, later)
+        found.append(ProvenTicks(later.locks[1].root, 2, later.proofs[1][1]))
+        assert await ledger.proven(at.params) == found
+        await increase_time(ledger, PERIOD)
+        await ledger.settle(WATCHER, at.params)
+        assert await ledger.proven(at.params) == found
+        assert await ledger.proven(at.params, since=await ledger.now() - PERIOD - 10) == found[1:]
+
+
+async def test_what_is_proven_again_under_a_later_filing_is_found_again(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(12))
+        for nonce, counts in ((1, (4, 7)), (2, (3,))):
+            for count in counts:
+                await ledger.file(SUPPLIER, at.params, filing(at.opener, at.params, nonce, 1_000, (count,)))
+        assert [ticks.count for ticks in await ledger.proven(at.params)] == [4, 7, 3]
+
+
+async def test_a_node_that_makes_up_what_was_proven_is_not_believed(devnet: Manifest) -> None:
+    lies: list[dict[str, Any]] = []
+
+    async with gate_before(devnet) as (gate, _):
+
+        async def lying(request: web.Request) -> web.Response:
+            question = await request.json()
+            if question["method"] == "eth_getLogs":
+                return web.json_response({"jsonrpc": "2.0", "id": question["id"], "result": lies})
+            return await gate.answer(request)
+
+        async with node_that(lying) as url, ledger_of(devnet, url=url) as ledger:
+            at = await Dispute.over(ledger, dev_key(13))
+            best = filing(at.opener, at.params, 1, 1_000, (4, 1))
+            await ledger.file(SUPPLIER, at.params, best)
+            wanted = {"address": to_hex(at.params.domain.contract), "fromBlock": "0x0"}
+            topic = to_hex(ledger._contract.topic("Proven"))
+            good, other = await gate.ask("eth_getLogs", {**wanted, "topics": [topic, to_hex(at.params.id)]})
+            _, channel, root = good["topics"]
+            longer = {**good, "data": good["data"][:65] + "5" + good["data"][66:]}
+            lies += [
+                longer,
+                {**good, "topics": [topic, channel]},
+                {**good, "topics": [topic, "0x" + "11" * 32, root]},
+                {**good, "topics": [topic, channel, other["topics"][2]]},
+                {**good, "data": "0x" + "00" * 31 + "00" + root[2:]},  # no tick, and the root
+                {**good, "data": good["data"][:80]},
+                other,
+            ]
+            assert [ticks.count for ticks in await ledger.proven(at.params)] == [1]
+            lies.append(good)
+            assert [ticks.count for ticks in await ledger.proven(at.params)] == [1, 4]
 
 
 async def test_an_answer_that_a_reorganisation_removed_is_seen_missing_and_can_be_given_again(

@@ -26,7 +26,7 @@ from penstock.core.identity import Address, Key, keccak, parse_address, to_hex
 from penstock.core.ports import EscrowAuthorization, EscrowLedger, EscrowState, TokenFacts
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount
-from penstock.ledgers import readings
+from penstock.ledgers import logs
 from penstock.ledgers.artifacts import load, runtime
 from penstock.ledgers.devnet.genesis import ACCOUNT_EUROS
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
@@ -379,7 +379,7 @@ async def test_a_node_that_searches_few_blocks_at_once_is_asked_in_parts(
             with pytest.raises(LedgerError, match="block range is too large"):
                 await escrows.filed(params)
             asked.clear()
-            monkeypatch.setattr(readings, "LOG_BLOCKS", 3)
+            monkeypatch.setattr(logs, "LOG_BLOCKS", 3)
             assert await escrows.filed(params) == signed
             assert max(asked) > 3
             assert sum(width for width in asked if width <= 3) == asked[0]

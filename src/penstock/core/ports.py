@@ -248,7 +248,8 @@ class Filed(msgspec.Struct, frozen=True):
 
 
 class ProvenTicks(msgspec.Struct, frozen=True):
-    """`count` ticks of the lock under `root`, which somebody has proven on the ledger by this preimage."""
+    """`count` ticks of a lock that somebody proved on the ledger: sha256^count(preimage) is the root that the lock had
+    in the voucher filed."""
 
     root: bytes
     count: int
@@ -340,10 +341,13 @@ class Ledger(Protocol):
         """What is filed in a payee's favour now."""
         ...
 
-    async def proven(self, params: ChannelParams) -> list[ProvenTicks]:
-        """The ticks that were proven in the channel since it began to close, oldest first, however young their block.
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        """The ticks that were proven in the channel's challenge or after it, for whoever can use their preimages
+        elsewhere: all in the chain, whatever their depth, from the oldest to the newest, each checked.
 
-        Whoever pays through the channel can use the preimages elsewhere.
+        One that is proven under several filings may be there several times. Once the channel is settled, when its
+        challenge began may be forgotten: what is older than `since` (seconds; the default is 30 days ago) may then be
+        left out.
         """
         ...
 

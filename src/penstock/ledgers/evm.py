@@ -8,7 +8,7 @@ from __future__ import annotations
 import asyncio
 import time
 
-from penstock.core.channel import APART, MAX_PERIOD, ChannelParams
+from penstock.core.channel import APART, ChannelParams
 from penstock.core.errors import WrongLedger
 from penstock.core.identity import Address, to_hex
 from penstock.core.ports import ChannelState, Filed, ProvenTicks
@@ -16,9 +16,11 @@ from penstock.ledgers import forms
 from penstock.ledgers.batches import Batches
 from penstock.ledgers.disputes import Disputes
 from penstock.ledgers.openings import Opening, Openings
-from penstock.ledgers.readings import proven_since
+from penstock.ledgers.proofs import proven_since
 
 __all__ = ["EvmLedger", "Opening"]
+
+LOOK_BACK = 30 * 86_400  # seconds, in a channel that is settled; on a chain of 12 s 108 searches of LOG_BLOCKS
 
 
 class EvmLedger(Openings, Batches, Disputes):
@@ -51,17 +53,15 @@ class EvmLedger(Openings, Batches, Disputes):
         )
         return forms.filed_of(state, word, partner, values)
 
-    async def proven(self, params: ChannelParams) -> list[ProvenTicks]:
-        """Every proof of the channel's since it began to close.
-
-        When that was the ledger forgets with the channel: of one that is settled it is looked for as far back as any
-        challenge can have begun.
-        """
-        state, _ = await self._state(params)
-        if state.status not in ("closing", "settled"):
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
+        state, word = await self._state(params)
+        if state.status in ("absent", "open"):
             return []
-        began = state.closes_at - params.period if state.closes_at else await self.now() - MAX_PERIOD
-        return await proven_since(self._node, self._contract, params, max(0, began))
+        if state.status == "closing":
+            since = forms.began_at(params, word)
+        elif since is None:
+            since = await self.now() - LOOK_BACK
+        return await proven_since(self._node, self._contract, params, since)
 
     async def _deep(self, params: ChannelParams) -> ChannelState:
         """The channel as it was when the newest final block was the newest."""

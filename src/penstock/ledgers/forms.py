@@ -18,7 +18,7 @@ SPARED = (0, 0)  # the signature of who sends a consent itself
 _UINT96 = 2**96 - 1
 
 # Bits of a channel's word; the partner's flag stands one above the opener's.
-_CLOSES_AT, _EXISTS, _FILED, _ITSELF = 192, 232, 236, 238
+_CLOSES_AT, _EXISTS, _FILED, _ITSELF, _LATE, _RESTARTED = 192, 232, 236, 238, 242, 246
 
 
 def word_of(address: bytes) -> int:
@@ -45,6 +45,13 @@ def state_of(params: ChannelParams, word: int, drawn: int, lowest: int) -> Chann
         Amount(drawn & _UINT96),
         Amount(drawn >> 96),
     )
+
+
+def began_at(params: ChannelParams, word: int) -> int:
+    """When the challenge of a closing channel began (seconds), or before: each side's late locks, and each release,
+    may have let it last one period more."""
+    extended = (word >> _LATE & 3).bit_count() + (word >> _RESTARTED & 3).bit_count()
+    return (word >> _CLOSES_AT & (2**40 - 1)) - (1 + extended) * params.period
 
 
 def filed_of(state: ChannelState, word: int, partner: bool, values: tuple[int, int, int, bytes]) -> Filed:

@@ -13,6 +13,7 @@ from hashlib import sha256
 from itertools import product
 
 from penstock.core.channel import MAX_PERIOD, Lock, Voucher, lock_branch
+from penstock.core.ports import ProvenTicks
 from penstock.core.units import MAX_AMOUNT
 
 
@@ -79,15 +80,15 @@ class Filed:
         """What it can still become worth after the challenge."""
         return self.least() + (self.rest if now < self.until else 0)
 
-    def move(self, proof: Proof, closes_at: int, now: int) -> None:
-        """Earn ticks, or give up a lock that can no longer be proven."""
+    def move(self, proof: Proof, closes_at: int, now: int) -> bool:
+        """Earn ticks, or give up a lock that can no longer be proven. Returns whether ticks were earned."""
         require(proof.stands_in(self.locks))
         lock, end = proof.lock, proof.lock.expiry or closes_at
         done = lock.ticks if proof.index in self.dead else self.proven.get(proof.index, 0)
         if proof.count:
             require(now < end)
             if proof.count <= done:
-                return  # somebody was quicker with it
+                return False  # somebody was quicker with it
             require(lock.expiry <= self.until and proof.holds())
             self.earned += min((proof.count - done) * lock.tick_value, self.rest)
             self.proven = {**self.proven, proof.index: proof.count}
@@ -95,6 +96,7 @@ class Filed:
             require(now >= end and done < lock.ticks)
             self.given_up += min((lock.ticks - done) * lock.tick_value, self.rest)
             self.dead |= {proof.index}
+        return proof.count > 0
 
 
 @dataclass
@@ -124,7 +126,7 @@ class Channel:
     status: str = "open"  # closing, part paid, ended
     closes_at: int = 0
     sides: tuple[Side, Side] = field(default_factory=lambda: (Side(), Side()))
-    shown: tuple[Proof, ...] = ()  # whatever was proven: the chain's logs
+    shown: tuple[ProvenTicks, ...] = ()  # what was proven, in its order
 
     def copy(self) -> Channel:
         return replace(self, sides=(self.sides[0].copy(), self.sides[1].copy()))
@@ -211,11 +213,9 @@ class Channel:
         require(filed is not None and self.status in ("closing", "part paid"))
         assert filed is not None
         rest = filed.rest
-        for proof in proofs:
-            filed.move(proof, self.closes_at, now)
-            if proof.count and proof not in self.shown:
-                self.shown += (proof,)
+        earned = [proof for proof in proofs if filed.move(proof, self.closes_at, now)]
         require(filed.rest < rest)
+        self._show(earned)
 
     def finish(self, voucher: Voucher, locks: tuple[Lock, ...], proofs: Sequence[Proof], now: int) -> None:
         require(not self.two_way and (self.status == "open" or self.challenged(now)))
@@ -225,6 +225,7 @@ class Channel:
         require(all(proof.stands_in(locks) and proof.holds() and proof.lock.expiry == 0 for proof in proofs))
         ticks = sum(proof.count * proof.lock.tick_value for proof in proofs)
         earned = voucher.amount + min(ticks, voucher.locked)
+        self._show(proofs)
         self._end(self.pot - min(max(earned, self.paid[1]), self.pot - self.paid[0]))
 
     def settle(self, now: int) -> None:
@@ -258,6 +259,10 @@ class Channel:
         require(voucher.locked_until <= now + MAX_PERIOD)
         floor = self.sides[party].floor
         require(floor is None or voucher.nonce >= floor)
+
+    def _show(self, proofs: Sequence[Proof]) -> None:
+        """Let everybody see what was proven."""
+        self.shown += tuple(ProvenTicks(proof.lock.root, proof.count, proof.preimage) for proof in proofs)
 
     def _end(self, opener_total: int) -> None:
         self._pay(opener_total, self.pot - opener_total)

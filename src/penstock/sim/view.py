@@ -85,11 +85,11 @@ class View:
             locks_root(filed.locks),
         )
 
-    async def proven(self, params: ChannelParams) -> list[ProvenTicks]:
+    async def proven(self, params: ChannelParams, since: int | None = None) -> list[ProvenTicks]:
         accounts = (await self._head()).accounts
+        self._check(params)
         channel = accounts.channels.get(params.id)
-        shown = channel.shown if channel else ()
-        return [ProvenTicks(proof.lock.root, proof.count, proof.preimage) for proof in shown]
+        return [proven for proven in channel.shown if proven.count] if channel else []
 
     async def holdings(self, owner: Address) -> Holdings:
         accounts = (await self._head()).accounts

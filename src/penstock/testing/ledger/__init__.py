@@ -28,6 +28,7 @@ from penstock.testing.ledger.endings import (
     many_claims_skip_what_is_not_taken,
     many_closes_skip_what_is_not_taken,
     somebody_answers_with_the_payees_leave_alone,
+    ticks_that_were_proven_are_shown_to_everybody,
 )
 from penstock.testing.ledger.openings import (
     a_balance_is_its_owners,
@@ -55,6 +56,7 @@ LEDGER_CHECKS: tuple[Check, ...] = (
     a_close_waits_for_the_payees_answer,
     a_close_that_nobody_answers_ends_with_its_period,
     somebody_answers_with_the_payees_leave_alone,
+    ticks_that_were_proven_are_shown_to_everybody,
     a_payee_is_held_to_its_release,
     a_balance_is_its_owners,
     another_ledgers_channel_is_refused,

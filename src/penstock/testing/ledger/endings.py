@@ -12,14 +12,17 @@ from penstock.core.channel import (
 )
 from penstock.core.errors import LedgerError
 from penstock.core.identity import Key
+from penstock.core.ports import ProvenTicks
 from penstock.core.units import Amount
 from penstock.testing.ledger.stand import (
     DEPOSIT,
     FOREVER,
+    LOCK,
     OPENER_KEY,
     PARTNER_KEY,
     PERIOD,
     Stand,
+    chain_of,
     close_of,
     deep,
     filing_of,
@@ -175,6 +178,29 @@ async def somebody_answers_with_the_payees_leave_alone(stand: Stand) -> None:
     await stand.wait(PERIOD + 1)
     async with gaining(stand, DEPOSIT - 1_100, 1_100, 0):
         await ledger.settle(stand.stranger, params)
+
+
+async def ticks_that_were_proven_are_shown_to_everybody(stand: Stand) -> None:
+    """With the preimages that prove them, in their order, in the challenge and once the channel is settled."""
+    params, ledger = await opened(stand), stand.ledger
+    other = await opened(stand, 1)
+    assert await ledger.proven(params) == [], "ticks are proven in a channel that is open"
+    await ledger.close(stand.opener, params, None)
+    filing = filing_of(params, 5, 700, ticks=0)
+    consent = PARTNER_KEY.sign(Answer(filing.voucher.content(params), 5).digest(params))
+    await ledger.answer(stand.stranger, params, True, filing, 5, consent)
+    assert await ledger.proven(params) == [], "ticks are proven that nobody has proven"
+    for ticks in (4, 7):
+        await ledger.prove(stand.stranger, params, True, filing_of(params, 5, 700, ticks))
+    shown = [ProvenTicks(LOCK.root, ticks, chain_of(10 - ticks)) for ticks in (4, 7)]
+    assert await ledger.proven(params) == shown, "it is not what was proven"
+    await stand.wait(PERIOD + 1)
+    await ledger.settle(stand.stranger, params)
+    assert await ledger.proven(params) == shown, "what was proven is forgotten with the channel"
+    assert await ledger.proven(other) == [], "ticks are proven in another channel"
+    await ledger.close(stand.partner, other, filing_of(other, 5, 700, ticks=3))
+    last = [ProvenTicks(LOCK.root, 3, chain_of(7))]
+    assert await ledger.proven(other) == last, "it is not what the payee proved with its close"
 
 
 async def a_payee_is_held_to_its_release(stand: Stand) -> None:

@@ -130,6 +130,7 @@ async def another_ledgers_channel_is_refused(stand: Stand) -> None:
     for call in (
         lambda: ledger.channel(elsewhere),
         lambda: ledger.filed(elsewhere, True),
+        lambda: ledger.proven(elsewhere),
         lambda: ledger.open(stand.opener, elsewhere, DEPOSIT),
         lambda: ledger.close(stand.opener, elsewhere, None),
         lambda: ledger.settle(stand.opener, elsewhere),
