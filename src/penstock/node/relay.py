@@ -58,7 +58,8 @@ class Relay:
         """Fees of locks that were settled and of holding, since we were started (token units)."""
         self.carried = 0
         self.heard: deque[str] = deque(maxlen=RECENT)
-        self.messages = 0  # from and to neighbours, about locks
+        self.messages = 0
+        """How many there were from and to neighbours about locks."""
 
     # ---- incoming
 
@@ -84,9 +85,14 @@ class Relay:
                     neighbour.ask(held.out.number, held.count, held.preimage, held.rest)  # once, if it was not heard
 
     async def changed(self, incoming: Incoming, changes: tuple[Change, ...]) -> None:
-        self.messages += len(changes)
+        self._count(*(type(change).__name__ for change in changes))
         # Side by side, so that what they write shares a commit; each has done what must keep its order when it waits.
         await asyncio.gather(*(self._change(incoming, change) for change in changes))
+
+    def _count(self, *kinds: str) -> None:
+        for kind in kinds:
+            self.messages += 1
+            self.tell("about a lock", kind=kind)
 
     async def _change(self, incoming: Incoming, change: Change) -> None:
         match change:
@@ -224,12 +230,13 @@ class Relay:
         return (incoming, place.number) if incoming is not None and place and place.number in incoming.locks else None
 
     async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+        self._count("in place")
         if (found := self._origin(neighbour, number)) is not None:
             incoming, origin = found
             await self.incomings.keep(incoming, origin, incoming.place(origin))
 
     async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
-        self.messages += 1
+        self._count("done")
         found = self._origin(neighbour, told.number)
         late = self.incomings.time.latest >= lock.lock.expiry
         if found is None or late or found[0].locks[found[1]].done is not None:

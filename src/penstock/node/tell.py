@@ -42,6 +42,7 @@ LEVELS: dict[str, str] = {
     "neighbour not reached": "warning",
     "lock forwarded": "debug",
     "lock refused": "info",
+    "about a lock": "debug",
     "lock in place": "info",
     "lock shortened": "info",
     "route refused": "info",

@@ -60,9 +60,9 @@ class Cast:
         """Where that one keeps its key and its journal."""
         return self.directory / name
 
-    async def start(self, name: str, *arguments: str) -> Child:
-        """Start `penstock ARGUMENTS` in the home of that name. It is ended with the cast."""
-        return await self._start(name, *arguments)
+    async def start(self, name: str, *arguments: str, **how: Any) -> Child:
+        """Start `penstock ARGUMENTS` in the home of that name; `how` as `Child.start`. It is ended with the cast."""
+        return await self._start(name, *arguments, **how)
 
     async def holdings(self) -> list[Holdings]:
         """What each has on the chain now, in the order of their names."""
@@ -78,9 +78,9 @@ async def cast(directory: Path, watch: Watch, names: Sequence[str], rail: str = 
     """
     children: list[Child] = []
 
-    async def start(name: str, *arguments: str) -> Child:
+    async def start(name: str, *arguments: str, **how: Any) -> Child:
         child = await Child.start(
-            name, list(arguments), directory / name, lambda event, facts: watch(name, event, facts)
+            name, list(arguments), directory / name, lambda event, facts: watch(name, event, facts), **how
         )
         children.append(child)
         return child

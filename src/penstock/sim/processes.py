@@ -6,7 +6,7 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,9 +36,11 @@ class Child:
         home: Path,
         on_event: Callable[[str, Event], None],
         module: str = "penstock",
+        within: Sequence[str] = (),
     ) -> Child:
-        """Start `python -m MODULE ARGUMENTS` with `home` as its PENSTOCK_HOME."""
+        """Start `python -m MODULE ARGUMENTS` with `home` as its PENSTOCK_HOME; the command begins with `within`."""
         process = await asyncio.create_subprocess_exec(
+            *within,
             sys.executable,
             "-m",
             module,

@@ -21,6 +21,8 @@ SCENARIOS = {
     "v2g": "penstock.cli.scenarios.v2g",
     "price": "penstock.cli.scenarios.price",
     "grid": "penstock.cli.scenarios.grid",
+    "hops": "penstock.cli.scenarios.hops",
+    "offline": "penstock.cli.scenarios.offline",
 }
 
 
