@@ -11,7 +11,7 @@ LINKS ?= 5000
 BUILD := pyproject.toml hatch_build.py $(wildcard src/penstock/contracts/*.vy)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test chromium faults fuzz integration verify lint bench gas diagrams lock clean
+.PHONY: help demo test chromium network faults fuzz integration verify lint bench gas diagrams lock clean
 
 help: ## say what the targets do
 	@grep -hE '^[a-z]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -22,12 +22,16 @@ demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pol
 test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
-integration: $(VENV)/dev $(VENV)/anvil/ready $(VENV)/api/ready chromium ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
+integration: $(VENV)/dev $(VENV)/anvil/ready $(VENV)/api/ready chromium network ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
 	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/escrow tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
 
 chromium: # Debian's, for the pages; where it is missing and we may not install it, their tests are skipped, and say so
 	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium > /dev/null; } || \
 		echo "NO BROWSER: pages will not be looked at; as root: apt-get install chromium"
+
+network: # Debian's tool for network namespaces; where it is missing and we may not install it, what needs them fails
+	@command -v ip > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq iproute2 > /dev/null; } || \
+		echo "NO NETWORK NAMESPACES: as root: apt-get install iproute2"
 
 faults: $(VENV)/dev ## real faults on real processes: full disks, 5,000 idle links, and ROUNDS=200 rounds of kill -9
 	@LINKS=$(LINKS) $(BIN)/pytest -s tests/faults

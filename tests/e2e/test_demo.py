@@ -54,3 +54,19 @@ def test_a_replay_settles_what_was_paid(world: World, tmp_path: Path) -> None:
     assert document["max_exposure"] <= 8_000
     assert document["ticks"] == sum(wh * 400 // 1_000 for wh in (4216, 786, 1, 2011))
     assert set(document) >= {"gas_total", "gas_per_session", "wall_s", "stream_s", "ticks_per_s"}
+
+
+def test_the_demo_over_three_hubs_agrees_to_the_last_token_unit(world: World) -> None:
+    done = world.command("car", "demo", "--scenario", "hops", "--session", "S0002", "--json")
+    assert done.returncode == 0, done.stderr
+    document = json.loads(done.stdout)
+    assert document["path"] == ["consumer", "hub1", "hub2", "hub3", "supplier"]
+    assert (document["energy_wh"], document["paid"]) == ({"supplier": 786, "consumer": 786}, 314_400)
+    assert document["hub_messages"]["between_lock_and_fold"] == 0
+    fees = document["fees"]
+    assert fees["all"] == sum(fee for name, fee in fees.items() if name != "all") > 0
+    gains = {side: one["after"] - one["before"] for side, one in document["balances"].items()}
+    assert gains == {
+        "supplier": 314_400, "consumer": -314_400 - fees["all"], **{name: fees[name] for name in document["path"][1:4]},
+    }  # fmt: skip
+    assert max(document["max_exposure"].values()) <= document["credit_limit"] == 2_000

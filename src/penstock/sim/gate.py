@@ -42,7 +42,7 @@ class Gate:
         assert task is not None
         self._through.add(task)
         try:
-            with suppress(OSError):
+            with suppress(OSError, asyncio.CancelledError):  # cancelled when the gate is shut
                 await join(reader, writer, *await asyncio.open_connection("127.0.0.1", self._port))
         finally:
             self._through.discard(task)

@@ -70,8 +70,8 @@ class PathView:
         elif event == "opened":
             self._step(f"{_name(who)}: opened a channel on the chain ({facts['gas']:,} gas)")
         elif event == "lock in place":
-            fee = shown(facts["fee"], _EURO)
-            self._step(f"car: locked {facts['ticks']:,} ticks over {facts['hubs']} hubs, for at most {fee} in fees")
+            fee, hubs = shown(facts["fee"], _EURO), "one hub" if facts["hubs"] == 1 else f"{facts['hubs']} hubs"
+            self._step(f"car: locked {facts['ticks']:,} ticks over {hubs}, for at most {fee} in fees")
         elif event == "accepted" and who == "consumer":
             self._streaming = True
             self._step("car and pole: terms signed by both, streaming past the hubs")
