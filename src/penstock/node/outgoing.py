@@ -51,25 +51,25 @@ MAX_KNOWN = 64  # nodes that a neighbour may tell of
 
 
 class Heard(Protocol):
-    """Who wants to know how locks fare. Each call is made once what it says is durable here."""
+    """Who wants to know how the locks of a channel (its id) fare. Each call is made once what it says is durable."""
 
-    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def placed(self, channel: bytes, number: int, lock: OutLock) -> None:
         """A lock is in place, all the way."""
         ...
 
-    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+    async def done(self, channel: bytes, told: Told, lock: OutLock) -> bool:
         """The payee is done with a lock: make durable what follows. Whether the lock may be settled at what it says."""
         ...
 
-    async def settled(self, neighbour: Neighbour, number: int) -> None:
+    async def settled(self, channel: bytes, number: int) -> None:
         """A lock is gone: the payee has released it."""
         ...
 
-    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+    async def proven(self, channel: bytes, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
         """The payee has proven ticks on the ledger."""
         ...
 
-    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
         """A lock has expired on the ledger: nothing more can be claimed of it."""
         ...
 
@@ -286,13 +286,13 @@ class Neighbour:
         rows, changes = out.taken(message)
         if rows:
             await durable(self.journal, rows)
-        await self._gone(changes)
+        await self._gone(message.channel, changes)
         self._wake.set()
 
-    async def _gone(self, changes: tuple[Change, ...]) -> None:
+    async def _gone(self, channel: bytes, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if isinstance(change, Settle):
-                await self.heard.settled(self, change.number)
+                await self.heard.settled(channel, change.number)
 
     async def _told(self, message: Told) -> None:
         out = self._out(message.channel)
@@ -302,9 +302,9 @@ class Neighbour:
         if lock is None:
             return
         if not message.done:
-            await self.heard.placed(self, message.number, lock)
+            await self.heard.placed(message.channel, message.number, lock)
             return
-        if await self.heard.done(self, message, lock):
+        if await self.heard.done(message.channel, message, lock):
             self.settle(message.number, message.total)
 
     def _out(self, channel: bytes) -> Outgoing:
@@ -347,7 +347,7 @@ class Neighbour:
             await self._answer(ledger, out, state)
         for number, lock in out.all.items():
             if self._time.gone(lock.lock.expiry):
-                await self.heard.expired(self, number, lock)
+                await self.heard.expired(out.params.id, number, lock)
         if state.status == "settled" and await ledger.final(out.params):
             await self._mark(out.params, closing=False, settled=True)
 
@@ -356,7 +356,7 @@ class Neighbour:
         for proof in await ledger.proven(out.params):
             for number, lock in out.all.items():
                 if lock.lock.root == proof.root and proof.count <= lock.lock.ticks:
-                    await self.heard.proven(self, number, lock, proof.count, proof.preimage)
+                    await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
 
     async def _answer(self, ledger: Ledger, out: Outgoing, state: ChannelState) -> None:
         """Hold the payee to its release where it filed an older voucher, and take our rest when the time has come."""
