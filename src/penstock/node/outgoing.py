@@ -100,11 +100,12 @@ class Neighbour:
         self.known: tuple[SignedReach, ...] = ()
         self.ready = asyncio.Event()  # the channel was entered over the link that we have
         self.why = "not reached yet"
-        self.closing = False  # the ledger has the channel in its challenge
+        self.closing = False  # the ledger has the channel in its challenge, or has ended it
+        self.missing = False  # the ledger does not have it: a reorganisation took its opening out
+        self._entering = False  # we have asked to be let in over this link
         self._wake = asyncio.Event()
         self._link: Link | None = None
         self._sent = 0  # the nonce of the promise that left over this link
-        self._answered: set[bytes] = set()
 
     @property
     def reached(self) -> Reached | None:
@@ -124,7 +125,7 @@ class Neighbour:
         Raises:
             PeerRefused: the neighbour is not there. OutOfFunds: the channel has not so much left.
         """
-        if self.outgoing is None or not self.ready.is_set() or self.closing:
+        if self.outgoing is None or not self.ready.is_set() or self.closing or self.missing:
             raise PeerRefused("the channel onward is closing" if self.closing else f"no way onward: {self.why}")
         number = self.outgoing.add(lock, holding, onward, origin)
         self._wake.set()
@@ -179,7 +180,7 @@ class Neighbour:
             PenstockError: why it was.
         """
         link = await self._dial()
-        self._link, self._sent = link, 0
+        self._link, self._sent, self._entering = link, 0, False
         frames: asyncio.Queue[bytes | PenstockError] = asyncio.Queue()
 
         def take(frame: bytes) -> None:
@@ -242,8 +243,9 @@ class Neighbour:
         if node.node != link.peer:
             raise BadMessage("the neighbour says that it is somebody else than its link proves")
         self.known = message.known
-        if self.ready.is_set():
+        if self.ready.is_set() or self._entering:
             return
+        self._entering = True
         if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
             self.take_up(await self._find(node))
         assert self.outgoing is not None
@@ -338,7 +340,8 @@ class Neighbour:
         await self._time.look()
         ledger = await self._ledger()
         state = await ledger.channel(out.params)
-        was, self.closing = self.closing, state.status != "open"
+        was, self.closing = self.closing, state.status in ("closing", "settled")
+        self.missing = state.status == "absent"
         if self.closing:
             if not was:
                 self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))
@@ -364,13 +367,11 @@ class Neighbour:
             return
         filed, params, row = await ledger.filed(out.params, True), out.params, out.row
         now = await ledger.now()
-        current = {row.root, row.voucher.locks_root}
-        if filed.present and filed.locks_root not in current and row.release and now < state.closes_at:
-            if filed.locks_root not in self._answered:
-                release = Release(row.released, row.amount)
-                mined = await ledger.release(self.key, params, True, release, row.release)
-                self._answered.add(filed.locks_root)
-                self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
+        current = {bytes(32), row.root, row.voucher.locks_root}  # without locks there is nothing to void
+        if filed.locks_root not in current and row.release and now < state.closes_at:
+            release = Release(row.released, row.amount)  # again, where a reorganisation took it out of the chain
+            mined = await ledger.release(self.key, params, True, release, row.release)
+            self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
             return
         live = filed.locked if now < (filed.locked_until or state.closes_at) else 0
         if now >= state.closes_at and state.opener_deposit - filed.amount - live > state.opener_drawn:

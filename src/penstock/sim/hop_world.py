@@ -226,6 +226,9 @@ class HopWorld:
             await asyncio.sleep(30)
             for actor, row in self._rows(Role.CONSUMER):
                 await self._try(actor, row, "closing", partial(self._ledger.settle, actor.key, row.params))
+                await self._try(
+                    actor, row, "open", partial(self._ledger.close, actor.key, row.params, None)
+                )  # mined late
             if self._settled():
                 return
 
