@@ -12,9 +12,10 @@ from aiohttp import web
 
 from penstock.core.channel import ChannelParams, Lock, Release, Voucher
 from penstock.core.errors import TransactionFailed
-from penstock.core.identity import Key, to_hex
+from penstock.core.identity import Key, keccak, to_hex
 from penstock.core.ports import Filed, Filing, ProvenTicks
 from penstock.core.units import Amount
+from penstock.ledgers import forms
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees
@@ -30,12 +31,14 @@ from .world import (
     increase_time,
     ledger_of,
     node_that,
+    preimage,
     until,
     voucher_key,
 )
 
 pytestmark = pytest.mark.asyncio
 WATCHER = dev_key(38)
+MOST_GAS = 2**24  # of a transaction (EIP-7825)
 
 
 @dataclass
@@ -289,3 +292,67 @@ async def test_an_ended_channel_is_final_once_it_is_deep_enough(devnet: Manifest
         assert await ledger.final(params)
         absent = msgspec.structs.replace(params, counter=7)
         assert not await ledger.final(absent)
+
+
+HOPS = 500
+
+
+def hops(at: Dispute, expiry: int, count: int, every: int = 1) -> Filing:
+    """A hub's voucher over hundreds of locks; of one in `every` it knows the first `count` ticks."""
+    seeds = [keccak(b"hop %d" % number) for number in range(HOPS)]
+    locks = tuple(Lock(preimage(seed, 10), 7, 10, expiry) for seed in seeds)
+    voucher = Voucher.over(1, 1_000, locks)
+    signature = voucher_key(at.opener).sign(voucher.digest(at.params))
+    proofs = [(count, preimage(seed, 10 - count)) if at % every == 0 else (0, b"") for at, seed in enumerate(seeds)]
+    return Filing(voucher, signature, locks, tuple(proofs))
+
+
+async def test_hundreds_of_open_locks_are_filed_and_all_proven(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(14))
+        expiry = await ledger.now() + 2 * PERIOD
+        filed, known = hops(at, expiry, 1), hops(at, expiry, 3, every=10)
+        mined = await ledger.file(SUPPLIER, at.params, filed)
+        assert (await at.filed()).amount == 1_000 + 7 * HOPS
+        assert max(one.gas for one in mined) < MOST_GAS
+        assert sum(one.gas for one in mined) < 30_000 * HOPS
+        assert await ledger.prove(SUPPLIER, at.params, True, filed) == []  # nothing is new
+        await increase_time(ledger, PERIOD)
+        await ledger.settle(WATCHER, at.params)
+        await ledger.prove(WATCHER, at.params, True, known)  # what the hub learned later
+        earned = 7 * HOPS + 14 * HOPS // 10
+        after = await at.filed()
+        assert (after.amount, after.locked) == (1_000 + earned, 70 * HOPS - earned)
+        assert len(await ledger.proven(at.params)) == HOPS + HOPS // 10
+
+
+async def test_what_no_transaction_could_walk_at_once_is_proven_in_two(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "PROOF_TICKS", 8)
+    async with ledger_of(devnet) as ledger:
+        for opener, answered in ((dev_key(15), True), (dev_key(16), False)):
+            at = await Dispute.over(ledger, opener)
+            best = filing(opener, at.params, 1, 1_000, (10, 4, 5, 9))
+            if answered:
+                assert await at.answer(best, 1) == ["answer", *["prove"] * 6]
+            else:
+                assert [one.what for one in await ledger.file(SUPPLIER, at.params, best)] == ["file", *["prove"] * 5]
+            assert (await at.filed()).amount == 1_000 + 100 * (10 + 4 + 5 + 9)
+            assert [ticks.count for ticks in await ledger.proven(at.params)][-2:] == [10, 9]
+            assert await ledger.prove(WATCHER, at.params, True, best) == []
+
+
+async def test_what_has_expired_among_hundreds_is_left_out(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(17))
+        soon = await ledger.now() + 100
+        known = filing(at.opener, at.params, 1, 1_000, (1,) * 40)
+        locks = tuple(Lock(lock.root, 100, 10, soon if n % 7 == 3 else 0) for n, lock in enumerate(known.locks))
+        voucher = Voucher.over(1, 1_000, locks)
+        signature = voucher_key(at.opener).sign(voucher.digest(at.params))
+        empty = Filing(voucher, signature, locks, ((0, b""),) * 40)
+        await ledger.file(SUPPLIER, at.params, empty)
+        await increase_time(ledger, 100)
+        await ledger.prove(WATCHER, at.params, True, Filing(voucher, signature, locks, known.proofs))
+        assert (await at.filed()).amount == 1_000 + 100 * sum(not lock.expiry for lock in locks)
