@@ -35,6 +35,7 @@ def promised(*locks: Lock, deposit: int = 10**9) -> tuple[Outgoing, Promise]:
 
 
 def test_rule_07_a_promise_beyond_the_deposit_is_refused() -> None:
+    """Rule 7: what the contract could not pay in full is not taken."""
     incoming = books(deposit=999)
     with pytest.raises(BadVoucher, match="more than the channel's deposit"):
         incoming.take(promised(LOCK)[1], UNTIL)
@@ -42,6 +43,7 @@ def test_rule_07_a_promise_beyond_the_deposit_is_refused() -> None:
 
 
 def test_rule_09_a_lock_that_is_settled_counts_until_the_payee_has_released_it() -> None:
+    """Rule 9: the payee still holds the voucher before."""
     out, promise = promised(LOCK)
     incoming = books()
     out.taken(incoming.take(promise, UNTIL).answer)
@@ -61,6 +63,7 @@ def test_rule_09_a_lock_that_is_settled_counts_until_the_payee_has_released_it()
 
 
 def test_rule_10_a_settlement_below_what_the_payee_said_is_refused() -> None:
+    """Rule 10: what was proven of a lock is paid."""
     out, promise = promised(LOCK)
     incoming = books()
     out.taken(incoming.take(promise, UNTIL).answer)
@@ -84,6 +87,7 @@ def test_rule_10_a_settlement_below_what_the_payee_said_is_refused() -> None:
     ],
 )
 def test_rule_10_a_lock_that_a_hub_made_smaller_is_refused(lock: Lock) -> None:
+    """Rule 10: the same root and ticks all the way, and the expiry that was agreed."""
     terms = HopTerms(DOMAIN, CHAIN.root, 10, 5_000)
     check_lock(terms, LOCK, 100)
     with pytest.raises(BadTerms, match="the terms say"):
@@ -91,5 +95,6 @@ def test_rule_10_a_lock_that_a_hub_made_smaller_is_refused(lock: Lock) -> None:
 
 
 def test_rule_12_a_lock_that_the_ledger_would_not_file_is_refused() -> None:
+    """Rule 12: expiries are bounded."""
     with pytest.raises(BadVoucher, match="an expiry not after"):
         books().take(promised(Lock(CHAIN.root, 100, 10, UNTIL + 1))[1], UNTIL)
