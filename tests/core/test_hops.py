@@ -423,7 +423,7 @@ BAD_PROMISES: dict[str, tuple[Callable[[], Promise], type[PenstockError], str]] 
     "one that skips a voucher": (lambda: signed(Add(1, SMALL, 0, ()), locks=(SMALL,), nonce=2), BadVoucher, "follow"),
     "one without a change": (lambda: signed(), BadMessage, "changes 1.."),
     "one with too many": (lambda: signed(*[Settle(1, 0)] * (AT_ONCE + 1)), BadMessage, "changes 1.."),
-    "a lock that is none": (lambda: signed(Add(1, lock(ticks=0), 0, ())), BadVoucher, ""),
+    "a lock that is none": (lambda: signed(Add(1, lock(ticks=0), 0, ())), BadVoucher, "a lock holds"),
     "a number that was": (lambda: signed(Add(0, SMALL, 0, ()), locks=(SMALL,)), BadVoucher, "new number"),
     "a lock without an end": (
         lambda: signed(Add(1, lock(expiry=0), 0, ()), locks=(lock(expiry=0),)), BadVoucher, "expiry"
