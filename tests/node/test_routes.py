@@ -95,6 +95,16 @@ def test_a_channel_has_room_for_the_lock_and_for_the_rest_of_a_tick(capacity: in
     assert bool(ways(node(ONE, PAYEE, capacity=capacity))) is found
 
 
+def test_a_channel_between_hubs_has_room_for_the_fees_of_those_after_it_too() -> None:
+    """The lock would be refused there, and its holding fee lost."""
+    last = node(TWO, PAYEE, holding_ppm=500_000)
+    (way,) = ways(node(ONE, TWO), last)
+    needed = 707 * (TICKS + 1) + way.onward[0].holding
+    assert way.onward[0].holding > 0
+    assert ways(node(ONE, TWO, capacity=needed), last) == [way]
+    assert ways(node(ONE, TWO, capacity=needed - 1), last) == []
+
+
 @pytest.mark.parametrize(("delta", "found"), [(LONGEST - 10_000, True), (LONGEST - 9_999, False), (2**64 - 1, False)])
 def test_no_hub_makes_a_payer_lock_for_longer_than_hubs_themselves_take(delta: int, found: bool) -> None:
     """A promise that locks beyond what a channel takes is never taken: nothing could follow it in that channel."""

@@ -68,9 +68,22 @@ def routes(
     fitting = [
         route
         for route in found
-        if route.tick_value * ticks + route.holding <= MAX_AMOUNT and route.expiry - now <= LONGEST
+        if route.tick_value * ticks + route.holding <= MAX_AMOUNT
+        and route.expiry - now <= LONGEST
+        and _fits(told, route, ticks)
     ]
     return sorted(fitting, key=lambda route: (route.cost(ticks, tick_value), len(route.hubs), route.hubs))
+
+
+def _fits(told: dict[Address, Reached], route: Route, ticks: int) -> bool:
+    """Whether each hub's channel has room for its lock, the fees of those after it, and the rest of a tick."""
+    return all(
+        any(
+            edge.payee == hop.payee and edge.capacity >= hop.tick_value * (ticks + 1) + hop.holding
+            for edge in told[hub].edges
+        )
+        for hub, hop in zip(route.hubs, route.onward, strict=True)
+    )
 
 
 def _simple(graph: Any, hub: Address, payee: Address) -> Iterator[list[Address]]:
