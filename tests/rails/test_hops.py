@@ -256,9 +256,9 @@ def test_whatever_is_lost_or_repeated_what_is_secured_never_falls_and_was_given(
             case "pay" | "lose":
                 evidence = ends.payer.pay(number)
                 given_ = max(given_, ends.payer.paid)
-                sent += [one.data for one in evidence]
-                if step == "pay":
+                if step == "pay":  # what is lost went with its link, and comes no more
                     ends.give(evidence)
+                    sent += [one.data for one in evidence]
             case "again":
                 with suppress(BadPreimage):  # fewer than it has
                     ends.give([Evidence(sent[number % len(sent)])])
