@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from penstock.core.channel import MAX_LOCKS, MAX_PERIOD, ChannelParams
+from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import (
     BadMessage,
@@ -34,6 +35,7 @@ from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 
+MOST_REACH = 60_000  # bytes of what we say of ourselves and others: a frame holds little more
 PAUSE = 5.0  # seconds between two looks at our locks, at most
 
 
@@ -129,7 +131,13 @@ class Incomings:
         """On which terms we take locks, and whom we reach."""
         assert self.taker is not None
         said = Reached(self.key.address, self.ledger.domain, self.terms.min_period, 0, 0, 0, (), self.clock())
-        return Reach((SignedReach.made(self.key, self.taker.speaks(said)), *self.taker.reached()))
+        known = [SignedReach.made(self.key, self.taker.speaks(said))]
+        room = MOST_REACH - len(encode(known[0]))
+        for one in self.taker.reached():  # others may have told us of more than a frame holds
+            room -= len(encode(one)) + 1
+            if room > 0:
+                known.append(one)
+        return Reach(tuple(known))
 
     async def enter(self, payer: Payer, peer: bytes, enter: Enter) -> None:
         """A neighbour pays us over this channel from now on, once the ledger says that it is good.
