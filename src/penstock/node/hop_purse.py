@@ -46,6 +46,7 @@ PLACE = 20.0  # and that a lock gets to be in place, all the way
 SETTLE = 20.0  # and that the hubs get to settle what a session came to
 TRIES = 5  # routes
 LIFE = 4 * 3_600  # seconds that a lock lasts at the supplier, where nobody says otherwise
+LONGEST = 86_400  # seconds that a supplier may want a lock to last: hubs refuse what would be locked for too long
 MILLION = 1_000_000
 
 
@@ -101,6 +102,8 @@ class HopPurse:
         """Lock what the session may need, all the way to the supplier (`Purse`)."""
         details = decode_offer(offer.rails[NAME])
         check_ledger(details.domain, self._domain)
+        if details.least_life > LONGEST:
+            raise BadTerms(f"the supplier wants a lock for {details.least_life} s", "look for another supplier")
         ticks = -(-need // offer.tick_value)
         if ticks > MAX_TICKS:
             self._tell("lock shortened", ticks=MAX_TICKS, wanted=ticks)
