@@ -50,13 +50,13 @@ def _live(first: int, count: int) -> dict[str, Any]:
     import time
     from hashlib import sha256
 
-    from penstock.sim.world import World
+    from penstock.sim.hub_world import world_of
 
     began, hashes = time.perf_counter(), sha256()
     done = events = sessions = 0
     virtual, failed = 0.0, None
     for seed in range(first, first + count):
-        outcome = World(seed).run()
+        outcome = world_of(seed).run()
         done, events, sessions = done + 1, events + outcome.events, sessions + outcome.sessions
         virtual += outcome.virtual_s
         hashes.update(bytes.fromhex(outcome.hash))
