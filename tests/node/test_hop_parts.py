@@ -2,23 +2,30 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import pytest
 
-from penstock.core.channel import ChannelParams, Domain
+from penstock.core.channel import ChannelParams, Domain, Lock
 from penstock.core.codec import encode
 from penstock.core.errors import JournalError
+from penstock.core.hops import IN_ROWS, NO_VOUCHER, Incoming, InLock, InRow, Place, decode_in_lock, lock_key
 from penstock.core.identity import Address, Key
+from penstock.core.messages import Add, Enter, Message, Told
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Offer
 from penstock.core.ports import Link
 from penstock.core.tariff import Tariff
-from penstock.core.units import Instant
+from penstock.core.units import Amount, Instant
 from penstock.node.hop_purse import HopPurse
+from penstock.node.hop_till import HopTill
+from penstock.node.incoming import Incomings
 from penstock.rails.hops import NAME, HopOffer
+from penstock.sim.chain import Chain
 from penstock.sim.disk import Disk, MemoryJournal
 from penstock.sim.life import Life
+from penstock.sim.tender import SimLedger
 from penstock.sim.virtual import VirtualLoop
 
 PAYER, PAYEE = Key(b"\x01" * 32), Key(b"\x02" * 32)
@@ -48,6 +55,49 @@ def test_a_consumer_whose_journal_failed_buys_nothing_more() -> None:
         await purse.close()
 
     loop.run(fund())
+
+
+@pytest.mark.parametrize("enters", [False, True])
+def test_nothing_is_told_of_a_lock_that_is_not_durable(enters: bool) -> None:
+    """Neither where more becomes known of it meanwhile, nor to a payer that comes back meanwhile."""
+    loop = VirtualLoop()
+    disk = Disk(lambda: 2.0)
+    place = Place(PARAMS.id, 1)
+
+    class Payer:
+        gone = False
+
+        def send(self, message: Message) -> None:
+            if isinstance(message, Told):
+                kept = disk.rows.get(lock_key(IN_ROWS, place))
+                told.append(message)
+                assert kept is not None
+                assert decode_in_lock(kept).told(place) == message
+
+    told: list[Told] = []
+
+    async def tell() -> None:
+        life, chain = Life("pole", loop), Chain(loop, None)  # type: ignore[arg-type]  # it makes no block by itself
+        chain.fund(PAYER.address, 1_000)
+        ledger = SimLedger(chain, DOMAIN, life, lambda: 0.0)
+        chain.submit("open", PAYER.address, lambda accounts, _: accounts.open(PARAMS, 1_000))
+        for _ in range(5):
+            chain.mine()
+        incomings = Incomings(PAYEE, MemoryJournal(disk, life), ledger, loop.instant, _told)
+        HopTill(incomings)
+        lock = InLock(Add(1, Lock(b"r" * 32, 10, 5, 10**10), 0, ()))
+        incoming = incomings.channels[PARAMS.id] = Incoming(PARAMS, Amount(1_000), PAYEE, InRow(NO_VOUCHER), {1: lock})
+        await incomings.enter(Payer(), PAYER.address, Enter(PARAMS))
+        writes = [asyncio.ensure_future(incomings.keep(incoming, 1, incoming.place(1)))]
+        await asyncio.sleep(1)
+        writes.append(asyncio.ensure_future(incomings.keep(incoming, 1, incoming.done(1, 0, "why"))))
+        await asyncio.sleep(0)
+        if enters:
+            await incomings.enter(Payer(), PAYER.address, Enter(PARAMS))
+        await asyncio.gather(*writes)
+
+    loop.run(tell())
+    assert told[-1].done
 
 
 async def _none() -> Any:
