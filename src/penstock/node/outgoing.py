@@ -46,6 +46,7 @@ from penstock.node.tell import Tell
 
 AGAIN = 20.0  # seconds between two questions whom the neighbour reaches
 WAITS = (0.2, 5.0)  # seconds before we dial again: at first, and at last
+STEADY = 10.0  # seconds that a link lasts that was a good one
 MAX_FRAMES = 4_096  # of the neighbour's that we have not got to
 MAX_KNOWN = 64  # nodes that a neighbour may tell of
 
@@ -152,6 +153,7 @@ class Neighbour:
             tasks.start(self._watch())
         try:
             while True:
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._talk()
                 except JournalError as error:
@@ -162,8 +164,8 @@ class Neighbour:
                     if self.why != error.line():
                         self.why = error.line()
                         self.tell("neighbour not reached", error=self.why)
-                if self.ready.is_set():
-                    self.ready.clear()
+                self.ready.clear()
+                if asyncio.get_running_loop().time() - began > STEADY:
                     pause = WAITS[0]
                 await asyncio.sleep(pause)
                 pause = min(WAITS[1], pause * 1.7)
