@@ -6,9 +6,6 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
-from penstock.core.codec import decode
-from penstock.core.errors import PenstockError
-from penstock.core.messages import Promise, Settle
 from penstock.node import book
 from penstock.node.hop_purse import HopPurse
 from penstock.node.hop_till import HopTill
@@ -16,10 +13,12 @@ from penstock.node.hub import Hub
 from penstock.node.incoming import Incomings, Terms
 from penstock.node.rails import Purse
 from penstock.node.site import Site
+from penstock.node.supplier import Supplier
 from penstock.sim.actors import Actor, CarActor, SiteActor
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import MemoryJournal
 from penstock.sim.hub_scenario import FEES, LEND, LIFE, MARGIN, MAX_FEE, HubPlan
+from penstock.sim.hub_thieves import Robber, corrupt, tamper_of_neighbour
 from penstock.sim.life import Life
 from penstock.sim.network import SimLink
 from penstock.sim.scenario import PERIOD, Purchase
@@ -39,12 +38,19 @@ class HubActor(Actor):
         super().__init__(world, plan.name, plan.cheat)
         self.plan = plan
         self.hub: Hub | None = None
+        self._reach = plan.reach
+
+    def retire(self) -> None:
+        """Be started again to pay nobody any more, and so open no channel."""
+        self._reach = ()
+        self.crash()
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
-        dials = {where: partial(self._dial, life, where) for where in self.plan.reach}
+        dials = {where: partial(self._dial, life, where) for where in self._reach}
         hub = self.hub = Hub(
             self.key, journal, self.ledger, self.clock, self._heard, dials, LEND, FEES, Terms(margin=MARGIN), PERIOD
         )
+        corrupt(hub, self.cheat)
         await hub.start()
         self.world.network.listen(self.name, life, self.key, self._door(hub))
         await hub.site.failed.wait()
@@ -72,6 +78,9 @@ class HubActor(Actor):
     def _heard(self, event: str, **facts: Any) -> None:
         if self.life.alive:
             self.tell(event, **facts)
+            if event == "lock forwarded" and self.cheat == "vanish":
+                self.gone = True
+                self.life.later(self.rng.uniform(0.1, 60.0), self.crash)
 
 
 class HubSite(SiteActor):
@@ -81,7 +90,19 @@ class HubSite(SiteActor):
 
     def account(self, journal: MemoryJournal) -> Site:
         incomings = Incomings(self.key, journal, self.ledger, self.clock, self._heard, Terms(margin=MARGIN))
-        return Site(self.key, journal, self.clock, self._heard, [HopTill(incomings)])
+        site = Site(self.key, journal, self.clock, self._heard, [HopTill(incomings)])
+        if self.cheat in ("old voucher", "last block"):
+            self.life.spawn(Robber(self, incomings, self.key).run())
+        return site
+
+    def _door(self, supplier: Supplier) -> Any:
+        take = super()._door(supplier)
+
+        def on_link(link: SimLink) -> None:
+            take(link)
+            link.tamper = tamper_of_neighbour(self.cheat) or link.tamper
+
+        return on_link
 
 
 class HubCar(CarActor):
@@ -99,9 +120,14 @@ class HubCar(CarActor):
 
     async def _dial(self, life: Life, where: str) -> SimLink:
         link = await self.world.network.dial(life, self.name, self.key, where)
-        link.tamper = _unsettled if self.cheat == "never settles" else tamper_of(self.cheat, self.rng, self.key)
+        link.tamper = tamper_of_neighbour(self.cheat) or tamper_of(self.cheat, self.rng, self.key)
         link.on_send = partial(self.world.checks.hubs.sends, self)
         return link
+
+    def _cheat(self) -> None:
+        if self.cheat == "vanish":
+            self.gone = True
+        super()._cheat()
 
     async def _leave(self, life: Life, journal: MemoryJournal) -> None:
         """End what was left unfinished, and let the hubs settle, before the channels are closed."""
@@ -120,12 +146,3 @@ class HubCar(CarActor):
     @staticmethod
     def _locks(journal: MemoryJournal) -> list[bool]:
         return [bool(book.hops_out(journal, row.params.id)[1]) for row in book.channels(journal) if not row.settled]
-
-
-def _unsettled(frame: bytes) -> list[bytes]:
-    """Whoever sends no promise that settles anything."""
-    try:
-        message = decode(frame)
-    except PenstockError:
-        return [frame]
-    return [] if isinstance(message, Promise) and any(isinstance(c, Settle) for c in message.changes) else [frame]

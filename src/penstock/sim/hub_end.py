@@ -47,9 +47,10 @@ def _exits(checks: HubChecks) -> None:
     actors, accounts = {actor.key.address: actor for actor in world.actors}, world.chain.head.accounts
     for channel, state in accounts.channels.items():
         params = accounts.params[channel]
-        ends = [actors[params.opener], actors[params.partner]]
-        if state.status != "ended" and any(not (end.cheat or end.gone) for end in ends):
-            checks.fail(f"exit: channel {channel.hex()[:8]} of {ends[0].name} to {ends[1].name} is {state.status}")
+        opener = actors[params.opener]
+        if state.status != "ended" and not (opener.cheat or opener.gone):
+            to = actors[params.partner].name
+            checks.fail(f"exit: channel {channel.hex()[:8]} of {opener.name} to {to} is {state.status}")
     for car in world.cars:
         if not (car.cheat or car.done):
             checks.fail(f"exit: {car.name} has not come to an end")

@@ -9,7 +9,7 @@ from random import Random
 from typing import NamedTuple
 
 from penstock.node.relay import Fees
-from penstock.sim.scenario import CHAIN_FAULTS, TROUBLE, CarPlan, Fault, Scenario
+from penstock.sim.scenario import CHAIN_FAULTS, TROUBLE, Fault, Scenario
 
 MARGIN = 300  # seconds before an expiry in which what is proven is claimed
 DELTA = 900  # seconds that an incoming lock of a hub outlives the outgoing one
@@ -18,8 +18,18 @@ LEND = 1_000_000  # token units that a hub puts into each channel
 FEES = Fees(fee_ppm=10_000, holding_ppm=100, delta=DELTA)
 MAX_FEE = 200_000  # ppm: ticks are small, and a hub's part of one is rounded up
 
-CAR_CHEATS = ("vanish", "stale close", "never settles", "forge", "replay", "stall", "lying meter")
-SITE_CHEATS = ("too much", "old voucher", "last block", "never releases", "forge", "replay", "stall", "lying meter")
+CAR_CHEATS = ("colludes", "vanish", "stale close", "never settles", "forge", "replay", "stall", "lying meter")
+SITE_CHEATS = (
+    "too much",
+    "old voucher",
+    "old voucher",
+    "last block",
+    "never releases",
+    "forge",
+    "replay",
+    "stall",
+    "lying meter",
+)
 HUB_CHEATS = ("smaller", "shorter", "pretends", "twice", "never settles", "never tells", "vanish", "forge", "replay")
 HUB_FAULTS = (
     "crash", "crash", "fuse", "fuse", "reset", "cut", "lossy", "slow disk", "full disk", "skew", "far jump",
@@ -90,20 +100,19 @@ def _entries(names: tuple[str, ...], rng: Random) -> tuple[str, ...]:
 
 
 def _corrupt(world: Scenario, cheats: dict[str, str], names: tuple[str, ...], rng: Random) -> Scenario:
-    """Make one of them a cheat: a car, the site, or a hub."""
+    """Make one of them a cheat: a car, the site, or a hub; or the site and a car that helps it."""
     who = rng.choice(("car", "site", "hub"))
     if who == "hub":
         cheats[rng.choice(names)] = rng.choice(HUB_CHEATS)
         return world
     if who == "site":
-        return world._replace(site_cheat=rng.choice(SITE_CHEATS))
-    cheat, chosen = rng.choice(CAR_CHEATS), rng.randrange(len(world.cars))
-    cars = tuple(_cheating(car, cheat) if at == chosen else car for at, car in enumerate(world.cars))
+        world = world._replace(site_cheat=rng.choice(SITE_CHEATS))
+        if world.site_cheat not in ("old voucher", "last block"):
+            return world
+    cheat = "colludes" if who == "site" else rng.choice(CAR_CHEATS)
+    chosen = rng.randrange(len(world.cars))
+    cars = tuple(car._replace(cheat=cheat) if at == chosen else car for at, car in enumerate(world.cars))
     return world._replace(cars=cars)
-
-
-def _cheating(car: CarPlan, cheat: str) -> CarPlan:
-    return car._replace(cheat=cheat)
 
 
 def _fault(rng: Random, names: tuple[str, ...]) -> Fault:

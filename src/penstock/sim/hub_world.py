@@ -6,11 +6,15 @@ import asyncio
 from collections.abc import Callable
 from random import Random
 
+from penstock.core.identity import Address
+from penstock.core.watcher import worth
+from penstock.node import book
 from penstock.sim import turning
 from penstock.sim.actors import Actor
 from penstock.sim.audit_hubs import HubChecks
 from penstock.sim.hub_actors import HubActor, HubCar, HubSite
 from penstock.sim.hub_scenario import DELTA, LIFE, HubScenario, hubs_of
+from penstock.sim.model import Channel
 from penstock.sim.scenario import PERIOD, CarPlan, Scenario, draw
 from penstock.sim.world import MONEY, World
 
@@ -27,6 +31,7 @@ class HubWorld(World):
 
     def __init__(self, seed: int, calm: bool = False, log: Callable[[str], None] | None = None) -> None:
         super().__init__(seed, calm, log)
+        self._leaving: list[asyncio.Future[None]] = []
         self.hubs = [HubActor(self, plan) for plan in self.hops.hubs]
         for hub in self.hubs:
             self.chain.fund(hub.key.address, MONEY)
@@ -68,27 +73,47 @@ class HubWorld(World):
         self._heal_all()
         if self.hops.honest and not any(hub.gone for hub in self.hubs):
             self._prove_that_all_is_well()
-        await self.until(lambda: all(car.leaving or car.gone for car in self.cars), LONGEST)
+        await self.until(lambda: all(car.leaving or car.cheat for car in self.cars), LONGEST)
+        for hub in self.hubs:
+            hub.retire()
         for actor in (*self.hubs, self.site):
             self._leave(actor)
-        await self.until(self._over, LONGEST)
+        await self.until(self._finished, LONGEST)
         self.checks.final()
         self.checks.step()
         self.trace("world", "ends")
 
-    def _over(self) -> bool:
-        return self._settled() and all(car.done or car.gone for car in self.cars)
+    def _finished(self) -> bool:
+        return self._settled() and all(car.done or car.cheat for car in self.cars)
+
+    def _settled(self) -> bool:
+        """Whether every channel has ended in which somebody honest has something."""
+        return not any(self._owes(*one) for one in self.chain.head.accounts.channels.items())
+
+    def _owes(self, channel: bytes, state: Channel) -> bool:
+        params = self.chain.head.accounts.params[channel]
+        opener, partner = (self._at(address) for address in (params.opener, params.partner))
+        if state.status == "ended":
+            return False
+        if not (opener.cheat or opener.gone):
+            return True
+        evidence = None if partner.cheat or partner.gone else book.evidence_of(partner.disk, channel)
+        return evidence is not None and worth(evidence.filing) > state.paid[1]
+
+    def _at(self, address: Address) -> Actor:
+        return next(actor for actor in self.actors if actor.key.address == address)
 
     def _leave(self, actor: Actor) -> None:
         """Close all that is open, at once and later on."""
 
         async def leave() -> None:
             while not self._settled():
-                if actor.life.alive and not actor.gone:
-                    await actor.close_all(actor.life)
+                if actor.life.alive:
+                    await actor.life.spawn(actor.close_all(actor.life))
                 await asyncio.sleep(30.0)
 
-        actor.life.spawn(leave())
+        if not actor.gone:
+            self._leaving.append(asyncio.ensure_future(leave()))
 
 
 def world_of(seed: int, calm: bool = False, log: Callable[[str], None] | None = None) -> World:
