@@ -156,9 +156,9 @@ class Incomings:
                 await durable(self.journal, msgspec.structs.replace(row, deposit=deposit).rows())
         self.lookout.watch(params)
         self._payers[params.id] = payer
-        payer.send(Entered(params.id, incoming.row.voucher.nonce))
-        tolds = [self._told(incoming, number) for number in sorted(incoming.locks)]
+        nonce, tolds = incoming.row.voucher.nonce, [self._told(incoming, number) for number in sorted(incoming.locks)]
         await durable(self.journal, ())  # some of it may only be about to be
+        payer.send(Entered(params.id, nonce))
         for told in tolds:
             self._say(told)
 

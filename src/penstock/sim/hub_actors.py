@@ -17,7 +17,7 @@ from penstock.node.supplier import Supplier
 from penstock.sim.actors import Actor, CarActor, SiteActor
 from penstock.sim.cheats import tamper_of
 from penstock.sim.disk import MemoryJournal
-from penstock.sim.hub_scenario import FEES, LEND, LIFE, MARGIN, MAX_FEE, HubPlan
+from penstock.sim.hub_scenario import FEES, LEND, LIFE, MARGIN, MAX_FEE, ROBBERS, HubPlan
 from penstock.sim.hub_thieves import Robber, corrupt, tamper_of_neighbour
 from penstock.sim.life import Life
 from penstock.sim.network import SimLink
@@ -91,7 +91,7 @@ class HubSite(SiteActor):
     def account(self, journal: MemoryJournal) -> Site:
         incomings = Incomings(self.key, journal, self.ledger, self.clock, self._heard, Terms(margin=MARGIN))
         site = Site(self.key, journal, self.clock, self._heard, [HopTill(incomings)])
-        if self.cheat in ("old voucher", "last block"):
+        if self.cheat in ROBBERS:
             self.life.spawn(Robber(self, incomings, self.key).run())
         return site
 

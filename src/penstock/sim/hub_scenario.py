@@ -19,17 +19,9 @@ FEES = Fees(fee_ppm=10_000, holding_ppm=100, delta=DELTA)
 MAX_FEE = 200_000  # ppm: ticks are small, and a hub's part of one is rounded up
 
 CAR_CHEATS = ("colludes", "vanish", "stale close", "never settles", "forge", "replay", "stall", "lying meter")
-SITE_CHEATS = (
-    "too much",
-    "old voucher",
-    "old voucher",
-    "last block",
-    "never releases",
-    "forge",
-    "replay",
-    "stall",
-    "lying meter",
-)
+ROBBERS = ("old voucher", "both vouchers", "last block", "tells late")  # sites that a car helps
+SITE_CHEATS = (*ROBBERS, "too much", "never releases", "forge", "replay", "stall", "lying meter")
+
 HUB_CHEATS = ("smaller", "shorter", "pretends", "twice", "never settles", "never tells", "vanish", "forge", "replay")
 HUB_FAULTS = (
     "crash", "crash", "fuse", "fuse", "reset", "cut", "lossy", "slow disk", "full disk", "skew", "far jump",
@@ -107,7 +99,7 @@ def _corrupt(world: Scenario, cheats: dict[str, str], names: tuple[str, ...], rn
         return world
     if who == "site":
         world = world._replace(site_cheat=rng.choice(SITE_CHEATS))
-        if world.site_cheat not in ("old voucher", "last block"):
+        if world.site_cheat not in ROBBERS:
             return world
     cheat = "colludes" if who == "site" else rng.choice(CAR_CHEATS)
     chosen = rng.randrange(len(world.cars))

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 NEVER = -(10**9)  # seconds: a margin of somebody who claims nothing by itself
 LAST = 7  # seconds before an expiry: the last block, more or less
 
+LATE = "late"  # why somebody is done who says so when it is too late
+
 
 def corrupt(hub: Hub, cheat: str) -> None:
     """Let a hub cheat in what it does with locks; other cheats change its frames, or end it."""
@@ -85,15 +87,20 @@ def tamper_of_neighbour(cheat: str) -> Tamper | None:
         message = decode(frame)
         return [] if isinstance(message, Taken) and message.nonce > 1 else [frame]
 
+    def untold(frame: bytes) -> list[bytes]:
+        message = decode(frame)
+        return [] if isinstance(message, Told) and message.done and message.why != LATE else [frame]
+
     def too_much(frame: bytes) -> list[bytes]:
         message = decode(frame)
         if isinstance(message, Told) and message.done:
             return [encode(replace(message, count=message.count + 1, total=message.total + 1_000))]
         return [frame]
 
-    return {"never settles": unsettled, "colludes": unsettled, "never releases": unreleased, "too much": too_much}.get(
-        cheat
-    )
+    return {
+        "never settles": unsettled, "colludes": unsettled, "never releases": unreleased, "both vouchers": unreleased,
+        "tells late": untold, "too much": too_much,
+    }.get(cheat)  # fmt: skip
 
 
 class Robber:
@@ -103,7 +110,8 @@ class Robber:
         self._site, self._incomings, self._key = site, incomings, key
         self._kept: dict[bytes, tuple[InRow, dict[int, InLock]]] = {}  # by channel: books that pay more
         self._closed: set[bytes] = set()
-        if site.cheat == "last block":
+        self._rob = {"last block": self._late, "tells late": self._tell}.get(site.cheat, self._old)
+        if site.cheat in ("last block", "tells late"):
             incomings.terms = replace(incomings.terms, margin=NEVER)
             incomings.lookout.look = _rest  # type: ignore[method-assign]
 
@@ -113,7 +121,7 @@ class Robber:
             await asyncio.sleep(1.0)
             for channel, incoming in list(self._incomings.channels.items()):
                 try:
-                    await (self._late if self._site.cheat == "last block" else self._old)(channel, incoming)
+                    await self._rob(channel, incoming)
                 except PenstockError as error:
                     self._site.tell("not robbed", error=error.line())
 
@@ -140,6 +148,14 @@ class Robber:
             await self._site.ledger.close(self._key, incoming.params, replace(filing, proofs=()))
         elif channel in self._closed and now >= min(ends) - LAST:
             await self._site.ledger.prove(self._key, incoming.params, True, filing)
+
+    async def _tell(self, channel: bytes, incoming: Incoming) -> None:
+        """Say that locks are done when they have expired."""
+        now, payer = self._site.world.chain.head.time, self._incomings._payers.get(channel)
+        for number, held in list(incoming.locks.items()):
+            proven = self._proven(held)
+            if payer is not None and not payer.gone and now > held.lock.expiry + 5 and proven.count:
+                payer.send(Told(channel, number, True, proven.count, proven.preimage, proven.worth, LATE))
 
     def _filing(self, row: InRow, locks: dict[int, InLock]) -> Filing:
         return filing_of(row, {number: self._proven(held) for number, held in locks.items()})
