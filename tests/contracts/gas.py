@@ -7,17 +7,20 @@ from __future__ import annotations
 
 from penstock.core.channel import APART, ChannelParams, Close, Voucher
 from penstock.core.identity import Key
+from penstock.core.ports import Filing
+from penstock.ledgers import forms
 
 from .world import EURO, NO_SIGNATURE, START, Chainlet, World, abi_place
 
 FOREVER = START + 10**6
 ROWS = 50
+HOPS = 500
 
 
 def measure(world: World) -> dict[str, int]:
     """Gas of every operation, by name; of batches and ticks, for each."""
     figures = {**_openings(world), **_additions(world), **_closes(world), **_batches(world), **_disputes(world)}
-    return {**figures, **_ticks(world)}
+    return {**figures, **_ticks(world), **_hops(world)}
 
 
 def _openings(world: World) -> dict[str, int]:
@@ -114,3 +117,16 @@ def _ticks(world: World) -> dict[str, int]:
         filing = world.filing(params, world.partner, EURO, [chain.lock], [(0, count, chain.preimage(count))])
         spent.append(world.send(world.partner, "finish", params, *filing).gas)
     return {"tick_claim_each": (spent[1] - spent[0]) // 3_000}
+
+
+def _hops(world: World) -> dict[str, int]:
+    """A hub's voucher over five hundred hop locks, and one tick of each, which costs its walk too."""
+    chains = [Chainlet(10, 1_000, expiry=START + 10**6, seed=b"hop %d" % number) for number in range(HOPS)]
+    locks = [chain.lock for chain in chains]
+    proofs = tuple((1, chain.preimage(1)) for chain in chains)
+    [wave] = forms.proof_waves(Filing(Voucher.over(1, EURO, locks), b"", tuple(locks), proofs))
+    first, *rest = [forms.joined(part) for part in forms.in_transactions(wave)]
+    params = world.open(10 * EURO, two_way=False, **world.plain)
+    spent = world.file(world.partner, params, *world.filing(params, world.partner, EURO, locks)[:2], first, begin=True)
+    proving = [world.send(world.partner, "prove", params, True, words).gas for words in rest]
+    return {"hop_lock_claim_500_each": (spent.gas + sum(proving)) // HOPS}

@@ -10,7 +10,7 @@ from __future__ import annotations
 from hypothesis import strategies as st
 from hypothesis.stateful import initialize, precondition, rule
 
-from penstock.core.channel import Answer, Release, SignedAddition, Withdrawal, proof_words
+from penstock.core.channel import Answer, LockTree, Release, SignedAddition, Withdrawal, proof_words
 
 from .law import ENDLESS
 from .play import Call
@@ -191,7 +191,7 @@ class Moves(Stage):
         end = locks[index].expiry or self._law_of(papers).closes_at
         if early and end > self.play.now:
             self.play.wait(end - self.play.now)
-        args = (abi_params(papers.params), bool(party), proof_words(locks, index, 0, b""))
+        args = (abi_params(papers.params), bool(party), proof_words(LockTree(locks), index, 0, b""))
         self._send(Call(papers.at, self._anybody(noise), "prove", args), noise)
 
     @precondition(lambda self: self._papers)

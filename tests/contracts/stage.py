@@ -12,6 +12,7 @@ from penstock.core.channel import (
     ChannelParams,
     Close,
     Lock,
+    LockTree,
     SignedOpening,
     Voucher,
     Withdrawal,
@@ -223,7 +224,7 @@ class Stage(RuleBasedStateMachine):
         words = []
         for index, (lock, count) in enumerate(zip(locks, counts, strict=False)):
             if count:
-                words += proof_words(locks, index, count, CHAINS[lock.root].preimage(count))
+                words += proof_words(LockTree(locks), index, count, CHAINS[lock.root].preimage(count))
         return words
 
     def _consent(self, papers: Papers, what: Close | Withdrawal, signers: int) -> tuple[Any, ...]:

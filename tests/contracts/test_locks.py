@@ -110,6 +110,58 @@ def test_a_long_proof_is_split_over_transactions(world: World) -> None:
     assert _filed(world, params) == (4_000, 0)
 
 
+def test_a_proof_goes_on_from_one_that_was_far_and_begins_again_where_it_was_not(world: World) -> None:
+    """Rule 12. Nor does it go on from what was proven under another filing."""
+    chain = Chainlet(1_100, 1)
+    params = _closed(world, 0, [chain.lock])
+
+    def prove(count: int, preimage: bytes | None = None) -> int:
+        claims = world.claims([chain.lock], [(0, count, preimage or chain.preimage(count))])
+        return world.send(world.partner, "prove", params, True, claims).gas
+
+    again, apart = 1_000 * 260, 10 * 300  # gas: a walk from the root, and a short one
+    prove(1_024)
+    assert prove(1_025) > again
+    assert prove(1_026) < again
+    for wrong in (chain.preimage(1_031), chain.preimage(1_029), bytes(32)):
+        with pytest.raises(Reverted, match="channel: bad preimage"):
+            prove(1_030, wrong)
+    assert abs(prove(1_040) - prove(1_050)) < apart
+    assert _filed(world, params) == (1_050, 50)
+    world.file(world.partner, params, *world.filing(params, world.partner, 7, [chain.lock], nonce=2))
+    assert _filed(world, params) == (7, 1_100)
+    assert prove(1_060) > again
+    assert _filed(world, params) == (1_067, 40)
+
+
+def test_locks_whose_ticks_are_kept_in_one_slot_count_apart(world: World) -> None:
+    """Sixteen neighbours share one, both sides have their own, and a lock that is given up is so alone."""
+    chains = [Chainlet(10, 100 + n, expiry=LATE if n % 2 else 0, seed=b"%d" % n) for n in range(34)]
+    locks = [chain.lock for chain in chains]
+    params = _closed(world, 0, locks)
+    world.file(world.opener, params, *world.filing(params, world.opener, 0, locks))
+    done = {True: dict.fromkeys(range(34), 0), False: dict.fromkeys(range(34), 0)}
+
+    def prove(partner: bool, *counts: tuple[int, int]) -> None:
+        claims = world.claims(locks, [(at, count, chains[at].preimage(count)) for at, count in counts])
+        world.send(world.stranger, "prove", params, partner, claims)
+        done[partner].update(counts)
+        for payee in (world.opener, world.partner):
+            earned = sum(chains[at].tick_value * n for at, n in done[payee is world.partner].items())
+            assert _filed(world, params, payee) == (earned, sum(lock.value for lock in locks) - earned)
+
+    prove(True, (15, 3), (16, 10), (0, 10), (14, 1))
+    prove(False, (15, 9), (33, 1))
+    prove(True, (15, 7), (17, 1), (31, 10), (32, 10))
+    world.wait(PERIOD)
+    world.send(world.stranger, "prove", params, True, world.claims(locks, [(14, 0, b""), (2, 0, b"")]))
+    for spent in (0, 14, 2, 16):
+        with pytest.raises(Reverted, match="channel: nothing left in the lock"):
+            world.send(world.stranger, "prove", params, True, world.claims(locks, [(spent, 0, b"")]))
+    world.send(world.stranger, "prove", params, True, world.claims(locks, [(15, 8, chains[15].preimage(8))]))
+    world.send(world.stranger, "prove", params, False, world.claims(locks, [(14, 0, b"")]))
+
+
 @pytest.mark.parametrize("count", [6, 101])
 def test_a_wrong_count_proves_nothing(world: World, count: int) -> None:
     chain = Chainlet(100, 1_000)

@@ -15,6 +15,7 @@ from penstock.core.channel import (
     Close,
     Domain,
     Lock,
+    LockTree,
     Voucher,
     Withdrawal,
     authorization_nonce,
@@ -332,7 +333,9 @@ class World:
 
     def claims(self, locks: list[Lock], claims: list[tuple[int, int, bytes]]) -> list[bytes]:
         """Proofs of ticks as the contract takes them; each is (index, count, preimage)."""
-        return [part for index, count, preimage in claims for part in proof_words(locks, index, count, preimage)]
+        return [
+            part for index, count, preimage in claims for part in proof_words(LockTree(locks), index, count, preimage)
+        ]
 
     def consent(
         self,

@@ -16,8 +16,8 @@ from penstock.core.channel import (
     Close,
     Domain,
     Lock,
+    LockTree,
     Voucher,
-    lock_branch,
     locks_root,
     seconds,
 )
@@ -177,23 +177,50 @@ def tree(leaves: list[bytes]) -> bytes:
     return reference_keccak(b"\x01" + tree(leaves[:half]) + tree(leaves[half:]))
 
 
+def led_to(lock: Lock, index: int, branch: list[bytes]) -> tuple[bytes, int]:
+    """Where a branch leads a lock at `index`, and what is left of the index; 0 where the tree has it."""
+    node, place = leaf(index, lock), index
+    for sibling in branch:
+        node = reference_keccak(b"\x01" + (sibling + node if place & 1 else node + sibling))
+        place >>= 1
+    return node, place
+
+
 @settings(max_examples=50)
 @given(locks)
 def test_a_tree_of_locks_is_canonical_and_every_branch_leads_to_its_root(locks: list[Lock]) -> None:
     """Rule 13: trees are canonical, and the payee recomputes what it will have to prove."""
     size = 1 << (len(locks) - 1).bit_length()
     padded = [leaf(index, lock) for index, lock in enumerate(locks)] + [bytes(32)] * (size - len(locks))
-    root = locks_root(locks)
-    assert root == tree(padded)
+    root, grown = locks_root(locks), LockTree(locks)
+    assert root == grown.root == tree(padded)
     for index, lock in enumerate(locks):
-        node, place = lock.leaf(index), index
-        for sibling in lock_branch(locks, index):
-            node = reference_keccak(b"\x01" + (sibling + node if place & 1 else node + sibling))
-            place >>= 1
-        assert (node, place) == (root, 0)
+        assert led_to(lock, index, grown.branch(index)) == (root, 0)
     if len(locks) > 1 and locks[0] != locks[-1]:
         assert locks_root([locks[-1], *locks[1:-1], locks[0]]) != root, "the order counts"
     assert locks_root([*locks, locks[-1]]) != root, "no leaf is counted twice"
+
+
+@settings(max_examples=15, deadline=None)
+@given(st.integers(0, 600), st.lists(st.tuples(st.booleans(), st.integers(0, 2**16)), max_size=30))
+def test_a_hubs_hundreds_of_locks_come_and_go_in_any_order(size: int, moves: list[tuple[bool, int]]) -> None:
+    """The root tells nothing of how the locks came together; every lock can be proven, and none that has gone."""
+    made = [Lock(word(number), 1 + number, 1 + number % 7, number) for number in range(size + len(moves))]
+    held, coming, gone = made[:size], made[size:], []
+    for comes, where in moves:
+        if comes or not held:
+            held.insert(where % (len(held) + 1), coming.pop())
+        else:
+            gone.append(held.pop(where % len(held)))
+    grown = LockTree(held)
+    assert Voucher.over(1, 0, held).locks_root == grown.root == locks_root(tuple(held))
+    padded = [leaf(index, lock) for index, lock in enumerate(held)] or [bytes(32)]
+    padded += [bytes(32)] * ((1 << (len(padded) - 1).bit_length()) - len(padded))
+    assert grown.root == tree(padded)
+    branches = [grown.branch(index) for index in range(len(held))]
+    assert all(led_to(lock, index, branches[index]) == (grown.root, 0) for index, lock in enumerate(held))
+    for lock in gone:
+        assert all(led_to(lock, index, branches[index])[0] != grown.root for index in range(0, len(held), 50))
 
 
 def test_no_lock_at_all_has_the_root_zero() -> None:

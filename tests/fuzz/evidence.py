@@ -127,8 +127,8 @@ def watched(data: bytes) -> None:
         assert 0 <= value <= MAX_AMOUNT
         forms.params_words(evidence.params)
         forms.voucher_words(filing.voucher)
-        for _, words in forms.proof_rows(filing):
-            assert all(len(word) == 32 for word in words)
+        for wave in forms.proof_waves(filing):
+            assert all(len(word) == 32 for word in forms.joined(wave))
         state = ChannelState("closing", Amount(1_000), closes_at=100)
         most = 1_000 if evidence.params.two_way else value
         assert at_risk(evidence, state, Filed(state)) == min(value, most)

@@ -118,20 +118,20 @@ class Listener:
         self.gone: set[int] = set()
         self.settles = True  # whether it pays what it is told
 
-    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def placed(self, channel: bytes, number: int, lock: OutLock) -> None:
         self.places.add(number)
 
-    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+    async def done(self, channel: bytes, told: Told, lock: OutLock) -> bool:
         self.ends[told.number] = told
         return self.settles
 
-    async def settled(self, neighbour: Neighbour, number: int) -> None:
+    async def settled(self, channel: bytes, number: int) -> None:
         self.gone.add(number)
 
-    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+    async def proven(self, channel: bytes, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
         raise AssertionError("the payer does not look at the ledger here")
 
-    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
         raise AssertionError("the payer does not look at the ledger here")
 
 

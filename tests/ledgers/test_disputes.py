@@ -12,9 +12,12 @@ from aiohttp import web
 
 from penstock.core.channel import ChannelParams, Lock, Release, Voucher
 from penstock.core.errors import TransactionFailed
-from penstock.core.identity import Key, to_hex
+from penstock.core.identity import Key, keccak, to_hex
 from penstock.core.ports import Filed, Filing, ProvenTicks
 from penstock.core.units import Amount
+from penstock.ledgers import forms
+from penstock.ledgers.abi import Interface
+from penstock.ledgers.artifacts import load
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees
@@ -23,6 +26,7 @@ from .world import (
     PERIOD,
     SUPPLIER,
     SUPPLIER_KEY,
+    Sent,
     channel_of,
     consent_to,
     filing,
@@ -30,12 +34,14 @@ from .world import (
     increase_time,
     ledger_of,
     node_that,
+    preimage,
     until,
     voucher_key,
 )
 
 pytestmark = pytest.mark.asyncio
 WATCHER = dev_key(38)
+MOST_GAS = 2**24  # of a transaction (EIP-7825)
 
 
 @dataclass
@@ -289,3 +295,91 @@ async def test_an_ended_channel_is_final_once_it_is_deep_enough(devnet: Manifest
         assert await ledger.final(params)
         absent = msgspec.structs.replace(params, counter=7)
         assert not await ledger.final(absent)
+
+
+HOPS = 500
+
+
+def hops(at: Dispute, expiry: int, count: int, every: int = 1) -> Filing:
+    """A hub's voucher over hundreds of locks; of one in `every` it knows the first `count` ticks."""
+    seeds = [keccak(b"hop %d" % number) for number in range(HOPS)]
+    locks = tuple(Lock(preimage(seed, 10), 7, 10, expiry) for seed in seeds)
+    voucher = Voucher.over(1, 1_000, locks)
+    signature = voucher_key(at.opener).sign(voucher.digest(at.params))
+    proofs = [(count, preimage(seed, 10 - count)) if at % every == 0 else (0, b"") for at, seed in enumerate(seeds)]
+    return Filing(voucher, signature, locks, tuple(proofs))
+
+
+async def test_hundreds_of_open_locks_are_filed_and_all_proven(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(14))
+        expiry = await ledger.now() + 2 * PERIOD
+        filed, known = hops(at, expiry, 1), hops(at, expiry, 3, every=10)
+        mined = await ledger.file(SUPPLIER, at.params, filed)
+        assert (await at.filed()).amount == 1_000 + 7 * HOPS
+        assert max(one.gas for one in mined) < MOST_GAS
+        assert sum(one.gas for one in mined) < 30_000 * HOPS
+        assert await ledger.prove(SUPPLIER, at.params, True, filed) == []  # nothing is new
+        await increase_time(ledger, PERIOD)
+        await ledger.settle(WATCHER, at.params)
+        await ledger.prove(WATCHER, at.params, True, known)  # what the hub learned later
+        earned = 7 * HOPS + 14 * HOPS // 10
+        after = await at.filed()
+        assert (after.amount, after.locked) == (1_000 + earned, 70 * HOPS - earned)
+        assert len(await ledger.proven(at.params)) == HOPS + HOPS // 10
+
+
+async def test_who_has_ether_for_one_proof_at_a_time_proves_one_after_the_other(devnet: Manifest) -> None:
+    refused: list[bytes] = []
+    prove = Interface(load("Channel")["abi"]).encode("prove", (0,) * 5, True, [])[:4]
+
+    async with gate_before(devnet) as (gate, _):
+
+        async def poor(request: web.Request) -> web.Response:
+            question = await request.json()
+            if question["method"] == "eth_sendRawTransaction":
+                data = Sent(bytes.fromhex(question["params"][0][2:])).data
+                if data[:4] == prove and data not in refused and len(refused) < 2:
+                    refused.append(data)
+                    error = {"code": -32000, "message": "insufficient funds for gas * price + value"}
+                    return web.json_response({"jsonrpc": "2.0", "id": question["id"], "error": error})
+            return await gate.answer(request)
+
+        async with node_that(poor) as url, ledger_of(devnet, url=url) as ledger:
+            at = await Dispute.over(ledger, dev_key(18))
+            best = filing(at.opener, at.params, 1, 1_000, (1,) * 40)
+            assert [one.what for one in await ledger.file(SUPPLIER, at.params, best)] == ["file", *["prove"] * 3]
+            assert len(refused) == 2
+            assert (await at.filed()).amount == 1_000 + 100 * 40
+
+
+async def test_what_no_transaction_could_walk_at_once_is_proven_in_two(
+    devnet: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forms, "PROOF_TICKS", 8)
+    async with ledger_of(devnet) as ledger:
+        for opener, answered in ((dev_key(15), True), (dev_key(16), False)):
+            at = await Dispute.over(ledger, opener)
+            best = filing(opener, at.params, 1, 1_000, (10, 4, 5, 9))
+            if answered:
+                assert await at.answer(best, 1) == ["answer", *["prove"] * 6]
+            else:
+                assert [one.what for one in await ledger.file(SUPPLIER, at.params, best)] == ["file", *["prove"] * 5]
+            assert (await at.filed()).amount == 1_000 + 100 * (10 + 4 + 5 + 9)
+            assert [ticks.count for ticks in await ledger.proven(at.params)][-2:] == [10, 9]
+            assert await ledger.prove(WATCHER, at.params, True, best) == []
+
+
+async def test_what_has_expired_among_hundreds_is_left_out(devnet: Manifest) -> None:
+    async with ledger_of(devnet) as ledger:
+        at = await Dispute.over(ledger, dev_key(17))
+        soon = await ledger.now() + 100
+        known = filing(at.opener, at.params, 1, 1_000, (1,) * 40)
+        locks = tuple(Lock(lock.root, 100, 10, soon if n % 7 == 3 else 0) for n, lock in enumerate(known.locks))
+        voucher = Voucher.over(1, 1_000, locks)
+        signature = voucher_key(at.opener).sign(voucher.digest(at.params))
+        empty = Filing(voucher, signature, locks, ((0, b""),) * 40)
+        await ledger.file(SUPPLIER, at.params, empty)
+        await increase_time(ledger, 100)
+        await ledger.prove(WATCHER, at.params, True, Filing(voucher, signature, locks, known.proofs))
+        assert (await at.filed()).amount == 1_000 + 100 * sum(not lock.expiry for lock in locks)

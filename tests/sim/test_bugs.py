@@ -28,7 +28,8 @@ def test_the_simulation_finds_the_bug(patch: Path, tmp_path: Path) -> None:
     head = header(patch)
     shutil.copytree(ROOT / "src", tmp_path / "src", ignore=shutil.ignore_patterns("__pycache__", "artifacts"))
     apply(patch, tmp_path)
-    found = _simulate(tmp_path, int(head.get("from seed", "0")))
+    worlds = [f"--{head['worlds']}"] if "worlds" in head else []
+    found = _simulate(tmp_path, int(head.get("from seed", "0")), worlds)
     assert found["failed_seed"] is not None, f"{head['bug']}: not found in {found['seeds']} seeds"
     assert found["violation"].startswith(head["violates"] + ":"), found["violation"]
 
@@ -37,8 +38,8 @@ def test_every_bug_is_listed() -> None:
     assert table() in DOCUMENT.read_text(), "python -m tests.sim.table"
 
 
-def _simulate(tree: Path, first: int) -> dict[str, Any]:
-    command = [sys.executable, "-m", "penstock", "sim", f"--seeds={SEEDS}", f"--seed={first}", "--json"]
+def _simulate(tree: Path, first: int, worlds: list[str]) -> dict[str, Any]:
+    command = [sys.executable, "-m", "penstock", "sim", f"--seeds={SEEDS}", f"--seed={first}", "--json", *worlds]
     ran = subprocess.run(
         command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=LONGEST, check=False
     )

@@ -13,7 +13,7 @@ import msgspec
 import pytest
 from eth_account.messages import _hash_eip191_message, encode_typed_data
 
-from penstock.core.channel import ChannelParams, Close, Domain, Lock, Voucher, lock_branch, locks_root
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, LockTree, Voucher, locks_root
 from penstock.core.codec import decode, encode
 from penstock.core.identity import Digest, Key, parse_address, recover, to_hex
 from penstock.core.meter import Tolerance
@@ -118,7 +118,7 @@ def test_a_tree_of_locks_with_its_branches(vector: dict[str, Any]) -> None:
     locks = [lock_of(lock) for lock in vector["locks"]]
     assert to_hex(locks_root(locks)) == vector["root"]
     for index, branch in enumerate(vector["branches"]):
-        assert [to_hex(node) for node in lock_branch(locks, index)] == branch
+        assert [to_hex(node) for node in LockTree(locks).branch(index)] == branch
 
 
 def test_the_evidence_of_ticks_and_the_seed_they_grow_from() -> None:

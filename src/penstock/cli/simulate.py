@@ -14,6 +14,7 @@ EVERY = 100  # seeds between two words of progress
 def simulate(
     seeds: Annotated[int, typer.Option(help="How many seeds to live through.", min=1)] = 100,
     seed: Annotated[int, typer.Option(help="The first of them.", min=0)] = 0,
+    hubs: Annotated[bool, typer.Option("--hubs", help="Worlds of hubs between payers and payees.")] = False,
     as_json: AsJson = False,
 ) -> None:
     """Live through made-up worlds: the real node code, under a virtual clock, with faults and cheats.
@@ -26,10 +27,11 @@ def simulate(
     Example:
         penstock sim --seeds 1000
         penstock sim --seeds 1 --seed 4711
+        penstock sim --hubs --seeds 200
     """
     from penstock.core.errors import LocalError
 
-    document = _live(seed, seeds)
+    document = _live(seed, seeds, hubs)
     tail = document.pop("tail")
     for line in tail:
         say(line)
@@ -42,21 +44,22 @@ def simulate(
     if document["failed_seed"] is not None:
         raise LocalError(
             f"seed {document['failed_seed']}: {document['violation']}",
-            f"`penstock sim --seeds 1 --seed {document['failed_seed']}` shows it again",
+            f"`penstock sim{' --hubs' * hubs} --seeds 1 --seed {document['failed_seed']}` shows it again",
         )
 
 
-def _live(first: int, count: int) -> dict[str, Any]:
+def _live(first: int, count: int, hubs: bool) -> dict[str, Any]:
     import time
     from hashlib import sha256
 
+    from penstock.sim.hop_world import HopWorld
     from penstock.sim.hub_world import world_of
 
     began, hashes = time.perf_counter(), sha256()
     done = events = sessions = 0
     virtual, failed = 0.0, None
     for seed in range(first, first + count):
-        outcome = world_of(seed).run()
+        outcome = HopWorld(seed).run() if hubs else world_of(seed).run()
         done, events, sessions = done + 1, events + outcome.events, sessions + outcome.sessions
         virtual += outcome.virtual_s
         hashes.update(bytes.fromhex(outcome.hash))

@@ -117,6 +117,7 @@ MIN_PERIOD: constant(uint256) = 60
 MAX_PERIOD: constant(uint256) = 365 * 86_400
 MAX_DEPTH: constant(uint256) = 10  # 1,024 locks
 MAX_WORDS: constant(uint256) = 104  # of proofs in one transaction: eight of the deepest; the rest follow in others
+FAR: constant(uint256) = 1_024  # ticks; a proof of no more begins at the root again, for 270,000 gas at most
 MAX_ROWS: constant(uint256) = 64
 MAX_WALLET_SIGNATURE: constant(uint256) = 1_024  # bytes; a multisignature of fifteen owners
 UINT160: constant(uint256) = 2**160 - 1
@@ -187,8 +188,7 @@ filings: HashMap[bytes32, uint256]
 held: HashMap[bytes32, HashMap[bool, uint256]]
 # id -> whether the payee is the partner -> the lock tree of the filed voucher
 trees: HashMap[bytes32, HashMap[bool, bytes32]]
-# (id, payee, serial, index) -> ticks proven (16) | the upper 240 bits of their preimage, from where a later proof goes
-# on
+# (id, payee, serial, index // 16) -> the ticks proven of sixteen locks that are neighbours (16 bits each)
 proven: HashMap[bytes32, uint256]
 # id -> paid to the opener (96) | paid to the partner (96), before the channel's end
 paid: HashMap[bytes32, uint256]
@@ -196,6 +196,9 @@ paid: HashMap[bytes32, uint256]
 floors: HashMap[bytes32, HashMap[bool, uint256]]
 # id -> whether the payee is the partner -> the lowest sequence of an answer with a voucher that is still good
 sequences: HashMap[bytes32, HashMap[bool, uint256]]
+# (id, payee, serial, index) -> ticks proven (16) | the upper 240 bits of their preimage, from where a later proof goes
+# on. Kept of proofs above FAR only: a slot for each of hundreds of locks would cost more than all the rest.
+marks: HashMap[bytes32, uint256]
 
 
 event Deposited:
@@ -349,7 +352,7 @@ def open(place: uint256, terms: uint256):
     counter: uint256 = terms & UINT64
     account: uint256 = self.accounts[convert(msg.sender, uint256)]
     if convert(counter < account & UINT64, uint256) | convert(counter >= APART, uint256) != 0:
-        self._refuse("counter used")
+        self._refuse_counter()
     if account >> 64 < place >> 160:
         self._refuse("balance too low")
     self.accounts[convert(msg.sender, uint256)] = unsafe_add(
@@ -400,7 +403,7 @@ def open_from_token(place: uint256, terms: uint256):
         abi_encode(SEED, convert(msg.sender, uint256), partner, convert(msg.sender, uint256), partner, terms)
     )
     if convert(terms & APART == 0, uint256) | self.channels[id] != 0:
-        self._refuse("counter used")
+        self._refuse_counter()
     self.channels[id] = (place >> 160) | (1 << EXISTS)
 
 
@@ -880,7 +883,7 @@ def finish(params: Params, voucher: Voucher, signature: uint256[2], proofs: DynA
         # Third parties know the preimages of a lock with an expiry, and the payer must have time for its release.
         if proof.expiry != 0:
             self._refuse("lock needs a challenge")
-        earned += self._earn(id, voucher.locked_until, proof, 0)
+        earned += self._earn(id, voucher.locked_until, proof, 0, 0)
         next = proof.index + 1
         at = proof.next
     drawn: uint256 = self._drawn(id, word, False)
@@ -900,9 +903,7 @@ def settle(params: Params):
     """
     id: bytes32 = self._id(params)
     word: uint256 = self.channels[id]
-    if self._closes_at(word) == 0:
-        self._refuse("not closing")
-    if block.timestamp < self._closes_at(word):
+    if block.timestamp < self._ends_at(word):
         self._refuse("challenge not over")
 
     two_way: bool = params.terms & TWO_WAY != 0
@@ -1029,7 +1030,7 @@ def _open(params: Params, deposit: uint256):
         used = terms & UINT64 < account & UINT64
         self.accounts[params.opener] = (account & ~UINT64) | ((terms & UINT64) + 1)
     if used:
-        self._refuse("counter used")
+        self._refuse_counter()
     self.channels[id] = deposit | (1 << EXISTS)
     log Opened(
         channel=id,
@@ -1278,26 +1279,33 @@ def _prove(
         at = proof.next
         self._check_tree(proof, tree)
         end: uint256 = proof.expiry if proof.expiry != 0 else self._closes_at(before)
-        place: bytes32 = self._place(id, partner, kept, proof.index)
-        done: uint256 = self.proven[place]
+        place: bytes32 = self._place(id, partner, kept, proof.index >> 4)
+        field: uint256 = (proof.index & 15) << 4
+        done: uint256 = (self.proven[place] >> field) & UINT16
+        reached: uint256 = proof.count
         moved: uint256 = 0
-        if proof.count != 0:
+        if reached != 0:
             if block.timestamp >= end:
                 self._refuse("lock expired")
             # Somebody was quicker with it, which must not spoil the other proofs.
-            if proof.count <= done & UINT16:
+            if reached <= done:
                 continue
-            moved = min(self._earn(id, (kept >> 96) & UINT40, proof, done), kept & UINT96)
+            mark: uint256 = 0
+            if reached > FAR:
+                far: bytes32 = self._place(id, partner, kept, proof.index)
+                mark = self.marks[far]
+                self.marks[far] = (convert(proof.preimage, uint256) & ~UINT16) | reached
+            moved = min(self._earn(id, (kept >> 96) & UINT40, proof, done, mark), kept & UINT96)
             filed += moved
-            self.proven[place] = (convert(proof.preimage, uint256) & ~UINT16) | proof.count
         else:
             if block.timestamp < end:
                 self._refuse("lock can still be proven")
-            if done & UINT16 >= proof.ticks:
+            reached = proof.ticks
+            if done >= reached:
                 self._refuse("nothing left in the lock")
-            moved = min((proof.ticks - (done & UINT16)) * proof.tick_value, kept & UINT96)
-            self.proven[place] = proof.ticks
+            moved = min((reached - done) * proof.tick_value, kept & UINT96)
             log Expired(channel=id, root=proof.root, freed=moved)
+        self.proven[place] ^= (done ^ reached) << field
         kept -= moved
     if kept == start:
         self._refuse("ticks already proven")
@@ -1306,18 +1314,18 @@ def _prove(
 
 
 @internal
-def _earn(id: bytes32, locked_until: uint256, proof: Proof, mark: uint256) -> uint256:
+def _earn(id: bytes32, locked_until: uint256, proof: Proof, done: uint256, mark: uint256) -> uint256:
     """
-    @dev The worth of the ticks that a proof adds to `mark`, the entry of `proven` (0: none yet).
+    @dev The worth of the ticks that a proof adds to those done. It goes on from `mark`, the entry of `marks`; 0: from
+         the root.
     """
     # Settling lets go of everything at `locked_until`.
     if proof.expiry > locked_until:
         self._refuse("lock outlives its voucher")
-    done: uint256 = mark & UINT16
     if proof.count > proof.ticks:
         self._refuse("more ticks than locked")
     link: bytes32 = proof.preimage
-    for _: uint256 in range(proof.count - done, bound=UINT16):
+    for _: uint256 in range(proof.count - (mark & UINT16), bound=UINT16):
         link = sha256(link)
     # A mark keeps but the upper 240 bits of the last preimage.
     good: bool = link == proof.root
@@ -1377,7 +1385,7 @@ def _read(proofs: DynArray[bytes32, MAX_WORDS], at: uint256) -> Proof:
 @pure
 def _place(id: bytes32, partner: bool, kept: uint256, index: uint256) -> bytes32:
     """
-    @dev Where the mark of a lock's proven ticks is kept, for the filing whose `held` word this is.
+    @dev Where `proven` or `marks` keeps what was proven, for the filing whose `held` word this is.
     """
     return keccak256(abi_encode(id, partner, (kept >> 136) & UINT24, index))
 
@@ -1559,16 +1567,25 @@ def _pay(id: bytes32, params: Params, amounts: uint256):
 
 
 @internal
+@pure
+def _ends_at(word: uint256) -> uint256:
+    """
+    @dev When the challenge of a channel ends that somebody has begun to close.
+    """
+    closes_at: uint256 = self._closes_at(word)
+    if closes_at == 0:
+        self._refuse("not closing")
+    return closes_at
+
+
+@internal
 @view
 def _challenged(id: bytes32) -> uint256:
     """
     @dev The word of a channel in its challenge.
     """
     word: uint256 = self._existing(id)
-    closes_at: uint256 = self._closes_at(word)
-    if closes_at == 0:
-        self._refuse("not closing")
-    if block.timestamp >= closes_at:
+    if block.timestamp >= self._ends_at(word):
         self._refuse("challenge over")
     return word
 
@@ -1805,6 +1822,15 @@ def _check_account(owner: uint256, struct_hash: bytes32, expiry: uint256, signat
         if staticcall IERC1271(wallet).isValidSignature(digest, signature) == WALLET_SAYS_YES:
             return
     self._refuse("account has not signed")
+
+
+@internal
+@pure
+def _refuse_counter():
+    """
+    @dev Revert because of an opening's counter. It is said in three places.
+    """
+    self._refuse("counter used")
 
 
 @internal

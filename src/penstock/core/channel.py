@@ -191,15 +191,31 @@ class Lock(msgspec.Struct, frozen=True, array_like=True, gc=False):
         return keccak(index.to_bytes(33, "big") + self.root + numbers.to_bytes(96, "big"))  # the first byte is 0x00
 
 
-def _levels(locks: Sequence[Lock]) -> list[list[bytes]]:
-    level = [lock.leaf(index) for index, lock in enumerate(locks)]
-    while len(level) & (len(level) - 1):
-        level.append(bytes(32))
-    levels = [level]
-    while len(level) > 1:
-        level = [keccak(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level), 2)]
-        levels.append(level)
-    return levels
+class LockTree:
+    """The canonical tree over locks, in their order. Costs two hashes a lock, once for all its branches."""
+
+    __slots__ = ("_levels", "locks")
+
+    def __init__(self, locks: Sequence[Lock]) -> None:
+        """Raises BadVoucher where there are more than MAX_LOCKS, whose branches the contract does not walk."""
+        if len(locks) > MAX_LOCKS:
+            raise BadVoucher(f"{len(locks)} locks under one voucher, more than {MAX_LOCKS}")
+        self.locks = locks
+        level = [lock.leaf(index) for index, lock in enumerate(locks)] or [bytes(32)]
+        level += [bytes(32)] * ((1 << (len(level) - 1).bit_length()) - len(level))
+        self._levels = [level]
+        while len(level) > 1:
+            level = [keccak(b"\x01" + level[i] + level[i + 1]) for i in range(0, len(level), 2)]
+            self._levels.append(level)
+
+    @property
+    def root(self) -> bytes:
+        """32 bytes; zeros where there is no lock."""
+        return self._levels[-1][0]
+
+    def branch(self, index: int) -> list[bytes]:
+        """The siblings from leaf `index` up to the root, as the contract wants them."""
+        return [level[index >> height ^ 1] for height, level in enumerate(self._levels[:-1])]
 
 
 def locks_root(locks: Sequence[Lock]) -> bytes:
@@ -208,18 +224,7 @@ def locks_root(locks: Sequence[Lock]) -> bytes:
     Raises:
         BadVoucher: more than MAX_LOCKS, whose branches the contract does not walk.
     """
-    if len(locks) > MAX_LOCKS:
-        raise BadVoucher(f"{len(locks)} locks under one voucher, more than {MAX_LOCKS}")
-    return _levels(locks)[-1][0] if locks else bytes(32)
-
-
-def lock_branch(locks: Sequence[Lock], index: int) -> list[bytes]:
-    """The siblings from leaf `index` up to the root, as the contract wants them."""
-    branch = []
-    for level in _levels(locks)[:-1]:
-        branch.append(level[index ^ 1])
-        index >>= 1
-    return branch
+    return LockTree(locks).root
 
 
 class Voucher(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -365,12 +370,12 @@ def authorization_nonce(channel: ChannelParams, deposit: int, fee: int = 0) -> b
     return keccak(channel.id + _word(deposit | fee << 96))
 
 
-def proof_words(locks: Sequence[Lock], index: int, count: int, preimage: bytes) -> list[bytes]:
+def proof_words(tree: LockTree, index: int, count: int, preimage: bytes) -> list[bytes]:
     """`count` ticks of a lock, proven by one preimage, as the contract takes them: words of 32 bytes.
 
     A count of 0, with any preimage, is the form that gives up a lock which can no longer be proven.
     """
-    lock, branch = locks[index], lock_branch(locks, index)
+    lock, branch = tree.locks[index], tree.branch(index)
     head = index | lock.ticks << 16 | count << 32 | len(branch) << 48 | lock.expiry << 56 | lock.tick_value << 120
     return [_word(head), lock.root, preimage.rjust(32, b"\0"), *branch]
 

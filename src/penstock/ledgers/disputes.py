@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from penstock.core.channel import ChannelParams, Release, compact
-from penstock.core.errors import TransactionFailed
+from penstock.core.errors import OutOfGas, TransactionFailed
 from penstock.core.identity import Key
 from penstock.core.ports import Filing, Mined
 from penstock.ledgers import forms
 from penstock.ledgers.channels import ChannelContract
+from penstock.ledgers.forms import Row
 
 _PROVEN = "channel: ticks already proven"  # by all proofs of a transaction: somebody was quicker
+_AT_ONCE = 16  # transactions of an account that every node's pool holds; geth's own figure
 _PAST = {_PROVEN, "channel: lock expired"}  # what a proof may be without being wrong
 
 
@@ -34,21 +38,23 @@ class Disputes(ChannelContract):
             return await self._file(key, params, filing, begin=False)
 
     async def _file(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
-        parts = forms.in_transactions([words for _, words in forms.proof_rows(filing)])
+        waves = forms.proof_waves(filing)
+        parts = [part for wave in waves for part in forms.in_transactions(wave)]
         final = all(lock.expiry == 0 for lock in filing.locks) and len(parts) <= 1
         if not params.two_way and key.address == params.partner and final:
-            return await self._send(key, "finish", *_filing(params, filing), parts[0] if parts else [])
-        return await self._file_and_prove(key, params, filing, begin)
+            return await self._send(key, "finish", *_filing(params, filing), forms.joined(parts[0] if parts else []))
+        return await self._file_and_prove(key, params, filing, waves, begin)
 
-    async def _file_and_prove(self, key: Key, params: ChannelParams, filing: Filing, begin: bool) -> list[Mined]:
-        rows = forms.proof_rows(filing)
-        if any(lock.expiry for lock, _ in rows):
+    async def _file_and_prove(
+        self, key: Key, params: ChannelParams, filing: Filing, waves: list[list[Row]], begin: bool
+    ) -> list[Mined]:
+        if any(lock.expiry for lock in filing.locks):
             now = await self.now()  # a proof that comes too late must not keep the voucher from being filed
-            rows = [(lock, words) for lock, words in rows if lock.expiry == 0 or now < lock.expiry]
-        first, *rest = forms.in_transactions([words for _, words in rows]) or [[]]
-        mined = await self._send(key, "file", *_filing(params, filing), first, begin)
-        for words in rest:
-            mined += await self._prove(key, params, key.address == params.partner, words)
+            waves = [[row for row in wave if row.lock.expiry == 0 or now < row.lock.expiry] for wave in waves]
+        first, *rest = [forms.in_transactions(wave) for wave in waves] or [[]]
+        mined = await self._send(key, "file", *_filing(params, filing), forms.joined(first[0] if first else []), begin)
+        for parts in (first[1:], *rest):
+            mined += await self._prove_all(key, params, key.address == params.partner, parts)
         return mined
 
     async def answer(
@@ -72,30 +78,57 @@ class Disputes(ChannelContract):
         self._check(params)
         mined: list[Mined] = []
         async with self._challenged(params):
-            for words in forms.in_transactions(await self._provable(key, params, partner, filing)):
-                mined += await self._prove(key, params, partner, words)
+            for wave in forms.proof_waves(filing):
+                provable = await self._provable(key, params, partner, wave)
+                mined += await self._prove_all(key, params, partner, forms.in_transactions(provable))
         return mined
 
-    async def _prove(self, key: Key, params: ChannelParams, partner: bool, words: list[bytes]) -> list[Mined]:
+    async def _prove_all(self, key: Key, params: ChannelParams, partner: bool, parts: list[list[Row]]) -> list[Mined]:
+        """Prove, side by side, what does not build on one another. The first failure is told when all were tried."""
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def prove(part: list[Row]) -> list[Mined]:
+            async with room:
+                return await self._prove(key, params, partner, part)
+
+        mined: list[Mined] = []
+        failures: list[BaseException] = []
+        proving = await asyncio.gather(*map(prove, parts), return_exceptions=True)
+        for part, done in zip(parts, proving, strict=True):
+            if isinstance(done, OutOfGas):  # the account cannot pay for so many that wait together
+                mined += await self._prove(key, params, partner, part)
+            elif isinstance(done, BaseException):
+                failures.append(done)
+            else:
+                mined += done
+        if failures:
+            raise failures[0]
+        return mined
+
+    async def _prove(self, key: Key, params: ChannelParams, partner: bool, part: list[Row]) -> list[Mined]:
         try:
-            return await self._send(key, "prove", forms.params_words(params), partner, words)
+            return await self._send(key, "prove", forms.params_words(params), partner, forms.joined(part))
         except TransactionFailed as error:
             if error.reason != _PROVEN:
                 raise
             return []
 
-    async def _provable(self, key: Key, params: ChannelParams, partner: bool, filing: Filing) -> list[list[bytes]]:
-        """The proofs that the contract would take now: all of them, or each asked for alone.
+    async def _provable(self, key: Key, params: ChannelParams, partner: bool, wave: list[Row]) -> list[Row]:
+        """The proofs that the contract would take now, and those that are wrong in a way that nobody expects.
 
-        Among others the contract passes over what is proven already; only a transaction of nothing else is refused.
+        They are asked for by transactions, and what is refused, in halves. Among others the contract passes over what
+        is proven already; a transaction of nothing else it refuses.
         """
-        where = forms.params_words(params)
-        rows = [words for _, words in forms.proof_rows(filing)]
-        parts = forms.in_transactions(rows)
-        if not [part for part in parts if await self._refusal(key, "prove", where, partner, part)]:
-            return rows
-        # What is wrong in another way is sent, and says so.
-        return [words for words in rows if await self._refusal(key, "prove", where, partner, words) not in _PAST]
+        found: list[Row] = []
+        where, waiting = forms.params_words(params), forms.in_transactions(wave)
+        while waiting:
+            part = waiting.pop(0)
+            said = await self._refusal(key, "prove", where, partner, forms.joined(part))
+            if said is None or (len(part) == 1 and said not in _PAST):
+                found += part
+            elif said != _PROVEN and len(part) > 1:
+                waiting[:0] = [part[: len(part) // 2], part[len(part) // 2 :]]
+        return found
 
     async def release(
         self,

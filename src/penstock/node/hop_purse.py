@@ -289,26 +289,24 @@ class HopPurse:
 
     # ---- what becomes of locks
 
-    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
-        self._answer(neighbour, number, None)
+    async def placed(self, channel: bytes, number: int, lock: OutLock) -> None:
+        self._answer(channel, number, None)
 
-    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
-        self._answer(neighbour, told.number, told)
+    async def done(self, channel: bytes, told: Told, lock: OutLock) -> bool:
+        self._answer(channel, told.number, told)
         return True  # it has shown the preimage: the ledger would pay it as much
 
-    async def settled(self, neighbour: Neighbour, number: int) -> None:
-        assert neighbour.outgoing is not None
-        if (event := self._gone.get((neighbour.outgoing.params.id, number))) is not None:
+    async def settled(self, channel: bytes, number: int) -> None:
+        if (event := self._gone.get((channel, number))) is not None:
             event.set()
 
-    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+    async def proven(self, channel: bytes, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
         pass
 
-    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
         pass
 
-    def _answer(self, neighbour: Neighbour, number: int, told: Told | None) -> None:
-        assert neighbour.outgoing is not None
-        waiter = self._waiting.get((neighbour.outgoing.params.id, number))
+    def _answer(self, channel: bytes, number: int, told: Told | None) -> None:
+        waiter = self._waiting.get((channel, number))
         if waiter is not None and not waiter.done():
             waiter.set_result(told)

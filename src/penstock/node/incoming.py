@@ -34,7 +34,7 @@ from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 
-PAUSE = 1.0  # seconds between two looks at our locks
+PAUSE = 5.0  # seconds between two looks at our locks, at most
 
 
 class Payer(Protocol):

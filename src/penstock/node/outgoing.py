@@ -52,25 +52,25 @@ MAX_KNOWN = 64  # nodes that a neighbour may tell of
 
 
 class Heard(Protocol):
-    """Who wants to know how locks fare. Each call is made once what it says is durable here."""
+    """Who wants to know how the locks of a channel (its id) fare. Each call is made once what it says is durable."""
 
-    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def placed(self, channel: bytes, number: int, lock: OutLock) -> None:
         """A lock is in place, all the way."""
         ...
 
-    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+    async def done(self, channel: bytes, told: Told, lock: OutLock) -> bool:
         """The payee is done with a lock: make durable what follows. Whether the lock may be settled at what it says."""
         ...
 
-    async def settled(self, neighbour: Neighbour, number: int) -> None:
+    async def settled(self, channel: bytes, number: int) -> None:
         """A lock is gone: the payee has released it."""
         ...
 
-    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+    async def proven(self, channel: bytes, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
         """The payee has proven ticks on the ledger."""
         ...
 
-    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
         """A lock has expired on the ledger: nothing more can be claimed of it."""
         ...
 
@@ -101,11 +101,12 @@ class Neighbour:
         self.known: tuple[SignedReach, ...] = ()
         self.ready = asyncio.Event()  # the channel was entered over the link that we have
         self.why = "not reached yet"
-        self.closing = False  # the ledger has the channel in its challenge
+        self.closing = False  # the ledger has the channel in its challenge, or has ended it
+        self.missing = False  # the ledger does not have it: a reorganisation took its opening out
+        self._entering = False  # we have asked to be let in over this link
         self._wake = asyncio.Event()
         self._link: Link | None = None
         self._sent = 0  # the nonce of the promise that left over this link
-        self._answered: set[bytes] = set()
 
     @property
     def reached(self) -> Reached | None:
@@ -125,7 +126,7 @@ class Neighbour:
         Raises:
             PeerRefused: the neighbour is not there. OutOfFunds: the channel has not so much left.
         """
-        if self.outgoing is None or not self.ready.is_set() or self.closing:
+        if self.outgoing is None or not self.ready.is_set() or self.closing or self.missing:
             raise PeerRefused("the channel onward is closing" if self.closing else f"no way onward: {self.why}")
         number = self.outgoing.add(lock, holding, onward, origin)
         self._wake.set()
@@ -181,7 +182,7 @@ class Neighbour:
             PenstockError: why it was.
         """
         link = await self._dial()
-        self._link, self._sent = link, 0
+        self._link, self._sent, self._entering = link, 0, False
         frames: asyncio.Queue[bytes | PenstockError] = asyncio.Queue()
 
         def take(frame: bytes) -> None:
@@ -244,8 +245,9 @@ class Neighbour:
         if node.node != link.peer:
             raise BadMessage("the neighbour says that it is somebody else than its link proves")
         self.known = message.known
-        if self.ready.is_set():
+        if self.ready.is_set() or self._entering:
             return
+        self._entering = True
         if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
             self.take_up(await self._find(node))
         assert self.outgoing is not None
@@ -288,13 +290,13 @@ class Neighbour:
         rows, changes = out.taken(message)
         if rows:
             await durable(self.journal, rows)
-        await self._gone(changes)
+        await self._gone(message.channel, changes)
         self._wake.set()
 
-    async def _gone(self, changes: tuple[Change, ...]) -> None:
+    async def _gone(self, channel: bytes, changes: tuple[Change, ...]) -> None:
         for change in changes:
             if isinstance(change, Settle):
-                await self.heard.settled(self, change.number)
+                await self.heard.settled(channel, change.number)
 
     async def _told(self, message: Told) -> None:
         out = self._out(message.channel)
@@ -304,9 +306,9 @@ class Neighbour:
         if lock is None:
             return
         if not message.done:
-            await self.heard.placed(self, message.number, lock)
+            await self.heard.placed(message.channel, message.number, lock)
             return
-        if await self.heard.done(self, message, lock):
+        if await self.heard.done(message.channel, message, lock):
             self.settle(message.number, message.total)
 
     def _out(self, channel: bytes) -> Outgoing:
@@ -340,7 +342,8 @@ class Neighbour:
         await self._time.look()
         ledger = await self._ledger()
         state = await ledger.channel(out.params)
-        was, self.closing = self.closing, state.status != "open"
+        was, self.closing = self.closing, state.status in ("closing", "settled")
+        self.missing = state.status == "absent"
         if self.closing:
             if not was:
                 self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))
@@ -349,7 +352,7 @@ class Neighbour:
             await self._answer(ledger, out, state)
         for number, lock in out.all.items():
             if self._time.gone(lock.lock.expiry):
-                await self.heard.expired(self, number, lock)
+                await self.heard.expired(out.params.id, number, lock)
         if state.status == "settled" and await ledger.final(out.params):
             await self._mark(out.params, closing=False, settled=True)
 
@@ -358,7 +361,7 @@ class Neighbour:
         for proof in await ledger.proven(out.params):
             for number, lock in out.all.items():
                 if lock.lock.root == proof.root and proof.count <= lock.lock.ticks:
-                    await self.heard.proven(self, number, lock, proof.count, proof.preimage)
+                    await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
 
     async def _answer(self, ledger: Ledger, out: Outgoing, state: ChannelState) -> None:
         """Hold the payee to its release where it filed an older voucher, and take our rest when the time has come."""
@@ -366,13 +369,11 @@ class Neighbour:
             return
         filed, params, row = await ledger.filed(out.params, True), out.params, out.row
         now = await ledger.now()
-        current = {row.root, row.voucher.locks_root}
-        if filed.present and filed.locks_root not in current and row.release and now < state.closes_at:
-            if filed.locks_root not in self._answered:
-                release = Release(row.released, row.amount)
-                mined = await ledger.release(self.key, params, True, release, row.release)
-                self._answered.add(filed.locks_root)
-                self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
+        current = {bytes(32), row.root, row.voucher.locks_root}  # without locks there is nothing to void
+        if filed.locks_root not in current and row.release and now < state.closes_at:
+            release = Release(row.released, row.amount)  # again, where a reorganisation took it out of the chain
+            mined = await ledger.release(self.key, params, True, release, row.release)
+            self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
             return
         live = filed.locked if now < (filed.locked_until or state.closes_at) else 0
         if now >= state.closes_at and state.opener_deposit - filed.amount - live > state.opener_drawn:

@@ -224,20 +224,20 @@ class Relay:
 
     # ---- outgoing
 
-    def _origin(self, neighbour: Neighbour, number: int) -> tuple[Incoming, int] | None:
-        place = self.pairs.get(Place(self._channel(neighbour), number))
+    def _origin(self, channel: bytes, number: int) -> tuple[Incoming, int] | None:
+        place = self.pairs.get(Place(channel, number))
         incoming = self.incomings.channels.get(place.channel) if place else None
         return (incoming, place.number) if incoming is not None and place and place.number in incoming.locks else None
 
-    async def placed(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
+    async def placed(self, channel: bytes, number: int, lock: OutLock) -> None:
         self._count("in place")
-        if (found := self._origin(neighbour, number)) is not None:
+        if (found := self._origin(channel, number)) is not None:
             incoming, origin = found
             await self.incomings.keep(incoming, origin, incoming.place(origin))
 
-    async def done(self, neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+    async def done(self, channel: bytes, told: Told, lock: OutLock) -> bool:
         self._count("done")
-        found = self._origin(neighbour, told.number)
+        found = self._origin(channel, told.number)
         late = self.incomings.time.latest >= lock.lock.expiry
         if found is None or late or found[0].locks[found[1]].done is not None:
             return told.total == 0  # nobody pays us for it any more: the ledger would not give it more either
@@ -251,13 +251,13 @@ class Relay:
         self.earned -= told.total
         return True
 
-    async def settled(self, neighbour: Neighbour, number: int) -> None:
-        if (found := self._origin(neighbour, number)) is not None:
+    async def settled(self, channel: bytes, number: int) -> None:
+        if (found := self._origin(channel, number)) is not None:
             incoming, origin = found
             await self._finish(incoming, origin, incoming.locks[origin].ending or 0)
 
-    async def proven(self, neighbour: Neighbour, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
-        if (found := self._origin(neighbour, number)) is None:
+    async def proven(self, channel: bytes, number: int, lock: OutLock, count: int, preimage: bytes) -> None:
+        if (found := self._origin(channel, number)) is None:
             return
         incoming, origin = found
         rows = incoming.prove(origin, count, preimage)
@@ -267,8 +267,8 @@ class Relay:
         if count == lock.lock.ticks:
             await self._finish(incoming, origin, incoming.locks[origin].worth)
 
-    async def expired(self, neighbour: Neighbour, number: int, lock: OutLock) -> None:
-        if (found := self._origin(neighbour, number)) is not None:
+    async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
+        if (found := self._origin(channel, number)) is not None:
             incoming, origin = found
             await self._finish(incoming, origin, incoming.locks[origin].worth, "nothing came of it before it expired")
 

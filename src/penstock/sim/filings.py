@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from penstock.core.channel import ChannelParams, lock_branch, locks_root
+from penstock.core.channel import ChannelParams, LockTree, locks_root
 from penstock.core.identity import Address, check_signed
 from penstock.core.ports import Filing
 from penstock.sim.chain import Accounts
@@ -32,8 +32,9 @@ def check_filing(params: ChannelParams, party: int, filing: Filing) -> None:
 
 
 def proofs_of(filing: Filing) -> list[Proof]:
+    tree = LockTree(filing.locks)
     return [
-        Proof(index, lock, count, preimage, tuple(lock_branch(filing.locks, index)))
+        Proof(index, lock, count, preimage, tuple(tree.branch(index)))
         for index, (lock, (count, preimage)) in enumerate(zip(filing.locks, filing.proofs, strict=False))
         if count
     ]

@@ -50,9 +50,9 @@ def corrupt(hub: Hub, cheat: str) -> None:
         await forward(incoming, add)
         await forward(incoming, add)
 
-    async def keep(neighbour: Neighbour, told: Told, lock: OutLock) -> bool:
+    async def keep(channel: bytes, told: Told, lock: OutLock) -> bool:
         """Be paid, and pay nothing."""
-        if (found := relay._origin(neighbour, told.number)) is not None and told.count:
+        if (found := relay._origin(channel, told.number)) is not None and told.count:
             incoming, origin = found
             rows = incoming.prove(origin, told.count, told.preimage)
             await relay.incomings.keep(incoming, origin, rows + incoming.done(origin, 10**12))

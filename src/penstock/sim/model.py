@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from hashlib import sha256
 from itertools import product
 
-from penstock.core.channel import MAX_PERIOD, Lock, Voucher, lock_branch
+from penstock.core.channel import MAX_PERIOD, Lock, LockTree, Voucher
 from penstock.core.ports import ProvenTicks
 from penstock.core.units import MAX_AMOUNT
 
@@ -41,7 +41,7 @@ class Proof:
         """Whether the lock is where the proof says."""
         if self.index >= len(locks) or locks[self.index] != self.lock:
             return False
-        return self.branch == tuple(lock_branch(locks, self.index))
+        return self.branch == tuple(LockTree(locks).branch(self.index))
 
     def holds(self) -> bool:
         """Whether the preimage leads to the lock's root in `count` steps."""
