@@ -9,18 +9,23 @@ import pytest
 
 from penstock.core.channel import ChannelParams, Domain, Lock
 from penstock.core.codec import encode
-from penstock.core.errors import JournalError
+from penstock.core.errors import JournalError, LinkLost
 from penstock.core.hops import IN_ROWS, NO_VOUCHER, Incoming, InLock, InRow, Place, decode_in_lock, lock_key
 from penstock.core.identity import Address, Key
 from penstock.core.messages import Add, Enter, Message, Told
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Offer
 from penstock.core.ports import Link
+from penstock.core.session import Role
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Instant
+from penstock.node.book import REACH_ROWS, ChannelRow
 from penstock.node.hop_purse import HopPurse
 from penstock.node.hop_till import HopTill
+from penstock.node.hub import Hub
 from penstock.node.incoming import Incomings
+from penstock.node.relay import Fees
+from penstock.node.tasks import durable
 from penstock.rails.hops import NAME, HopOffer
 from penstock.sim.chain import Chain
 from penstock.sim.disk import Disk, MemoryJournal
@@ -98,6 +103,27 @@ def test_nothing_is_told_of_a_lock_that_is_not_durable(enters: bool) -> None:
 
     loop.run(tell())
     assert told[-1].done
+
+
+def test_a_channel_whose_opening_a_crash_cut_short_is_looked_up_before_anything_is_lent_over_it() -> None:
+    """The journal does not know what is in it: what was taken for nothing lent nothing, for ever."""
+    loop, disk = VirtualLoop(), Disk()
+
+    async def dial() -> Link:
+        raise LinkLost("nobody there")
+
+    async def start() -> None:
+        life, chain = Life("hub", loop), Chain(loop, None)  # type: ignore[arg-type]  # it makes no block by itself
+        ledger, journal = SimLedger(chain, DOMAIN, life, lambda: 0.0), MemoryJournal(disk, life)
+        await durable(
+            journal, (*ChannelRow(PARAMS, Role.CONSUMER, Amount(0)).rows(), (REACH_ROWS + b"pole", PAYEE.address))
+        )
+        hub = Hub(PAYER, journal, ledger, loop.instant, _told, {"pole": dial}, 1_000, Fees())
+        await hub.start()
+        assert not hub.relay.neighbours
+        await hub.close()
+
+    loop.run(start())
 
 
 async def _none() -> Any:

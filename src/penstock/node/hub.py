@@ -83,10 +83,11 @@ class Hub:
         for row in rows.values():
             endpoint = known.get(row.params.partner, "")
             neighbour = self._neighbours.get(endpoint)
-            if neighbour is not None and neighbour.outgoing is None and not row.over:
+            locks = book.hops_out(self.journal, row.params.id)[1]
+            if neighbour is not None and neighbour.outgoing is None and not row.over and (row.deposit or locks):
                 neighbour.take_up(row)
                 self.relay.neighbours[row.params.partner] = neighbour
-            elif book.hops_out(self.journal, row.params.id)[1]:
+            elif locks:
                 self._part_with(row)
         await self.relay.resume()
         self.incomings.start(self.site.tasks)
