@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from random import Random
 from typing import Any
 
 import pytest
@@ -12,10 +13,10 @@ from penstock.core.codec import encode
 from penstock.core.errors import JournalError, LinkLost
 from penstock.core.hops import IN_ROWS, NO_VOUCHER, Incoming, InLock, InRow, Place, decode_in_lock, lock_key
 from penstock.core.identity import Address, Key
-from penstock.core.messages import Add, Enter, Message, Told
+from penstock.core.messages import Add, Enter, Message, Reached, SignedReach, Told
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Offer
-from penstock.core.ports import Link
+from penstock.core.ports import Ledger, Link
 from penstock.core.session import Role
 from penstock.core.tariff import Tariff
 from penstock.core.units import Amount, Instant
@@ -103,6 +104,36 @@ def test_nothing_is_told_of_a_lock_that_is_not_durable(enters: bool) -> None:
 
     loop.run(tell())
     assert told[-1].done
+
+
+def test_a_consumer_opens_another_channel_where_its_hub_has_closed_the_one_it_had() -> None:
+    """A hub closes one to claim a lock in it; the consumer asks the ledger only where the hub does not let it in."""
+    loop = VirtualLoop()
+
+    async def dial() -> Link:
+        raise LinkLost("nobody there")
+
+    async def close() -> None:
+        life, chain = Life("car", loop), Chain(loop, Random(1))  # noqa: S311 - repeatable
+        chain.fund(PAYER.address, 10_000)
+        mining = asyncio.ensure_future(chain.run())
+        ledger = SimLedger(chain, DOMAIN, life, lambda: 0.0)
+
+        async def at() -> Ledger:
+            return ledger
+
+        purse = HopPurse(PAYER, MemoryJournal(Disk(), life), at, [dial], loop.instant, _told, DOMAIN, 1_000, 600)
+        reached = Reached(PAYEE.address, DOMAIN, 600, 0, 0, 0, (), loop.instant())
+        first = await purse._channel(reached)
+        await ledger.close(PAYER, first.params, None)
+        (hub,) = purse._neighbours
+        hub.known = (SignedReach(reached, b""),)
+        assert (await purse._channel(reached)).params.id == first.params.id
+        hub.refused = True
+        assert (await purse._channel(reached)).params.id != first.params.id
+        mining.cancel()
+
+    loop.run(close())
 
 
 def test_a_channel_whose_opening_a_crash_cut_short_is_looked_up_before_anything_is_lent_over_it() -> None:

@@ -180,7 +180,11 @@ class HopPurse:
         """The channel to a hub, with room for what we need: one that we have, or a new one."""
         wanted = StreamOffer(reached.domain, reached.node, reached.node, reached.min_period)
         check_ledger(reached.domain, self._domain)
-        return await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        refused = any(one.refused for one in self._neighbours if one.reached and one.reached.node == reached.node)
+        if refused and await self._channels.retire(row):  # the hub has closed it to claim a lock
+            row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        return row
 
     async def _lock(self, hub: Neighbour, way: Route, ticks: int, offer: Offer, expiry: int) -> bytes:
         """Lock over this route, under a fresh chain.

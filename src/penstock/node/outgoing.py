@@ -102,6 +102,7 @@ class Neighbour:
         self.ready = asyncio.Event()  # the channel was entered over the link that we have
         self.why = "not reached yet"
         self.closing = False  # the ledger has the channel in its challenge, or has ended it
+        self.refused = False  # the neighbour did not let us into our channel when we asked last
         self.missing = False  # the ledger does not have it: a reorganisation took its opening out
         self._entering = False  # we have asked to be let in over this link
         self._wake = asyncio.Event()
@@ -232,6 +233,7 @@ class Neighbour:
             case Told():
                 await self._told(message)
             case Refused():
+                self.refused = self._entering
                 raise PeerRefused(message.why[:300])
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong between neighbours")
@@ -248,8 +250,11 @@ class Neighbour:
         if self.ready.is_set() or self._entering:
             return
         self._entering = True
-        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
-            self.take_up(await self._find(node))
+        again = self.refused and self._time is None  # who looks at the ledger would know what became of the channel
+        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing or again:
+            row = await self._find(node)
+            if self.outgoing is None or row.params.id != self.outgoing.params.id:
+                self.take_up(row)
         assert self.outgoing is not None
         link.send(encode(Enter(self.outgoing.params)))
 
@@ -264,6 +269,7 @@ class Neighbour:
                 "one of the two is a backup: close the channel on the ledger, and open another",
             )
         self.ready.set()
+        self.refused = False
         self.why = ""
         self._wake.set()
         self.tell("neighbour entered", channel=to_hex(out.params.id), free=out.free)
