@@ -345,7 +345,7 @@ class CarActor(Actor):
             self.tell("not bought", error=error.line())
             self._tries += 1
             await asyncio.sleep(self.rng.uniform(1.0, 5.0))
-            if self._tries < (TRIES if not self.world.healed else 20 * TRIES):
+            if self._tries < (20 * TRIES if self.sure else TRIES):
                 return
         else:
             self.bought.append(session)
@@ -360,6 +360,11 @@ class CarActor(Actor):
         self._tries = 0
         self.wanted = self.wanted[1:]
         outlet.unplug(self)
+
+    @property
+    def sure(self) -> bool:
+        """Whether nothing keeps it from buying any more."""
+        return self.world.healed
 
     def _cook_books(self) -> None:
         """A thief goes on from what it has really paid, so that its next session does not make it good."""

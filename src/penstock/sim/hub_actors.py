@@ -124,6 +124,10 @@ class HubCar(CarActor):
         link.on_send = partial(self.world.checks.hubs.sends, self)
         return link
 
+    @property
+    def sure(self) -> bool:
+        return self.world.healed and self.world.hops.honest and not any(hub.gone for hub in self.world.hubs)
+
     def _cheat(self) -> None:
         if self.cheat == "vanish":
             self.gone = True
