@@ -114,7 +114,7 @@ def test_a_consumer_opens_another_channel_where_its_hub_has_closed_the_one_it_ha
         raise LinkLost("nobody there")
 
     async def close() -> None:
-        life, chain = Life("car", loop), Chain(loop, Random(1))  # noqa: S311 - repeatable
+        life, chain = Life("car", loop), Chain(loop, Random(1))
         chain.fund(PAYER.address, 10_000)
         mining = asyncio.ensure_future(chain.run())
         ledger = SimLedger(chain, DOMAIN, life, lambda: 0.0)

@@ -18,9 +18,10 @@ LEND = 1_000_000  # token units that a hub puts into each channel
 FEES = Fees(fee_ppm=10_000, holding_ppm=100, delta=DELTA)
 MAX_FEE = 200_000  # ppm: ticks are small, and a hub's part of one is rounded up
 
-CAR_CHEATS = ("colludes", "vanish", "stale close", "never settles", "forge", "replay", "stall", "lying meter")
+CALM = 0.1  # of these worlds have neither faults nor cheats, and are paid to the unit
+CAR_CHEATS = ("vanish", "stale close", "never settles", "never settles", "forge", "replay", "stall", "lying meter")
 ROBBERS = ("old voucher", "both vouchers", "last block", "tells late")  # sites that a car helps
-SITE_CHEATS = (*ROBBERS, "too much", "never releases", "forge", "replay", "stall", "lying meter")
+SITE_CHEATS = (*ROBBERS, "too much", "never releases", "forge", "replay", "stall")
 
 HUB_CHEATS = ("smaller", "shorter", "pretends", "twice", "never settles", "never tells", "vanish", "forge", "replay")
 HUB_FAULTS = (
@@ -60,7 +61,10 @@ def hubs_of(scenario: Scenario, rng: Random, calm: bool = False) -> HubScenario:
     """The same world where all is paid over hubs. Each car can reach the site."""
     names = tuple(f"hub{number}" for number in range(rng.choice((1, 1, 2, 3))))
     cars = tuple(car._replace(cheat="") for car in scenario.cars)
+    calm = calm or rng.random() < CALM
     world, cheats = scenario._replace(cars=cars, site_cheat=""), dict[str, str]()
+    if calm:
+        world = world._replace(faults=(), brittle=())
     if not calm and rng.random() < 0.5:
         for _ in range(rng.choice((1, 1, 2, 3))):
             world = _corrupt(world, cheats, names, rng)
