@@ -6,6 +6,7 @@ import asyncio
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
+from penstock.core.hops import OUT_ROWS
 from penstock.node import book
 from penstock.node.hop_purse import HopPurse
 from penstock.node.hop_till import HopTill
@@ -39,6 +40,12 @@ class HubActor(Actor):
         self.plan = plan
         self.hub: Hub | None = None
         self._reach = plan.reach
+
+    @property
+    def lends(self) -> bool:
+        """Whether an honest one has promised locks that are not gone."""
+        lasting = not (self.cheat or self.gone)
+        return lasting and any(len(key) > len(OUT_ROWS) + 32 for key, _ in self.disk.load(OUT_ROWS))
 
     def retire(self) -> None:
         """Be started again to pay nobody any more, and so open no channel."""

@@ -74,6 +74,7 @@ class HubWorld(World):
         if self.hops.honest and not any(hub.gone for hub in self.hubs):
             self._prove_that_all_is_well()
         await self.until(lambda: all(car.leaving or car.cheat for car in self.cars), LONGEST)
+        await self.until(lambda: not any(hub.lends for hub in self.hubs), LONGEST)
         for hub in self.hubs:
             hub.retire()
         for actor in (*self.hubs, self.site):
