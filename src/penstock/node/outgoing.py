@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -230,6 +231,8 @@ class Neighbour:
             case Told():
                 await self._told(message)
             case Refused():
+                if self._entering and not self.ready.is_set():
+                    await self._doubt()
                 raise PeerRefused(message.why[:300])
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong between neighbours")
@@ -248,8 +251,19 @@ class Neighbour:
         self._entering = True
         if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
             self.take_up(await self._find(node))
+            self.closing = False
         assert self.outgoing is not None
         link.send(encode(Enter(self.outgoing.params)))
+
+    async def _doubt(self) -> None:
+        """We are not let in: the payee may have closed the channel, which who has no eye on the ledger learns here."""
+        out = self.outgoing
+        assert out is not None
+        with suppress(LedgerError):
+            state = await (await self._ledger()).channel(out.params)
+            if state.status in ("closing", "settled"):
+                self.closing = True
+                await self._mark(out.params, closing=True)
 
     def _entered(self, message: Entered) -> None:
         out = self.outgoing
