@@ -12,12 +12,15 @@ from typing import Any
 from tests.conformance.ground import CONSUMER, SUPPLIER, Ground
 from tests.node.world import HOST, LIMIT, PACKAGE, PRICE, TICK, Thief
 
+from penstock.core.channel import ChannelParams
+from penstock.core.hops import Outgoing
 from penstock.core.identity import Key
 from penstock.core.ports import Link
 from penstock.core.session import Session
 from penstock.core.tariff import Tariff
 from penstock.core.units import Price, Quantity
 from penstock.ledgers.devnet.manifest import dev_key
+from penstock.node import book
 from penstock.node.channel_till import ChannelTill
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.hop_purse import HopPurse
@@ -67,6 +70,13 @@ class HubNode:
         """Wait until it has a way onward."""
         await until(lambda: any(one.ready.is_set() for one in self.hub.relay.neighbours.values()))
 
+    @property
+    def out(self) -> Outgoing:
+        """Its books of the channel onward."""
+        (one,) = [one for one in self.hub.relay.neighbours.values() if one.outgoing is not None]
+        assert one.outgoing is not None
+        return one.outgoing
+
     async def stop(self) -> None:
         """As abruptly as it goes inside one process."""
         if self.up:
@@ -103,6 +113,8 @@ class HopStreet:
         self.thieves: list[Thief] = []
         self.port = 0
         self.server: Server
+        self.begun: dict[str, int] = {}
+        self.lent: dict[bytes, ChannelParams] = {}  # the hubs' channels
 
     async def open(self, **goods: Any) -> None:
         """Open the pole, or open it again after `crash`."""
@@ -138,6 +150,7 @@ class HopStreet:
             self.hubs.insert(0, node)
             await node.start()
             await node.reaches()
+            self.lent[node.out.params.id] = node.out.params
             onward = f"hub-{node.port}"
         return self.hubs
 
@@ -173,6 +186,25 @@ class HopStreet:
         """What each has outside channels."""
         keys = {"car": CONSUMER, "pole": SUPPLIER, **{f"hub{at}": key for at, key in enumerate(HUBS, 1)}}
         return {name: (await self.ledger.holdings(key.address)).tokens for name, key in keys.items()}
+
+    async def ended(self) -> dict[str, int]:
+        """What each has gained since `begun`, once every channel was closed by its payer and settled."""
+        keys = {key.address: key for key in (CONSUMER, *HUBS)}
+        channels = {row.params.id: row.params for car in self.cars for row in book.channels(car.journal)}
+        channels |= self.lent
+        for params in channels.values():
+            if (await self.ledger.channel(params)).status == "open":
+                await self.ledger.close(keys[params.opener], params, None)
+        for _ in range(2):
+            await self.look()
+        await self.wait(LIFE + 3 * DELTA + PERIOD)
+        for _ in range(2):
+            await self.look()
+        for params in channels.values():
+            if (await self.ledger.channel(params)).status == "closing":
+                await self.ledger.settle(keys[params.opener], params)
+        now = await self.tokens()
+        return {name: now[name] - had for name, had in self.begun.items()}
 
     async def close(self) -> None:
         for thief in self.thieves:
@@ -234,6 +266,7 @@ async def hop_street(ground: Ground, directory: Path, **goods: Any) -> AsyncIter
     made = HopStreet(ground, directory)
     faults: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: faults.append(context))
+    made.begun = await made.tokens()
     await made.open(**goods)
     try:
         yield made

@@ -18,6 +18,7 @@ from penstock.core.messages import AskClose, Reached, Reason, Told
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import Journal, Ledger, Link
 from penstock.core.rail import Ends, PayerEnd
+from penstock.core.session import Role
 from penstock.core.ticks import TickChain
 from penstock.core.units import Instant
 from penstock.node import book
@@ -31,6 +32,7 @@ from penstock.rails.hops import (
     END_ROWS,
     NAME,
     SEED_ROWS,
+    HopOffer,
     HopPayer,
     HopTerms,
     SeedRow,
@@ -89,7 +91,7 @@ class HopPurse:
         self._domain, self._deposit, self._period = domain, deposit, period
         self._max_fee, self._life, self._entropy = max_fee_ppm, life, entropy
         self._channels = ChannelPurse(key, journal, ledger, tell, deposit, period, domain)
-        self._need = 0  # that a channel must have room for, while we look for a way
+        self._need: int | None = None  # that a channel must have room for, while we look for a way
         self._neighbours = [
             Neighbour(key, journal, dial, self._channel, ledger, None, tell, self, self._fail) for dial in hubs
         ]
@@ -112,6 +114,17 @@ class HopPurse:
             self._tell("lock shortened", ticks=MAX_TICKS, wanted=ticks)
             ticks = MAX_TICKS
         self._need = (ticks + 1) * offer.tick_value * (MILLION + self._max_fee) // MILLION
+        try:
+            return await self._locked(offer, details, ticks)
+        finally:
+            self._need = None
+
+    async def _locked(self, offer: Offer, details: HopOffer, ticks: int) -> bytes:
+        """A lock in place over the cheapest way that takes it; the rail's part of the terms.
+
+        Raises:
+            PenstockError: there is none.
+        """
         await self._reach()
         expiry = self._clock() // 1000 + max(self._life, details.least_life + 60)
         for _ in range(int(REACH)):
@@ -183,6 +196,11 @@ class HopPurse:
         """The channel to a hub, with room for what we need: one that we have, or a new one."""
         wanted = StreamOffer(reached.domain, reached.node, reached.node, reached.min_period)
         check_ledger(reached.domain, self._domain)
+        if self._need is None:  # only what is locked already is to be settled: nothing is opened for that
+            for row in book.channels(self._journal):
+                if row.params.partner == reached.node and row.role is Role.CONSUMER and not row.over:
+                    return row
+            raise PeerRefused("the channel to this hub is closed")
         row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
         refused = any(one.refused for one in self._neighbours if one.reached and one.reached.node == reached.node)
         if refused and await self._channels.retire(row):  # the hub has closed it to claim a lock
