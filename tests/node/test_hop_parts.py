@@ -124,6 +124,7 @@ def test_a_consumer_opens_another_channel_where_its_hub_has_closed_the_one_it_ha
 
         purse = HopPurse(PAYER, MemoryJournal(Disk(), life), at, [dial], loop.instant, _told, DOMAIN, 1_000, 600)
         reached = Reached(PAYEE.address, DOMAIN, 600, 0, 0, 0, (), loop.instant())
+        purse._need = 0  # as where a session is to be paid
         first = await purse._channel(reached)
         await ledger.close(PAYER, first.params, None)
         (hub,) = purse._neighbours
