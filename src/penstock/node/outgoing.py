@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Lock, Release
+from penstock.core.channel import ChannelParams, Lock
 from penstock.core.codec import decode, encode
 from penstock.core.errors import (
     BadMessage,
@@ -37,8 +37,8 @@ from penstock.core.messages import (
     Taken,
     Told,
 )
-from penstock.core.ports import ChannelState, Journal, Ledger, Link
-from penstock.node import book
+from penstock.core.ports import Journal, Ledger, Link
+from penstock.node import book, onward
 from penstock.node.book import ChannelRow
 from penstock.node.ledger_time import LedgerTime
 from penstock.node.tasks import Tasks, durable
@@ -354,36 +354,14 @@ class Neighbour:
             if not was:
                 self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))
                 await self._mark(out.params, closing=True)
-            await self._lift(ledger, out)
-            await self._answer(ledger, out, state)
+            for number, lock, proof in await onward.shown(ledger, out):
+                await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
+            await onward.answer(ledger, self.key, out, state, self.tell)
         for number, lock in out.all.items():
             if self._time.gone(lock.lock.expiry):
                 await self.heard.expired(out.params.id, number, lock)
         if state.status == "settled" and await ledger.final(out.params):
             await self._mark(out.params, closing=False, settled=True)
-
-    async def _lift(self, ledger: Ledger, out: Outgoing) -> None:
-        """Learn the preimages that the payee has shown on the ledger."""
-        for proof in await ledger.proven(out.params):
-            for number, lock in out.all.items():
-                if lock.lock.root == proof.root and proof.count <= lock.lock.ticks:
-                    await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
-
-    async def _answer(self, ledger: Ledger, out: Outgoing, state: ChannelState) -> None:
-        """Hold the payee to its release where it filed an older voucher, and take our rest when the time has come."""
-        if state.status != "closing":
-            return
-        filed, params, row = await ledger.filed(out.params, True), out.params, out.row
-        now = await ledger.now()
-        current = {bytes(32), row.root, row.voucher.locks_root}  # without locks there is nothing to void
-        if filed.locks_root not in current and row.release and now < state.closes_at:
-            release = Release(row.released, row.amount)  # again, where a reorganisation took it out of the chain
-            mined = await ledger.release(self.key, params, True, release, row.release)
-            self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
-            return
-        live = filed.locked if now < (filed.locked_until or state.closes_at) else 0
-        if now >= state.closes_at and state.opener_deposit - filed.amount - live > state.opener_drawn:
-            await ledger.settle(self.key, params)
 
     async def _mark(self, params: ChannelParams, **fields: bool) -> None:
         """The journal's record of the channel: no lock goes over one that is over."""
