@@ -273,7 +273,7 @@ class Outgoing:
         return rows, waiting.changes
 
     def told(self, told: Told) -> tuple[Rows, OutLock | None]:
-        """The payee says how a lock stands; None where it is gone, or that was known.
+        """The payee says how a lock stands; None where it is gone.
 
         Raises:
             BadMessage, BadPreimage: what it says cannot be. Nothing has changed.
@@ -289,7 +289,7 @@ class Outgoing:
                 raise BadMessage(f"{told.total} token units for {told.count} ticks of {held.lock.tick_value}")
             return (), held
         if held.placed:
-            return (), None
+            return (), held  # said again: who had to hear it may have died before that was durable
         self.locks[told.number] = held = msgspec.structs.replace(held, placed=True)
         return ((lock_key(OUT_ROWS, Place(self.params.id, told.number)), encode(held)),), held
 
