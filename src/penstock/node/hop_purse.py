@@ -11,7 +11,7 @@ from typing import NamedTuple
 from penstock.core.channel import MAX_TICKS, Domain, Lock
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadTerms, OutOfFunds, PeerRefused, PenstockError
+from penstock.core.errors import BadTerms, JournalError, OutOfFunds, PeerRefused, PenstockError
 from penstock.core.hops import OutLock
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.messages import AskClose, Reached, Reason, Told
@@ -92,7 +92,10 @@ class HopPurse:
         self._max_fee, self._life, self._entropy = max_fee_ppm, life, entropy
         self._channels = ChannelPurse(key, journal, ledger, tell, deposit, period, domain)
         self._need: int | None = None  # that a channel must have room for, while we look for a way
-        self._neighbours = [Neighbour(key, journal, dial, self._channel, ledger, None, tell, self) for dial in hubs]
+        self._neighbours = [
+            Neighbour(key, journal, dial, self._channel, ledger, None, tell, self, self._fail) for dial in hubs
+        ]
+        self._fault: JournalError | None = None
         self._tasks = Tasks()
         self._running = False
         self._waiting: dict[tuple[bytes, int], asyncio.Future[Told | None]] = {}
@@ -125,6 +128,8 @@ class HopPurse:
         await self._reach()
         expiry = self._clock() // 1000 + max(self._life, details.least_life + 60)
         for _ in range(int(REACH)):
+            if self._fault is not None:
+                raise self._fault
             firsts, ways = self._ways(details.payee, offer.tick_value, ticks, expiry)
             if ways:
                 break
@@ -178,6 +183,9 @@ class HopPurse:
             for one in ready:
                 one.cancel()
 
+    def _fail(self, error: JournalError) -> None:
+        self._fault = error
+
     def _start(self) -> None:
         if not self._running:
             self._running = True
@@ -193,7 +201,11 @@ class HopPurse:
                 if row.params.partner == reached.node and row.role is Role.CONSUMER and not row.over:
                     return row
             raise PeerRefused("the channel to this hub is closed")
-        return await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        refused = any(one.refused for one in self._neighbours if one.reached and one.reached.node == reached.node)
+        if refused and await self._channels.retire(row):  # the hub has closed it to claim a lock
+            row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        return row
 
     async def _lock(self, hub: Neighbour, way: Route, ticks: int, offer: Offer, expiry: int) -> bytes:
         """Lock over this route, under a fresh chain.

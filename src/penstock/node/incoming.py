@@ -24,7 +24,7 @@ from penstock.core.errors import (
 )
 from penstock.core.hops import Incoming, InLock, Place, filing_of
 from penstock.core.identity import Key, to_hex
-from penstock.core.messages import Add, Change, Enter, Entered, Message, Promise, Reach, Reached, SignedReach
+from penstock.core.messages import Add, Change, Enter, Entered, Message, Promise, Reach, Reached, SignedReach, Told
 from penstock.core.ports import Journal, Ledger
 from penstock.core.session import Role
 from penstock.core.units import Amount, Instant
@@ -162,9 +162,11 @@ class Incomings:
                 await durable(self.journal, msgspec.structs.replace(row, deposit=deposit).rows())
         self.lookout.watch(params)
         self._payers[params.id] = payer
-        payer.send(Entered(params.id, incoming.row.voucher.nonce))
-        for number in sorted(incoming.locks):
-            self.tell_payer(incoming, number)
+        nonce, tolds = incoming.row.voucher.nonce, [self._told(incoming, number) for number in sorted(incoming.locks)]
+        await durable(self.journal, ())  # some of it may only be about to be
+        payer.send(Entered(params.id, nonce))
+        for told in tolds:
+            self._say(told)
 
     def _free(self, channel: bytes) -> ChannelRow | None:
         """What we know of a channel; None of one that is new.
@@ -271,13 +273,18 @@ class Incomings:
     async def keep(self, incoming: Incoming, number: int, rows: Rows) -> None:
         """Make what we know of a lock durable, and tell its payer."""
         if rows:
+            told = self._told(incoming, number)  # as it is now: what follows meanwhile is not durable by then
             await durable(self.journal, rows)
-            self.tell_payer(incoming, number)
+            self._say(told)
 
-    def tell_payer(self, incoming: Incoming, number: int) -> None:
+    @staticmethod
+    def _told(incoming: Incoming, number: int) -> Told | None:
+        held = incoming.locks.get(number)
+        return held.told(Place(incoming.params.id, number)) if held else None
+
+    def _say(self, told: Told | None) -> None:
         """Tell a lock's payer how it stands, where it is there to hear it."""
-        payer, held = self._payers.get(incoming.params.id), incoming.locks.get(number)
-        told = held.told(Place(incoming.params.id, number)) if held else None
+        payer = self._payers.get(told.channel) if told else None
         if payer is not None and not payer.gone and told is not None:
             payer.send(told)
 
