@@ -1,4 +1,4 @@
-"""Rules of a channel that carries hop locks: what its payee takes, whatever its payer promises."""
+"""Rules of a channel that carries hop locks: what its payee takes of a payer that signs whatever it likes."""
 
 from __future__ import annotations
 
