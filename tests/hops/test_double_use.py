@@ -73,7 +73,7 @@ def proposal(street: HopStreet, key: Key, offer: Offer, params: ChannelParams) -
 
 
 async def test_a_channel_with_hop_locks_pays_no_session_beside(street: HopStreet) -> None:
-    """The same deposit would back both."""
+    """Rule 7: the same deposit would back both."""
     params = await channel(street, STRANGER)
     thief, out = await entered(street, STRANGER, params)
     thief.send(promised(street, out))
@@ -110,7 +110,7 @@ async def test_a_session_and_an_entry_at_once_do_not_both_get_in(street: HopStre
 
 
 async def test_a_close_of_a_channel_with_hop_locks_is_not_signed(street: HopStreet) -> None:
-    """It would give away all that its locks are going to prove."""
+    """Rule 7: it would give away all that its locks are going to prove."""
     params = await channel(street, STRANGER)
     thief, out = await entered(street, STRANGER, params)
     thief.send(promised(street, out))

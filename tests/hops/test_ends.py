@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 import pytest
-from tests.node.world import PRICE
+from tests.node.world import PRICE, TICK
 
+from penstock.core.channel import Lock
 from penstock.core.errors import BadTerms, PeerRefused, PenstockError
 from penstock.core.hops import Incoming, InLock
 from penstock.core.messages import Add, Hop, Told
@@ -124,13 +125,13 @@ async def test_a_refused_route_is_tried_again_under_a_fresh_chain(street: HopStr
 
 
 SMALLER = {
-    "of smaller ticks": lambda hop: msgspec.structs.replace(hop, tick_value=hop.tick_value - 1),
-    "of shorter life": lambda hop: msgspec.structs.replace(hop, expiry=hop.expiry - 1_000),
-    "of longer life": lambda hop: msgspec.structs.replace(hop, expiry=hop.expiry + 100),
+    "smaller": lambda hop: msgspec.structs.replace(hop, tick_value=hop.tick_value - 1),
+    "sooner": lambda hop: msgspec.structs.replace(hop, expiry=hop.expiry - 1_000),
+    "later": lambda hop: msgspec.structs.replace(hop, expiry=hop.expiry + 100),
 }
 
 
-@pytest.mark.parametrize("how", [*SMALLER, "of fewer ticks", "of another root", "none"])
+@pytest.mark.parametrize("how", [*SMALLER, "fewer", "other", "none"])
 async def test_another_lock_than_the_terms_name_pays_no_session(
     street: HopStreet, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -145,7 +146,7 @@ async def test_another_lock_than_the_terms_name_pays_no_session(
         return found, SMALLER[how](hop)
 
     def other(lock: Any, *rest: Any) -> int:
-        change = {"ticks": lock.ticks - 1} if how == "of fewer ticks" else {"root": b"\x05" * 32}
+        change = {"ticks": lock.ticks - 1} if how == "fewer" else {"root": b"\x05" * 32}
         return add(msgspec.structs.replace(lock, **change), *rest)
 
     async def pretend(incoming: Incoming, one: Add) -> None:
@@ -235,3 +236,18 @@ async def test_a_hub_that_closed_the_channel_is_paid_over_another(street: HopStr
     await car.leave()
     session = await street.car(name="car").buy()
     assert session.receipt is not None
+
+
+async def test_a_root_that_has_paid_a_session_pays_no_other(street: HopStreet) -> None:
+    """Rule 8: whoever was shown its preimages could claim a second lock under it at once."""
+    await street.row(1)
+    car, session, _ = await bought(street)
+    hop = hop_purse.decode_terms(session.terms.rail_terms)
+    (incoming,) = street.incomings.channels.values()
+    add = Add(9, Lock(hop.root, TICK, hop.ticks, hop.expiry), 0, ())
+    incoming.locks[9] = InLock(add)
+    await street.till.changed(incoming, (add,))
+    held = incoming.locks.pop(9)
+    assert (held.placed, held.done) == (False, 0)
+    assert "fresh chain" in held.why
+    assert car.purse.costs(session.terms, session.ticks).locked == 0

@@ -38,7 +38,7 @@ async def still_carries(world: HopWorld) -> None:
 
 @pytest.mark.parametrize("rest", [TICK, TICK + 3, FEES.tick(TICK) - 1])
 async def test_a_rest_between_a_tick_here_and_a_tick_there_goes_no_further(world: HopWorld, rest: int) -> None:
-    """Less than a tick of the incoming lock, and no less than one of the outgoing: the pole would refuse it."""
+    """Rule 7: less than a tick of the incoming lock, and no less than one of the outgoing: the pole would refuse it."""
     chain = world.chain()
     number = await world.placed(chain)
     world.payer.ask(number, 3, chain.preimage(3), rest)
