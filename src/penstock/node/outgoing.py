@@ -247,6 +247,9 @@ class Neighbour:
         if node.node != link.peer:
             raise BadMessage("the neighbour says that it is somebody else than its link proves")
         self.known = message.known
+        if self.closing and self.ready.is_set():  # over a link that holds, too, another channel is looked for
+            self.ready.clear()
+            self._entering = False
         if self.ready.is_set() or self._entering:
             return
         self._entering = True

@@ -35,7 +35,7 @@ from penstock.sim.hop_actors import (
     PayeeActor,
     PayerActor,
 )
-from penstock.sim.life import task_of_a_life
+from penstock.sim.life import Life, task_of_a_life
 from penstock.sim.network import Network
 from penstock.sim.tender import SimLedger
 from penstock.sim.trace import Trace
@@ -125,6 +125,9 @@ class HopWorld:
         self._heal()
         await asyncio.gather(*work)
         await self._until(self._folded, LIFE + DELTA * (len(self.hubs) + 1) + PERIOD)
+        for actor in self.actors:  # a hub that lives would lend anew
+            actor.vanish()
+        self._ledger = SimLedger(self.chain, self.domain, Life("court", self.loop), lambda: 0.05)
         await self._close_all()
         self._audit()
         mining.cancel()
@@ -239,10 +242,6 @@ class HopWorld:
         """Whether no lock is under any voucher that is still held."""
         held = [(actor, row) for actor, row in self._rows(Role.SUPPLIER) if not row.settled]
         return not any(book.hops_in(actor.disk, row.params.id)[1] for actor, row in held)
-
-    @property
-    def _ledger(self) -> SimLedger:
-        return self.hubs[0].ledger
 
     def _rows(self, role: Role) -> list[tuple[HopActor, book.ChannelRow]]:
         """The channels in which an actor has this role, by the journals."""
