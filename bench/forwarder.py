@@ -30,7 +30,7 @@ from penstock.core.escrow import EscrowDomain, EscrowParams, tariff_hash
 from penstock.core.identity import Address
 from penstock.core.messages import Reason
 from penstock.core.offer import Offer, Terms, accept_digest, propose_digest
-from penstock.core.rail import PayeeEnd, PayerEnd
+from penstock.core.rail import Ends, PayeeEnd, PayerEnd
 from penstock.core.session import Role, Session, SessionRow
 from penstock.core.tariff import Tariff
 from penstock.core.units import MAX_QUANTITY, Instant, Quantity
@@ -101,7 +101,7 @@ class End:
         self.journal = SqliteJournal(directory / f"{role}.sqlite")
         signed = CONSUMER.sign(propose_digest(digest)), SUPPLIER.sign(accept_digest(digest))
         row = SessionRow(role, agreed, *signed, device.read())
-        mine: PayeeEnd | PayerEnd = payee if role is Role.SUPPLIER else payer
+        mine = Ends(None, payee) if role is Role.SUPPLIER else Ends(payer, None)
         session = Session(row, mine, SUPPLIER if role is Role.SUPPLIER else CONSUMER, now())
         valve = device if isinstance(device, DataSupply) else None
         self.shell = SessionShell(session, self.journal, device, valve, now, self._end, device)

@@ -38,6 +38,7 @@ from penstock.core.identity import Address, Key
 from penstock.core.messages import Paid
 from penstock.core.meter import Reading, Tolerance
 from penstock.core.offer import Offer, Terms
+from penstock.core.rail import Ends
 from penstock.core.session import SESSION_ROWS, Role, Session, SessionRow
 from penstock.core.tariff import Tariff
 from penstock.core.units import MAX_INSTANT, MAX_QUANTITY, Amount, Instant, Quantity
@@ -94,7 +95,7 @@ def begun(number: int, deposit: int) -> tuple[Paying, Rows]:
     payer, payee = StreamPayer(rail, deposit, CAR, os.urandom(32)), StreamPayee(rail, deposit)
     rows = payee.take(payer.open().data) + ChannelRow(params, Role.SUPPLIER, Amount(deposit)).rows()
     row = SessionRow(Role.SUPPLIER, terms, bytes(65), bytes(65), ZERO)
-    session = Session(row, payee, POLE, clock.now())
+    session = Session(row, Ends(None, payee), POLE, clock.now())
     session.begin(clock.now())
     kept = (SESSION_ROWS + session.digest, encode(row))
     return Paying(session, payee, payer, TICK_ROWS + params.id), (*rows, kept)

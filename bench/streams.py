@@ -32,6 +32,7 @@ from penstock.core.identity import Address, Key
 from penstock.core.messages import Message, Metered, Reason
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Offer, Terms, accept_digest, propose_digest
+from penstock.core.rail import Ends
 from penstock.core.session import Role, Session, SessionRow
 from penstock.core.tariff import Tariff
 from penstock.core.units import MAX_QUANTITY, Instant, Quantity
@@ -112,14 +113,14 @@ class End:
         if role is Role.SUPPLIER:
             self.line = LineSupply(line, 10**9, package=Quantity(1))
             row = SessionRow(role, agreed, *signed, self.line.read())
-            session = Session(row, StreamPayee(stream, DEPOSIT), SUPPLIER, now())
+            session = Session(row, Ends(None, StreamPayee(stream, DEPOSIT)), SUPPLIER, now())
             self.shell = SessionShell(session, self.journal, self.line, self.line, now, self._end)
             self.line.watch(self.shell.on_reading)
         else:
             meter = LineMeter(line)
             row = SessionRow(role, agreed, *signed, meter.read())
             self.payer = StreamPayer(stream, DEPOSIT, CONSUMER, bytes(32), at_once=at_once)
-            session = Session(row, self.payer, CONSUMER, now())
+            session = Session(row, Ends(self.payer, None), CONSUMER, now())
             shell = self.shell = Watched(session, self.journal, meter, None, now, self._end)
             shell.acknowledged, shell.sent, shell.trips = 0, 0.0, []
 

@@ -122,6 +122,16 @@ def test_rubbish_is_no_message(rubbish: bytes) -> None:
     assert json.loads(rubbish)[0] in range(1, len(MESSAGES) + 1)
 
 
+def test_what_a_neighbour_calls_a_change_cannot_break_our_logs_line() -> None:
+    promise = encode(messages.Promise(bytes(32), Voucher.over(1, 0), b"", (messages.Settle(1, 2),)))
+    for tag in (rb"add\n", rb"\u001b[2J"):
+        lie = promise.replace(b"settle", tag)
+        for refuse in (lambda lie: decode(lie), lambda lie: decode_part(lie, messages.Promise)):
+            with pytest.raises(BadMessage, match="Invalid value") as refused:
+                refuse(lie)
+            assert refused.value.line().isprintable()
+
+
 @settings(max_examples=300)
 @given(any_message, st.data())
 def test_a_message_with_bytes_changed_is_a_message_or_refused(message: Any, draw: st.DataObject) -> None:

@@ -7,19 +7,24 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import pytest
 from eth_account.messages import _hash_eip191_message, encode_typed_data
 
-from penstock.core.channel import ChannelParams, Close, Domain, Lock, LockTree, Voucher, locks_root
+from penstock.core.channel import ChannelParams, Close, Domain, Lock, LockTree, Release, Voucher, locks_root
 from penstock.core.codec import decode, encode
+from penstock.core.hops import NO_VOUCHER, Incoming, InRow, Outgoing, OutRow, Place
 from penstock.core.identity import Digest, Key, parse_address, recover, to_hex
+from penstock.core.messages import Message, Reach, Taken
 from penstock.core.meter import Tolerance
 from penstock.core.offer import Offer, Receipt, Terms, accept_digest, propose_digest
 from penstock.core.tariff import Step, Tariff
+from penstock.core.ticks import TickChain
 from penstock.core.units import Amount, Instant, Quantity
+from penstock.rails.hops import HopPayer
+from penstock.rails.hops import decode_terms as decode_hop_terms
 from penstock.rails.stream import PAID_ROWS, StreamOffer, StreamPayer, StreamTerms, decode_paid
 
 HERE = Path(__file__).parent
@@ -52,6 +57,7 @@ CHANNEL = load("channel")
 STREAM = load("stream")
 SESSION = load("session")
 MESSAGES = load("messages")
+HOPS = load("hops")
 
 
 def test_the_domain_separator_and_the_id_of_a_channel() -> None:
@@ -197,6 +203,62 @@ def test_the_digests_of_offer_terms_and_receipt() -> None:
     assert {name: to_hex(digest) for name, digest in found.items()} == SESSION["digests"]
 
 
+def test_three_promises_what_their_payee_answers_and_how_a_lock_stands() -> None:
+    """A lock comes, its end is asked for, and it is settled while another comes: both sides make these very bytes."""
+    params = params_of(CHANNEL)
+    payer, payee = Key(raw(HOPS["payer_key"])), Key(raw(HOPS["payee_key"]))
+    out = Outgoing(params, HOPS["deposit"], payer, OutRow(NO_VOUCHER), {})
+    incoming = Incoming(params, HOPS["deposit"], payee, InRow(NO_VOUCHER), {})
+    chain, said = TickChain(raw(HOPS["seed"]), HOPS["locks"][0][1]), list[bytes]()
+    roots = [raw(HOPS["root"]), raw(HOPS["second_root"])]
+    first, second = [Lock(root, *lock) for root, lock in zip(roots, HOPS["locks"], strict=True)]
+    assert chain.root == first.root
+
+    def exchange() -> Taken:
+        made = out.promise()
+        assert made is not None
+        said.append(encode(made[1]))
+        answer = incoming.take(made[1], 2**40).answer
+        out.taken(answer)
+        return answer
+
+    hop = decode(HOPS["promises"][0].encode()).changes[0].onward  # type: ignore[union-attr]  # a promise with a lock
+    number = out.add(first, HOPS["holding"][0], hop)
+    exchange()
+    incoming.prove(number, 137, chain.preimage(137))
+    out.ask(number, 137, chain.preimage(137), 400)
+    exchange()
+    incoming.done(number, 138_300)
+    told = incoming.locks[number].told(Place(params.id, number))
+    assert told is not None
+    assert encode(told).decode() == MESSAGES["Told"]
+    out.told(told)
+    out.settle(number, told.total)
+    out.add(second, HOPS["holding"][1], ())
+    answer = exchange()
+    assert [one.decode() for one in said] == HOPS["promises"]
+    assert said[-1].decode() == MESSAGES["Promise"]
+    assert encode(answer).decode() == MESSAGES["Taken"]
+    assert to_hex(answer.release) == HOPS["release"]
+    assert recover(Release(3, out.row.amount).digest(params), answer.release) == params.partner_key
+
+
+def test_the_evidence_of_a_session_over_hubs() -> None:
+    terms = decode_hop_terms(HOPS["terms"].encode())
+    assert encode(terms).decode() == HOPS["terms"]
+    payer = HopPayer(terms, HOPS["tick_value"], raw(HOPS["seed"]))
+    assert [to_hex(one.data) for one in payer.pay(HOPS["bill"])] == HOPS["ticks"]
+    assert to_hex(payer.square(HOPS["bill"]).data) == HOPS["square"]
+
+
+def test_what_a_hub_says_of_itself_and_its_digest() -> None:
+    message = decode(MESSAGES["Reach"].encode())
+    assert isinstance(message, Reach)
+    for one in message.known:
+        one.check()
+    assert to_hex(message.known[0].reached.digest()) == HOPS["reach_digest"]
+
+
 @pytest.mark.parametrize("name", MESSAGES)
 def test_a_message_as_bytes(name: str) -> None:
     frame = MESSAGES[name].encode()
@@ -207,5 +269,5 @@ def test_a_message_as_bytes(name: str) -> None:
 
 
 def test_every_message_is_frozen() -> None:
-    assert len(MESSAGES) == 17
+    assert len(MESSAGES) == len(get_args(Message))
     assert msgspec.json.decode(MESSAGES["Metered"]) == [6, 1234, 1742256000000, 493000, "", "", 1400, 2]

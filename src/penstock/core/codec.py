@@ -24,6 +24,11 @@ encode = _encoder.encode
 _Part = TypeVar("_Part")
 
 
+def _why(error: Exception) -> str:
+    """What msgspec says, in one line that can be printed: of a change between neighbours it quotes the unknown tag."""
+    return "".join(one if one.isprintable() else "?" for one in str(error)[:120])
+
+
 def decode(frame: bytes) -> Message:
     """The message in a frame. Numbers are not yet checked against each other; whoever takes the message does that.
 
@@ -33,7 +38,7 @@ def decode(frame: bytes) -> Message:
     try:
         return _decoder.decode(frame)
     except (ValueError, RecursionError, OverflowError) as error:  # msgspec's errors are ValueErrors
-        raise BadMessage(f"not a message of this version: {str(error)[:120]}") from None
+        raise BadMessage(f"not a message of this version: {_why(error)}") from None
 
 
 def decode_part(data: bytes, type_: type[_Part]) -> _Part:
@@ -45,7 +50,7 @@ def decode_part(data: bytes, type_: type[_Part]) -> _Part:
     try:
         return msgspec.json.decode(data, type=type_)
     except (ValueError, RecursionError, OverflowError) as error:
-        raise BadMessage(f"malformed {type_.__name__}: {str(error)[:120]}") from None
+        raise BadMessage(f"malformed {type_.__name__}: {_why(error)}") from None
 
 
 def part_decoder(type_: type[_Part]) -> Callable[[bytes], _Part]:
@@ -56,7 +61,7 @@ def part_decoder(type_: type[_Part]) -> Callable[[bytes], _Part]:
         try:
             return decode_ready(data)
         except (ValueError, RecursionError, OverflowError) as error:
-            raise BadMessage(f"malformed {type_.__name__}: {str(error)[:120]}") from None
+            raise BadMessage(f"malformed {type_.__name__}: {_why(error)}") from None
 
     return decode_it
 
@@ -71,6 +76,6 @@ def decode_row(data: bytes, type_: type[_Part], what: str) -> _Part:
         return msgspec.json.decode(data, type=type_)
     except (ValueError, RecursionError, OverflowError) as error:
         raise JournalError(
-            f"the journal's {what} cannot be read: {str(error)[:120]}",
+            f"the journal's {what} cannot be read: {_why(error)}",
             "restore a backup, or use the version that wrote it",
         ) from None

@@ -46,6 +46,7 @@ from penstock.node.tell import Tell
 
 AGAIN = 20.0  # seconds between two questions whom the neighbour reaches
 WAITS = (0.2, 5.0)  # seconds before we dial again: at first, and at last
+STEADY = 10.0  # seconds that a link lasts that was a good one
 MAX_FRAMES = 4_096  # of the neighbour's that we have not got to
 MAX_KNOWN = 64  # nodes that a neighbour may tell of
 
@@ -101,6 +102,7 @@ class Neighbour:
         self.ready = asyncio.Event()  # the channel was entered over the link that we have
         self.why = "not reached yet"
         self.closing = False  # the ledger has the channel in its challenge, or has ended it
+        self.refused = False  # the neighbour did not let us into our channel when we asked last
         self.missing = False  # the ledger does not have it: a reorganisation took its opening out
         self._entering = False  # we have asked to be let in over this link
         self._wake = asyncio.Event()
@@ -153,6 +155,7 @@ class Neighbour:
             tasks.start(self._watch())
         try:
             while True:
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._talk()
                 except JournalError as error:
@@ -163,8 +166,8 @@ class Neighbour:
                     if self.why != error.line():
                         self.why = error.line()
                         self.tell("neighbour not reached", error=self.why)
-                if self.ready.is_set():
-                    self.ready.clear()
+                self.ready.clear()
+                if asyncio.get_running_loop().time() - began > STEADY:
                     pause = WAITS[0]
                 await asyncio.sleep(pause)
                 pause = min(WAITS[1], pause * 1.7)
@@ -230,6 +233,7 @@ class Neighbour:
             case Told():
                 await self._told(message)
             case Refused():
+                self.refused = self._entering
                 raise PeerRefused(message.why[:300])
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong between neighbours")
@@ -246,8 +250,11 @@ class Neighbour:
         if self.ready.is_set() or self._entering:
             return
         self._entering = True
-        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
-            self.take_up(await self._find(node))
+        again = self.refused and self._time is None  # who looks at the ledger would know what became of the channel
+        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing or again:
+            row = await self._find(node)
+            if self.outgoing is None or row.params.id != self.outgoing.params.id:
+                self.take_up(row)
         assert self.outgoing is not None
         link.send(encode(Enter(self.outgoing.params)))
 
@@ -262,6 +269,7 @@ class Neighbour:
                 "one of the two is a backup: close the channel on the ledger, and open another",
             )
         self.ready.set()
+        self.refused = False
         self.why = ""
         self._wake.set()
         self.tell("neighbour entered", channel=to_hex(out.params.id), free=out.free)

@@ -11,10 +11,13 @@ import networkx
 from penstock.core.identity import Address
 from penstock.core.messages import Hop, Reached, SignedReach
 from penstock.core.units import MAX_AMOUNT
+from penstock.node.incoming import Terms
 from penstock.node.relay import Fees
 
 MAX_HUBS = 3
+MAX_DELTA = 86_400  # seconds that a hub may want a lock to outlive the next; it is our money that it keeps so long
 TRIED = 32  # routes that are looked at, at most
+LONGEST = Terms().longest  # seconds: a hub that wants a lock to last longer is passed by, or it could name any time
 
 
 class Route(NamedTuple):
@@ -56,15 +59,32 @@ def routes(
     """
     graph = networkx.DiGraph()
     for node, reached in told.items():
-        for edge in reached.edges:
+        for edge in reached.edges if reached.delta <= MAX_DELTA else ():
             if edge.capacity >= tick_value * (ticks + 1) and (edge.payee == payee or edge.payee in told):
                 graph.add_edge(node, edge.payee)
     found: list[Route] = []
     for hub in first:
         if hub in graph and payee in graph and hub != payee:
             found += [_route(told, path, tick_value, ticks, expiry, now) for path in _simple(graph, hub, payee)]
-    fitting = [route for route in found if route.tick_value * ticks + route.holding <= MAX_AMOUNT]
+    fitting = [
+        route
+        for route in found
+        if route.tick_value * ticks + route.holding <= MAX_AMOUNT
+        and route.expiry - now <= LONGEST
+        and _fits(told, route, ticks)
+    ]
     return sorted(fitting, key=lambda route: (route.cost(ticks, tick_value), len(route.hubs), route.hubs))
+
+
+def _fits(told: dict[Address, Reached], route: Route, ticks: int) -> bool:
+    """Whether each hub's channel has room for its lock, the fees of those after it, and the rest of a tick."""
+    return all(
+        any(
+            edge.payee == hop.payee and edge.capacity >= hop.tick_value * (ticks + 1) + hop.holding
+            for edge in told[hub].edges
+        )
+        for hub, hop in zip(route.hubs, route.onward, strict=True)
+    )
 
 
 def _simple(graph: Any, hub: Address, payee: Address) -> Iterator[list[Address]]:
