@@ -58,6 +58,13 @@ def test_bytes_do_not_get_into_a_log(capsys: pytest.CaptureFixture[str]) -> None
     assert "<bytes>" in said
 
 
+def test_facts_within_facts_stay_readable_and_bytes_within_them_secret(capsys: pytest.CaptureFixture[str]) -> None:
+    log_to("json")("standing", out=[{"to": "0x12", "locks": 2, "seed": b"secret"}], hub={"up": True})
+    found = json.loads(capsys.readouterr().err)
+    assert found["out"] == [{"to": "0x12", "locks": 2, "seed": "<bytes>"}]
+    assert found["hub"] == {"up": True}
+
+
 def test_what_a_library_logs_is_an_event_like_others(capsys: pytest.CaptureFixture[str]) -> None:
     log_to("json")
     logging.getLogger("some.library").error("it %s", "broke")

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from .world import DELTA, FEES, LIFE, TICK, TICKS, HopWorld, until
+from penstock.core.errors import LedgerUnreachable
+from penstock.core.identity import to_hex
+
+from .world import DELTA, FEES, LIFE, PERIOD, TICK, TICKS, HopWorld, until
 
 pytestmark = pytest.mark.asyncio
 FEE = FEES.tick(TICK) - TICK
@@ -96,3 +99,30 @@ async def test_many_locks_at_once_share_vouchers(world: HopWorld) -> None:
     assert gains["payee"] == 60 * TICK
     assert gains["hub"] == 60 * FEE + 150
     assert TICKS > 2
+
+
+async def test_who_takes_locks_without_the_ledger_says_once_what_that_leans_on(world: HopWorld) -> None:
+    """Rule 12: it was seen less than half a challenge period ago, and somebody may be closing since."""
+    seen, incomings = world.ledger.now, world.hub.incomings
+    await world.placed(world.chain())
+    assert not world.told.named("leaning on an old view")
+    stands = world.hub.standing()
+    assert (stands["leaning"], stands["seen_s"], stands["good_s"]) == (False, 0, PERIOD // 2)
+
+    async def unreachable() -> int:
+        raise LedgerUnreachable("no answer")
+
+    world.ledger.now = unreachable  # type: ignore[method-assign]
+    world.hub_clock.offset += 100
+    for _ in range(2):
+        await incomings.look()
+        await world.placed(world.chain())
+    (leant,) = world.told.named("leaning on an old view")
+    assert leant["channel"] == to_hex(world.in_params.id)
+    assert 100 <= leant["seen_s"] <= 102
+    stands = world.hub.standing()
+    assert stands["leaning"]
+    assert stands["seen_s"] + stands["good_s"] == PERIOD // 2
+    world.ledger.now = seen  # type: ignore[method-assign]
+    await incomings.look()
+    assert not world.hub.standing()["leaning"]

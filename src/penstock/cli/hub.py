@@ -143,6 +143,7 @@ async def _until(node: Hub, asked: asyncio.Event, told: Log, token: TokenFacts, 
 
     look = HubView(token) if view else None
     last: dict[str, Any] = {}
+    ages = {"seen_s": 0, "good_s": 0}  # which go on by themselves
     waiting = [asyncio.ensure_future(event.wait()) for event in (asked, node.site.failed)]
     try:
         with look or nullcontext():
@@ -150,8 +151,8 @@ async def _until(node: Hub, asked: asyncio.Event, told: Log, token: TokenFacts, 
                 stands = node.standing()
                 if look is not None:
                     look.show(stands)
-                elif told.form == "json" and stands | {"seen_s": 0} != last:
-                    last = stands | {"seen_s": 0}
+                elif told.form == "json" and stands | ages != last:
+                    last = stands | ages
                     told("standing", **stands)
                 await asyncio.wait(waiting, timeout=LOOK, return_when=asyncio.FIRST_COMPLETED)
     finally:

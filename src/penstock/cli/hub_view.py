@@ -31,10 +31,18 @@ def panel(stands: dict[str, Any], token: TokenFacts) -> Panel:
     facts.add_row("fees earned", shown(max(0, stands["fees"]), token))
     risk = shown(stands["at_risk"], token)
     facts.add_row("at risk", f"{risk} until {utc(stands['until'])}" if stands["until"] else "nothing")
-    seen = stands["seen_s"]
-    facts.add_row("ledger seen", "not yet" if seen is None else f"{seen} s ago" if seen else "just now")
+    facts.add_row("ledger seen", _seen(stands))
     facts.add_row("to rebalance", _advice(stands, token))
     return Panel(Group(*parts, facts), title=f"hub {stands['hub'][:14]}...", title_align="left", border_style="cyan")
+
+
+def _seen(stands: dict[str, Any]) -> Text:
+    seen, good = stands["seen_s"], stands["good_s"]
+    said = "not yet" if seen is None else f"{seen} s ago" if seen else "just now"
+    if not stands["leaning"]:
+        return Text(said)
+    until = f"good for {good} s more" if good else "too long ago: no lock is taken"
+    return Text(f"{said}, and does not answer; {until}", style="yellow" if good else "red")
 
 
 def _channels(head: str, end: str, rows: list[dict[str, Any]], token: TokenFacts) -> Table:

@@ -119,6 +119,8 @@ def _plain(value: object) -> object:
     """Texts and numbers. Bytes do not get into a log: they may be what must stay secret."""
     if value is None or isinstance(value, str | int | float):
         return value
+    if isinstance(value, Mapping):
+        return {str(_plain(name)): _plain(one) for name, one in value.items()}
     return [_plain(one) for one in value] if isinstance(value, list | tuple) else f"<{type(value).__name__}>"
 
 

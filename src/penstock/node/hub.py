@@ -142,7 +142,11 @@ class Hub:
     # ---- for the operator
 
     def standing(self) -> dict[str, Any]:
-        """How the hub stands: capacity in and out, locks, fees earned, and what is at risk until when (token units)."""
+        """How the hub stands: capacity in and out, locks, fees earned, and what is at risk until when (token units).
+
+        `seen_s` is how long ago the ledger was seen, `good_s` for how long that is good if it is not seen again, and
+        `leaning` whether it did not answer when it was asked last.
+        """
         ins = [self._in(one) for one in self.incomings.channels.values()]
         outs = [self._out(one) for one in (*self.relay.neighbours.values(), *self.relay.former) if one.outgoing]
         held = [lock for one in self.incomings.channels.values() for lock in one.locks.values()]
@@ -157,6 +161,8 @@ class Hub:
             "fees": sum(one["earned"] for one in ins) - sum(one["paid"] for one in outs),
             "at_risk": sum(lock.worth for lock in proven),
             "until": min((lock.lock.expiry for lock in proven), default=None),
+            "leaning": self.incomings.leaning,
+            "good_s": self.incomings.good_for,
             "seen_s": max(0, self.site.clock() - self._time.seen) // 1000 if self._time.seen else None,
         }
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from functools import partial
 from typing import Protocol
 
@@ -106,6 +105,9 @@ class Incomings:
         self.fail: Callable[[JournalError], None] = lambda error: None
         self.pays_else: Callable[[bytes], bool] = lambda channel: False
         """Whether a channel pays us in another way now."""
+        self.leaning = False
+        """Whether the ledger did not answer when it was asked last: channels count as they were seen before."""
+        self._leant: set[bytes] = set()  # channels of which was told that they count as the ledger was seen before
         self._added: dict[bytes, tuple[Instant, int]] = {}  # since when so many locks came over a channel
         self._tasks = Tasks()
 
@@ -209,7 +211,7 @@ class Incomings:
         except LedgerUnreachable:
             if row is None or not row.deposit or not self.fresh(params):
                 raise
-            self.tell("leaning on an old view", channel=to_hex(params.id), seen_s=self._age())
+            self._lean(params.id)
             return row.deposit
         if state.status != "open":
             raise BadTerms(f"the channel is {state.status} on the ledger", "open one, and wait until it is final")
@@ -221,8 +223,20 @@ class Incomings:
         """Whether the ledger was seen so recently that nobody can have closed the channel behind our back."""
         return self.time.fresh(params.period // 2)
 
+    @property
+    def good_for(self) -> int | None:
+        """For how many seconds our view of the ledger is good yet, if not seen again; None: no channel pays us."""
+        periods = [incoming.params.period for incoming in self.channels.values()]
+        return max(0, min(periods) // 2 - self._age()) if periods else None
+
     def _age(self) -> int:
         return max(0, self.clock() - (self.time.seen or self.clock())) // 1000
+
+    def _lean(self, channel: bytes) -> None:
+        """Tell, once an outage for each channel, that something rests on what the ledger was when we saw it last."""
+        if channel not in self._leant:
+            self._leant.add(channel)
+            self.tell("leaning on an old view", channel=to_hex(channel), seen_s=self._age(), good_s=self.good_for)
 
     async def promise(self, payer: Payer, promise: Promise) -> None:
         """Take the next voucher of a channel.
@@ -240,6 +254,8 @@ class Incomings:
         took = incoming.take(promise, self.time.past + MAX_PERIOD)
         if took.rows:
             await durable(self.journal, took.rows)
+        if self.leaning and self.fresh(incoming.params) and any(isinstance(change, Add) for change in took.changes):
+            self._lean(promise.channel)
         if took.changes:
             assert self.taker is not None
             await self.taker.changed(incoming, took.changes)
@@ -301,8 +317,12 @@ class Incomings:
 
     async def look(self) -> None:
         """Let go of what has expired, and claim what is about to."""
-        with suppress(LedgerError):  # the lookout says so
+        try:
             await self.time.look()
+            self.leaning = False
+            self._leant.clear()
+        except LedgerError:  # the lookout says so
+            self.leaning = True
         if self.time.behind:
             self.tell("clock is behind", seconds=self.time.behind)
         for incoming in list(self.channels.values()):

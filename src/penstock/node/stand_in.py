@@ -15,7 +15,7 @@ import msgspec
 from penstock.core.channel import Domain
 from penstock.core.codec import encode
 from penstock.core.errors import LedgerUnreachable, PenstockError
-from penstock.core.hops import IN_ROWS, Outgoing, Place, decode_in_lock
+from penstock.core.hops import IN_ROWS, OUT_ROWS, Outgoing, Place, decode_in_lock
 from penstock.core.identity import Key, to_hex
 from penstock.core.ports import Ledger
 from penstock.core.watcher import Evidence
@@ -75,51 +75,60 @@ class StandIn:
         return {row.params.domain for row in self._paying()}
 
     def _paying(self) -> list[ChannelRow]:
-        ours = [row for row in book.channels(self._journal) if row.params.opener == self._key.address]
-        return [row for row in ours if not row.settled and book.hops_out(self._journal, row.params.id)[0].signature]
+        rows = [book.channel_of(self._journal, channel) for channel in self._channels(OUT_ROWS)]
+        return [row for row in rows if row and not row.settled and row.params.opener == self._key.address]
+
+    def _channels(self, prefix: bytes) -> list[bytes]:
+        """The channels of which there are such rows: a site may have a hundred thousand others."""
+        return list(dict.fromkeys(key[len(prefix) :][:32] for key, _ in self._journal.load(prefix)))
 
     @property
     def pause(self) -> float:
         """How long to wait between two looks, in seconds."""
         return rest_for(row.params.period for row in self._paying())
 
-    async def look(self, ledger: Ledger) -> None:
+    async def look(self, ledger: Ledger) -> bool:
         """See what closes on this ledger, and what is about to expire, and answer; what fails is tried again next time.
 
-        Look at `shown` after this: it may have more.
+        Returns whether there is more to be `shown`.
         """
+        fresh = False
         for row in self._paying():
             if row.params.domain == ledger.domain and row.params.id not in self._over:
                 try:
-                    await self._look_onward(ledger, row)
+                    fresh = await self._look_onward(ledger, row) or fresh
                 except LedgerUnreachable:
-                    return  # the lookout says so
+                    return fresh  # the lookout says so
                 except PenstockError as error:
                     self._tell("not looked at", channel=book.name_of(row), error=error.line())
-        for evidence in self.shown().values():
-            if evidence.params.domain == ledger.domain:
+        for channel in self._channels(IN_ROWS):
+            evidence = book.evidence_of(self._journal, channel)
+            if evidence is not None and evidence.params.domain == ledger.domain:
                 try:
                     await self._claim(ledger, evidence)
                 except PenstockError as error:
-                    self._tell("not claimed", channel=to_hex(evidence.params.id), error=error.line())
+                    self._tell("not claimed", channel=to_hex(channel), error=error.line())
+        return fresh
 
-    async def _look_onward(self, ledger: Ledger, row: ChannelRow) -> None:
+    async def _look_onward(self, ledger: Ledger, row: ChannelRow) -> bool:
         channel, state = row.params.id, await ledger.channel(row.params)
         if state.status not in ("closing", "settled"):
             self.closing.discard(channel)
-            return
-        out = Outgoing(row.params, row.deposit, self._key, *book.hops_out(self._journal, channel))
+            return False
+        fresh, out = False, Outgoing(row.params, row.deposit, self._key, *book.hops_out(self._journal, channel))
         if channel not in self.closing:
             self.closing.add(channel)
             self._tell("channel onward closing", channel=to_hex(channel), locks=len(out.all))
         for number, lock, proof in await onward.shown(ledger, out):
-            news = self._journal.learn(Place(channel, number), proof.count, proof.preimage)
-            if news and lock.origin is not None:
-                self._tell("preimage lifted", lock=lock.origin.number, ticks=proof.count)
+            if self._journal.learn(Place(channel, number), proof.count, proof.preimage):
+                fresh = True
+                if lock.origin is not None:
+                    self._tell("preimage lifted", lock=lock.origin.number, ticks=proof.count)
         await onward.answer(ledger, self._key, out, state, self._tell)
         if state.status == "settled" and await ledger.final(row.params):
             self._over.add(channel)
             self.closing.discard(channel)
+        return fresh
 
     async def _claim(self, ledger: Ledger, shown: Evidence) -> None:
         """Close a channel in which a lock of which we can prove something is about to expire."""

@@ -72,8 +72,7 @@ class Watch:
                     self._say()
                     fresh = False
                 for lookout, ledger in list(self._lookouts.values()):
-                    if self._stand_in is not None:
-                        await self._stand_in.look(ledger)
+                    if self._stand_in is not None and await self._stand_in.look(ledger):
                         self._take()
                     await lookout.look()
                 if once and not self._pending():

@@ -18,7 +18,7 @@ from penstock.cli.rails import CHANNEL
 from penstock.cli.scenarios import Scenario, Setting
 from penstock.core.ports import TokenFacts
 from penstock.sim.cast import Demo, Watch
-from penstock.sim.demo_hops import ABOUT_A_LOCK, run_hops
+from penstock.sim.demo_hops import ABOUT_A_LOCK, TICK_VALUE, run_hops
 
 _EURO = TokenFacts("cEUR", 6)
 FLOW = 0.25  # seconds between two pictures of the flow
@@ -28,7 +28,7 @@ class PathView:
     """The path from car to pole: locks along it, ticks past it."""
 
     def __init__(self, setting: Setting, live: bool, silent: bool) -> None:
-        self._silent, self._names = silent, dict[str, str]()
+        self._silent, self._path = silent, [f"hub{number + 1}" for number in range(setting.hubs)] or ["hub"]
         self._steps: list[str] = []
         self._hubs: dict[str, dict[str, Any]] = {}
         self._messages: dict[str, int] = {}
@@ -77,6 +77,7 @@ class PathView:
             self._step("car and pole: terms signed by both, streaming past the hubs")
         elif event == "ended" and who == "supplier":
             self._streaming = False
+            self._car = {"ticks": facts["paid"] // TICK_VALUE, "paid": facts["paid"]}
             self._step(f"pole: {facts['reason']}, receipt signed by both; the hubs fold")
         elif event == "offline":
             self._step(f"no ledger can be reached now; the car's routes: {'; '.join(facts['routes'])}")
@@ -99,15 +100,15 @@ class PathView:
         table = Table.grid(padding=(0, 2))
         table.add_column(style="bold", min_width=6)
         for _ in range(4):
-            table.add_column(justify="right", min_width=12)
+            table.add_column(justify="right", min_width=13)
         table.add_row("", "locked in", "locked out", "fees", "heard", style="dim")
-        for name in sorted(self._hubs):
-            stands = self._hubs[name]
+        for name in self._path:
+            stands = self._hubs.get(name, {"in": [], "out": [], "fees": 0})
             sums = [sum(one["locked"] for one in stands[side]) for side in ("in", "out")]
             cells = [shown(value, _EURO) for value in (*sums, max(0, stands["fees"]))]
             table.add_row(name, *cells, str(self._messages.get(name, 0)))
         ticks = f"{self._car.get('ticks', 0):,} ticks, {shown(self._car.get('paid', 0), _EURO)}"
-        way = Text(" ── ".join(["car", *sorted(self._hubs), "pole"]), style="cyan")
+        way = Text(" ── ".join(["car", *self._path, "pole"]), style="cyan")
         length = len(way.plain) - 6
         marks = "".join("─" if (at + int(time.monotonic() / FLOW)) % 4 else "●" for at in range(length))
         past = Text(f"  ╰{marks}╯" if self._streaming else f"  ╰{' ' * length}╯", style="green")
