@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,6 +19,7 @@ from penstock.core.hops import Incoming, Outgoing, filing_of
 from penstock.core.messages import Add, Hop, Promise, Settle, Taken, Told
 from penstock.core.ports import Filing
 from penstock.core.ticks import TickChain
+from penstock.node import relay
 
 from .world import DELTA, FEES, LIFE, SUPPLIER, TICK, TICKS, HopWorld, until
 
@@ -276,3 +278,41 @@ async def test_the_books_of_a_hub_are_its_journals(world: HopWorld) -> None:
     held = [one.lock for one in incoming.locks.values()]
     assert incoming.row.voucher == Voucher.over(incoming.row.voucher.nonce, incoming.row.voucher.amount, held)
     assert TICKS
+
+
+async def test_locks_that_are_settled_while_the_hub_looks_do_not_blind_it(
+    world: HopWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 11: a payer that times its settlement must not end the look that claims the next lock."""
+    numbers = [await world.placed(world.chain()) for _ in range(2)]
+    incomings = world.hub.incomings
+    incoming = incomings.channels[world.in_params.id]
+    keep = incomings.keep
+
+    async def settled_meanwhile(*given: Any) -> None:
+        await keep(*given)
+        incoming.locks.pop(numbers[1], None)
+
+    monkeypatch.setattr(incomings, "keep", settled_meanwhile)
+    await world.ground.wait(LIFE + DELTA + 60)
+    await incomings.look()
+    assert incoming.locks[numbers[0]].done == 0
+
+
+async def test_a_lock_that_is_settled_while_its_preimage_is_written_does_not_blind_the_hub(
+    world: HopWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 11: nor the look that holds a payee to its release."""
+    chain = world.chain()
+    number = await world.placed(chain)
+    incoming = world.hub.incomings.channels[world.in_params.id]
+    write = relay.durable
+
+    async def settled_meanwhile(*given: Any) -> None:
+        await write(*given)
+        incoming.locks.pop(number, None)
+
+    monkeypatch.setattr(relay, "durable", settled_meanwhile)
+    lock = world.onward.outgoing.locks[number]  # type: ignore[union-attr]
+    await world.hub.relay.proven(world.out_params.id, number, lock, TICKS, chain.preimage(TICKS))
+    assert number not in incoming.locks
