@@ -256,6 +256,7 @@ async def test_a_root_that_has_paid_a_session_pays_no_other(street: HopStreet) -
     await street.row(1)
     car, session, _ = await bought(street)
     hop = hop_purse.decode_terms(session.terms.rail_terms)
+    await until(lambda: not street.till._uses)  # only the journal knows of it by now
     (incoming,) = street.incomings.channels.values()
     add = Add(9, Lock(hop.root, TICK, hop.ticks, hop.expiry), 0, ())
     incoming.locks[9] = InLock(add)
