@@ -15,13 +15,14 @@ from tests.conformance.ground import CONSUMER
 
 from penstock.core.channel import Lock, Voucher
 from penstock.core.codec import encode
+from penstock.core.errors import BadTerms, PeerRefused
 from penstock.core.hops import Incoming, Outgoing, filing_of
 from penstock.core.messages import Add, Hop, Promise, Settle, Taken, Told
 from penstock.core.ports import Filing
 from penstock.core.ticks import TickChain
-from penstock.node import relay
+from penstock.node import book, relay
 
-from .world import DELTA, FEES, LIFE, SUPPLIER, TICK, TICKS, HopWorld, until
+from .world import DELTA, FEES, LIFE, PERIOD, SUPPLIER, TICK, TICKS, HopWorld, until
 
 pytestmark = pytest.mark.asyncio
 FEE = FEES.tick(TICK) - TICK
@@ -264,7 +265,6 @@ async def test_more_than_so_many_in_a_minute_are_refused_and_jam_nothing(world: 
 
 async def test_the_books_of_a_hub_are_its_journals(world: HopWorld) -> None:
     """What a hub would know after a crash is what it knows."""
-    from penstock.node import book
 
     chains = [world.chain() for _ in range(3)]
     numbers = [await world.placed(chain) for chain in chains]
@@ -316,3 +316,23 @@ async def test_a_lock_that_is_settled_while_its_preimage_is_written_does_not_bli
     lock = world.onward.outgoing.locks[number]  # type: ignore[union-attr]
     await world.hub.relay.proven(world.out_params.id, number, lock, TICKS, chain.preimage(TICKS))
     assert number not in incoming.locks
+
+
+async def test_a_hub_lends_to_nobody_else_at_an_address(world: HopWorld) -> None:
+    """Whoever takes an address over would be lent to under one fresh key after the other, for gas of ours each time."""
+    reached = world.onward.reached
+    assert reached is not None
+    other = msgspec.structs.replace(reached, node=CONSUMER.address)
+    with pytest.raises(PeerRefused, match="where we lend to"):
+        await world.hub._channel("payee", other)
+    assert set(world.hub.relay.neighbours) == {SUPPLIER.address}
+    assert len(book.channels(world.hub_journal)) == 2
+
+
+async def test_a_hub_lends_to_nobody_who_could_hold_it_for_longer_than_it_says(world: HopWorld) -> None:
+    """A payee that answers no close holds what we lend for as long as the channel's challenge period."""
+    reached = world.onward.reached
+    assert reached is not None
+    world.onward.outgoing = None
+    with pytest.raises(BadTerms, match="may hold our deposit"):
+        await world.hub._channel("payee", msgspec.structs.replace(reached, min_period=PERIOD + 1))
