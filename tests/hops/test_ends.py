@@ -12,11 +12,11 @@ from tests.node.world import PRICE, TICK
 from penstock.core.channel import Lock
 from penstock.core.errors import BadTerms, PeerRefused, PenstockError
 from penstock.core.hops import Incoming, InLock
-from penstock.core.messages import Add, Hop, Told
+from penstock.core.messages import Add, Hop, Reason, Told
 from penstock.core.session import Session
 from penstock.node import hop_purse
 
-from .street import MARGIN, Car, HopStreet, until
+from .street import MARGIN, PERIOD, Car, HopStreet, until
 
 pytestmark = pytest.mark.asyncio
 
@@ -204,6 +204,19 @@ def ignore_ends(neighbour: Any) -> Any:
     return told
 
 
+async def test_a_session_stops_when_the_ledger_was_not_seen_for_half_a_challenge(
+    street: HopStreet, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 12: its hub may have closed the channel behind the pole's back, and would be paid out with all of it."""
+    await street.row(1)
+    monkeypatch.setattr(street.incomings.time, "look", lambda: asyncio.sleep(0))
+    buying = asyncio.ensure_future(street.car().buy(quantity=None, budget=1_000_000))
+    await until(lambda: street.supplier.shell is not None and street.supplier.shell.session.paid)
+    street.clock.offset += PERIOD // 2 + 1
+    session = await buying
+    assert session.reason is Reason.LEDGER_UNSEEN
+
+
 async def test_both_ends_are_whole_when_their_hub_is_gone_for_good(street: HopStreet) -> None:
     """It dies while they stream, which they do not notice, and never comes back."""
     hop_purse.SETTLE, settle = 0.5, hop_purse.SETTLE
@@ -243,6 +256,7 @@ async def test_a_root_that_has_paid_a_session_pays_no_other(street: HopStreet) -
     await street.row(1)
     car, session, _ = await bought(street)
     hop = hop_purse.decode_terms(session.terms.rail_terms)
+    await until(lambda: not street.till._uses)  # only the journal knows of it by now
     (incoming,) = street.incomings.channels.values()
     add = Add(9, Lock(hop.root, TICK, hop.ticks, hop.expiry), 0, ())
     incoming.locks[9] = InLock(add)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from copy import copy
+from typing import Any
 
 import msgspec
 import pytest
@@ -14,12 +15,14 @@ from tests.conformance.ground import CONSUMER
 
 from penstock.core.channel import Lock, Voucher
 from penstock.core.codec import encode
+from penstock.core.errors import BadTerms, PeerRefused
 from penstock.core.hops import Incoming, Outgoing, filing_of
 from penstock.core.messages import Add, Hop, Promise, Settle, Taken, Told
 from penstock.core.ports import Filing
 from penstock.core.ticks import TickChain
+from penstock.node import book, relay
 
-from .world import DELTA, FEES, LIFE, SUPPLIER, TICK, TICKS, HopWorld, until
+from .world import DELTA, FEES, LIFE, PERIOD, SUPPLIER, TICK, TICKS, HopWorld, until
 
 pytestmark = pytest.mark.asyncio
 FEE = FEES.tick(TICK) - TICK
@@ -262,7 +265,6 @@ async def test_more_than_so_many_in_a_minute_are_refused_and_jam_nothing(world: 
 
 async def test_the_books_of_a_hub_are_its_journals(world: HopWorld) -> None:
     """What a hub would know after a crash is what it knows."""
-    from penstock.node import book
 
     chains = [world.chain() for _ in range(3)]
     numbers = [await world.placed(chain) for chain in chains]
@@ -276,3 +278,61 @@ async def test_the_books_of_a_hub_are_its_journals(world: HopWorld) -> None:
     held = [one.lock for one in incoming.locks.values()]
     assert incoming.row.voucher == Voucher.over(incoming.row.voucher.nonce, incoming.row.voucher.amount, held)
     assert TICKS
+
+
+async def test_locks_that_are_settled_while_the_hub_looks_do_not_blind_it(
+    world: HopWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 11: a payer that times its settlement must not end the look that claims the next lock."""
+    numbers = [await world.placed(world.chain()) for _ in range(2)]
+    incomings = world.hub.incomings
+    incoming = incomings.channels[world.in_params.id]
+    keep = incomings.keep
+
+    async def settled_meanwhile(*given: Any) -> None:
+        await keep(*given)
+        incoming.locks.pop(numbers[1], None)
+
+    monkeypatch.setattr(incomings, "keep", settled_meanwhile)
+    await world.ground.wait(LIFE + DELTA + 60)
+    await incomings.look()
+    assert incoming.locks[numbers[0]].done == 0
+
+
+async def test_a_lock_that_is_settled_while_its_preimage_is_written_does_not_blind_the_hub(
+    world: HopWorld, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Rule 11: nor the look that holds a payee to its release."""
+    chain = world.chain()
+    number = await world.placed(chain)
+    incoming = world.hub.incomings.channels[world.in_params.id]
+    write = relay.durable
+
+    async def settled_meanwhile(*given: Any) -> None:
+        await write(*given)
+        incoming.locks.pop(number, None)
+
+    monkeypatch.setattr(relay, "durable", settled_meanwhile)
+    lock = world.onward.outgoing.locks[number]  # type: ignore[union-attr]
+    await world.hub.relay.proven(world.out_params.id, number, lock, TICKS, chain.preimage(TICKS))
+    assert number not in incoming.locks
+
+
+async def test_a_hub_lends_to_nobody_else_at_an_address(world: HopWorld) -> None:
+    """Whoever takes an address over would be lent to under one fresh key after the other, for gas of ours each time."""
+    reached = world.onward.reached
+    assert reached is not None
+    other = msgspec.structs.replace(reached, node=CONSUMER.address)
+    with pytest.raises(PeerRefused, match="where we lend to"):
+        await world.hub._channel("payee", other)
+    assert set(world.hub.relay.neighbours) == {SUPPLIER.address}
+    assert len(book.channels(world.hub_journal)) == 2
+
+
+async def test_a_hub_lends_to_nobody_who_could_hold_it_for_longer_than_it_says(world: HopWorld) -> None:
+    """A payee that answers no close holds what we lend for as long as the channel's challenge period."""
+    reached = world.onward.reached
+    assert reached is not None
+    world.onward.outgoing = None
+    with pytest.raises(BadTerms, match="may hold our deposit"):
+        await world.hub._channel("payee", msgspec.structs.replace(reached, min_period=PERIOD + 1))

@@ -226,7 +226,9 @@ class HopTill:
                 continue
             incoming, held = found
             left = held.lock.expiry - self.incomings.time.latest
-            if use.stop is not None and (
+            if use.stop is not None and not self.incomings.fresh(incoming.params):
+                use.stop(Reason.LEDGER_UNSEEN)  # the channel may have been closed since, and be paid out soon
+            elif use.stop is not None and (
                 left < 2 * self.incomings.terms.margin or self.incomings.lookout.closing(incoming.params.id)
             ):
                 use.stop(Reason.LOCK_ENDS)

@@ -103,15 +103,25 @@ class Hub:
         self.site.tasks.start(former.run())
 
     async def _channel(self, endpoint: str, reached: Reached) -> ChannelRow:
-        """The channel to whom we have just reached: one that is open, or a new one."""
+        """The channel to whom we have just reached: one that is open, or a new one.
+
+        Raises:
+            PeerRefused: it is not whom we lend to at this address. BadTerms: it may hold what we lend for too long.
+        """
         neighbour = self._neighbours[endpoint]
         if neighbour.outgoing is not None:
+            ours = neighbour.outgoing.params.partner
+            if ours != reached.node:  # whoever takes over an address would be lent to under one name after the other
+                raise PeerRefused(
+                    f"{to_hex(reached.node)} answers at {endpoint}, where we lend to {to_hex(ours)}",
+                    "to lend to the new one, close the channel to the old one, and restart the hub",
+                )
             row = book.channel_of(self.journal, neighbour.outgoing.params.id)
             if row is not None and neighbour.outgoing.row.signature:
                 self._part_with(row)
             neighbour.outgoing, neighbour.closing = None, False
         wanted = StreamOffer(reached.domain, reached.node, reached.node, reached.min_period)
-        row = await self._purse.channel(wanted, 1, self._lend, max(self._period, reached.min_period))
+        row = await self._purse.channel(wanted, 1, self._lend, self._period)
         await durable(self.journal, ((REACH_ROWS + endpoint.encode(), reached.node),))
         self.relay.neighbours[reached.node] = neighbour
         return row

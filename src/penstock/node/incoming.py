@@ -313,6 +313,8 @@ class Incomings:
             except JournalError as error:
                 self.fail(error)
                 return
+            except PenstockError as error:  # whatever it is, nobody else looks after what is locked
+                self.tell("not looked at", error=error.line())
             await asyncio.sleep(min(PAUSE, self.lookout.pause))
 
     async def look(self) -> None:
@@ -330,7 +332,10 @@ class Incomings:
 
     async def _look(self, incoming: Incoming) -> None:
         channel = incoming.params.id
-        for number, held in list(incoming.locks.items()):
+        for number in list(incoming.locks):
+            held = incoming.locks.get(number)
+            if held is None:  # settled while we kept another
+                continue
             if self.time.gone(held.lock.expiry) and held.done != 0 and not self.lookout.closing(channel):
                 await self.keep(incoming, number, incoming.lapse(number))
             elif held.count and self.time.latest >= held.lock.expiry - self.terms.margin and self._open(channel):

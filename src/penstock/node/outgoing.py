@@ -336,6 +336,8 @@ class Neighbour:
             except JournalError as error:
                 self._fail(error)
                 return
+            except PenstockError as error:  # whatever it is, nobody else looks after the channel
+                self.tell("not looked at", error=error.line())
             period = self.outgoing.params.period if self.outgoing else 3_600
             await asyncio.sleep(min(10.0, max(1.0, period / 60)))
 

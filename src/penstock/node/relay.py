@@ -264,7 +264,7 @@ class Relay:
         if rows:
             await durable(self.incomings.journal, rows)
             self.tell("preimage lifted", lock=origin, ticks=count)
-        if count == lock.lock.ticks:
+        if count == lock.lock.ticks and origin in incoming.locks:  # or it was settled meanwhile
             await self._finish(incoming, origin, incoming.locks[origin].worth)
 
     async def expired(self, channel: bytes, number: int, lock: OutLock) -> None:
