@@ -180,7 +180,7 @@ def test_a_lock_is_placed_once_and_told_so() -> None:
     assert found
     assert held is not None
     assert held.placed
-    assert pair.out.told(told) == ((), None)  # known
+    assert pair.out.told(told) == ((), held)  # known, and said again: who was told of it may have died before it wrote
 
 
 def test_a_lock_is_settled_at_what_the_payee_is_done_with() -> None:
@@ -217,14 +217,15 @@ def test_the_end_of_a_lock_is_asked_for_once_with_the_rest_of_a_tick() -> None:
     pair = Pair()
     number = pair.proven(4)
     before = pair.out.free
-    pair.out.ask(number, 4, CHAIN.preimage(4), TICK - 1)
-    pair.out.ask(number, 4, CHAIN.preimage(4), TICK - 1)
+    rest = min(TICK, *(hop.tick_value for hop in ONWARD)) - 1  # it must be less than a tick everywhere on the way
+    pair.out.ask(number, 4, CHAIN.preimage(4), rest)
+    pair.out.ask(number, 4, CHAIN.preimage(4), rest)
     pair.exchange()
     assert pair.out.promise() is None  # the second was dropped
-    assert pair.incoming.locks[number].rest == TICK - 1
+    assert pair.incoming.locks[number].rest == rest
     assert pair.incoming.locks[number].asked
-    assert pair.incoming.row.voucher.amount == 3 + TICK - 1
-    assert pair.out.free == before + 1  # what was kept for the rest of a tick, less the rest
+    assert pair.incoming.row.voucher.amount == 3 + rest
+    assert pair.out.free == before + TICK - rest  # what was kept for the rest of a tick, less the rest
     pair.out.ask(number, 4, CHAIN.preimage(4), 1)
     assert pair.out.promise() is None
     pair.out.ask(99, 4, CHAIN.preimage(4), 1)  # no such lock
@@ -436,7 +437,7 @@ BAD_PROMISES: dict[str, tuple[Callable[[], Promise], type[PenstockError], str]] 
     ),
     "a fee below nothing": (lambda: signed(Add(1, SMALL, -1, ()), locks=(SMALL,)), BadVoucher, "uint96"),
     "a hop of too much": (
-        lambda: signed(Add(1, SMALL, 0, (Hop(b"", MAX_AMOUNT + 1, 1, 1),)), locks=(SMALL,)), BadVoucher, "uint96"
+        lambda: signed(Add(1, SMALL, 0, (Hop(bytes(20), MAX_AMOUNT + 1, 1, 1),)), locks=(SMALL,)), BadVoucher, "uint96"
     ),
     "the end of no lock": (lambda: signed(Ask(1, 0, b"", 0)), BadVoucher, "no lock 1"),
     "no lock settled": (lambda: signed(Settle(1, 0)), BadVoucher, "no lock 1"),

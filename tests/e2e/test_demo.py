@@ -62,7 +62,9 @@ def test_the_demo_over_three_hubs_agrees_to_the_last_token_unit(world: World) ->
     document = json.loads(done.stdout)
     assert document["path"] == ["consumer", "hub1", "hub2", "hub3", "supplier"]
     assert (document["energy_wh"], document["paid"]) == ({"supplier": 786, "consumer": 786}, 314_400)
-    assert document["hub_messages"]["between_lock_and_fold"] == 0
+    heard = document["hub_messages"]
+    assert (heard["between_lock_and_fold"], list(heard["hubs"])) == (0, document["path"][1:4])
+    assert all(0 < one["at_lock"] == one["at_end"] < one["in_all"] <= 5 for one in heard["hubs"].values())
     fees = document["fees"]
     assert fees["all"] == sum(fee for name, fee in fees.items() if name != "all") > 0
     gains = {side: one["after"] - one["before"] for side, one in document["balances"].items()}
@@ -70,3 +72,14 @@ def test_the_demo_over_three_hubs_agrees_to_the_last_token_unit(world: World) ->
         "supplier": 314_400, "consumer": -314_400 - fees["all"], **{name: fees[name] for name in document["path"][1:4]},
     }  # fmt: skip
     assert max(document["max_exposure"].values()) <= document["credit_limit"] == 2_000
+    assert document["ticks_per_s"] > 0
+
+
+def test_a_demo_goes_over_as_many_hubs_as_its_scenario_has(world: World) -> None:
+    done = world.command("car", "demo", "--scenario", "hops", "--hubs", "1", "--session", "S0022", "--json")
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["path"] == ["consumer", "hub1", "supplier"]
+    for scenario, hubs in (("hops", "4"), ("plain", "1")):
+        refused = world.command("car", "demo", "--scenario", scenario, "--hubs", hubs)
+        assert refused.returncode == 2
+        assert "leave out --hubs" in refused.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import signal
 from collections.abc import Iterator
@@ -10,6 +11,12 @@ from typing import Any
 
 import pytest
 
+from penstock.core.identity import parse_address
+from penstock.ledgers.evm import EvmLedger
+from penstock.node import book
+from penstock.storage.sqlite import SqliteJournal
+
+from .test_channel import pass_time
 from .world import Process, World
 
 _accounts = itertools.count(200, 6)
@@ -22,6 +29,17 @@ def world(devnet: dict[str, Any], tmp_path: Path) -> Iterator[World]:
     made = World(tmp_path, devnet, next(_accounts), ("pole", "car", "hub1", "hub2", "hub3"))
     yield made
     made.end()
+
+
+@pytest.fixture
+def alone(tmp_path: Path) -> Iterator[World]:
+    """A devnet of one's own: where hours pass on the chain, no other test may be on it."""
+    (tmp_path / "devnet").mkdir()
+    devnet = Process(tmp_path / "devnet", "devnet", "--port", "0", "--accounts", "3", "--json")
+    made = World(tmp_path, devnet.line(), 0, ("pole", "car", "hub1"))
+    yield made
+    made.end()
+    devnet.end()
 
 
 def row(world: World, pole: Process, hubs: int) -> tuple[str, str, list[Process]]:
@@ -117,3 +135,60 @@ def test_one_channel_reaches_a_second_pole(world: World) -> None:
     stands = ended(hub)
     assert len(stands["in"]) == 1, "the car opened a second channel"
     assert stands["in"][0]["deposit"] == 5_000_000
+
+
+def expiries(world: World, name: str) -> list[int]:
+    """When the locks expire that pay this one, by its journal (seconds)."""
+    journal = SqliteJournal.open_readonly(world.home(name) / "journal.db")
+    rows = [row for row in book.channels(journal) if row.earns]
+    found = [lock.lock.expiry for row in rows for lock in book.hops_in(journal, row.params.id)[1].values()]
+    journal._reader.close()
+    return found
+
+
+def tokens(world: World) -> dict[str, int]:
+    """What each has on the chain outside channels (token units)."""
+
+    async def ask() -> dict[str, int]:
+        ledger = await EvmLedger.connect(world.manifest["url"], parse_address(world.contract))
+        try:
+            return {name: (await ledger.holdings(key.address)).tokens for name, key in world.keys.items()}
+        finally:
+            await ledger.disconnect()
+
+    return asyncio.run(ask())
+
+
+def test_a_hub_that_never_returns_is_paid_by_the_watch_over_its_journal(alone: World) -> None:
+    """Its payee proves on the chain what it was promised; the watch claims it from the payer with the same preimage."""
+    world, before = alone, tokens(alone)
+    pole = world.pole("--power-w", "3300")
+    supplier, at, (hub,) = row(world, pole, 1)
+    car = world.car(supplier, "--hub", at)
+    car.until("progress", ticks=100)
+    hub.kill()
+    bought = car.answer()
+    assert bought["locked"] > 0
+    pole.answer()
+    watch = world.start(
+        "hub1", "watch", "--url", world.manifest["url"], "--key", "hub1", "--passphrase-file", str(world.passphrase),
+        "--every", "0.5", "--log", "json", "--json",
+    )  # fmt: skip
+    assert watch.until("watching")["channels"] == 1
+    (lent,), (promised,) = expiries(world, "pole"), expiries(world, "hub1")
+
+    pole = world.pole(listen=supplier)
+    pole.until("listening")
+    asyncio.run(pass_time(world, lent - 250))
+    pole.until("claiming")
+    assert watch.until("preimage lifted")["ticks"] == BILL // 1_000
+    asyncio.run(pass_time(world, promised - 100))
+    assert watch.until("channel closing")["at_risk"] == 0, "it was claimed with all that was proven"
+    asyncio.run(pass_time(world, promised + 3_700))
+    watch.until("settled for good")
+    assert ended(watch)["lost"] == 0
+    pole.signal(signal.SIGTERM)
+    pole.answer()
+    gained = {name: has - before[name] for name, has in tokens(world).items()}
+    assert (gained["pole"], gained["car"]) == (BILL, -BILL - bought["fees"])
+    assert gained["hub1"] == bought["fees"]

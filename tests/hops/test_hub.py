@@ -55,6 +55,7 @@ async def test_a_payee_that_was_paid_ahead_gives_back_by_taking_less(world: HopW
 async def test_a_lock_on_other_terms_is_refused_and_costs_no_more_than_its_fee(
     world: HopWorld, change: dict[str, int], why: str
 ) -> None:
+    """Rule 10: a holding fee is paid up front, and each tick is worth more coming in than going out."""
     number = world.locked(world.chain(), **change)
     await until(lambda: number in world.listener.gone)
     told = world.listener.ends[number]
@@ -64,6 +65,7 @@ async def test_a_lock_on_other_terms_is_refused_and_costs_no_more_than_its_fee(
 
 
 async def test_an_incoming_lock_has_to_outlive_the_outgoing_one(world: HopWorld) -> None:
+    """Rule 10: expiries are staggered."""
     late = world.clock() // 1_000 + LIFE + DELTA - (DELTA - 10)
     number = world.locked(world.chain(), expiry=late)
     await until(lambda: number in world.listener.gone)

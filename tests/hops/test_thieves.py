@@ -71,7 +71,7 @@ async def test_a_payee_that_takes_a_fold_in_silence_gains_nothing_by_the_lock_it
 
 
 async def test_a_payee_that_proves_in_the_last_block_before_the_expiry_costs_the_hub_nothing(world: HopWorld) -> None:
-    """Rules 10 and 11: the payer has gone, and the hub has until its own lock's later expiry."""
+    """Rule 10 and Rule 11: the payer has gone, and the hub has until its own lock's later expiry."""
     chain = world.chain()
     number = await world.placed(chain)
     world.payer._dial = world.onward._dial  # it never comes back

@@ -16,6 +16,8 @@ from penstock.core.identity import Key, keccak, to_hex
 from penstock.core.ports import Filed, Filing, ProvenTicks
 from penstock.core.units import Amount
 from penstock.ledgers import forms
+from penstock.ledgers.abi import Interface
+from penstock.ledgers.artifacts import load
 from penstock.ledgers.devnet.manifest import Manifest, dev_key
 from penstock.ledgers.evm import EvmLedger
 from penstock.ledgers.fees import Fees
@@ -24,6 +26,7 @@ from .world import (
     PERIOD,
     SUPPLIER,
     SUPPLIER_KEY,
+    Sent,
     channel_of,
     consent_to,
     filing,
@@ -324,6 +327,30 @@ async def test_hundreds_of_open_locks_are_filed_and_all_proven(devnet: Manifest)
         after = await at.filed()
         assert (after.amount, after.locked) == (1_000 + earned, 70 * HOPS - earned)
         assert len(await ledger.proven(at.params)) == HOPS + HOPS // 10
+
+
+async def test_who_has_ether_for_one_proof_at_a_time_proves_one_after_the_other(devnet: Manifest) -> None:
+    refused: list[bytes] = []
+    prove = Interface(load("Channel")["abi"]).encode("prove", (0,) * 5, True, [])[:4]
+
+    async with gate_before(devnet) as (gate, _):
+
+        async def poor(request: web.Request) -> web.Response:
+            question = await request.json()
+            if question["method"] == "eth_sendRawTransaction":
+                data = Sent(bytes.fromhex(question["params"][0][2:])).data
+                if data[:4] == prove and data not in refused and len(refused) < 2:
+                    refused.append(data)
+                    error = {"code": -32000, "message": "insufficient funds for gas * price + value"}
+                    return web.json_response({"jsonrpc": "2.0", "id": question["id"], "error": error})
+            return await gate.answer(request)
+
+        async with node_that(poor) as url, ledger_of(devnet, url=url) as ledger:
+            at = await Dispute.over(ledger, dev_key(18))
+            best = filing(at.opener, at.params, 1, 1_000, (1,) * 40)
+            assert [one.what for one in await ledger.file(SUPPLIER, at.params, best)] == ["file", *["prove"] * 3]
+            assert len(refused) == 2
+            assert (await at.filed()).amount == 1_000 + 100 * 40
 
 
 async def test_what_no_transaction_could_walk_at_once_is_proven_in_two(

@@ -30,6 +30,9 @@ def demo(
         typer.Option(help="How many times faster than it was; 600, or the scenario's own.", show_default=False),
     ] = None,
     rail: Annotated[str, typer.Option(help=f"How the car pays: {CHANNEL} or {ESCROW}.")] = CHANNEL,
+    hubs: Annotated[
+        int | None, typer.Option(help="Over how many hubs: 1, 2 or 3, with --scenario hops; 3.", show_default=False)
+    ] = None,
     keep: Annotated[
         Path | None, typer.Option(help="Keep homes, journals and logs in this new directory.", show_default=False)
     ] = None,
@@ -52,6 +55,7 @@ def demo(
         penstock demo --session S0001 --speed 2000 --json
         penstock demo --rail escrow
         penstock demo --scenario v2g --chart v2g.html
+        penstock demo --scenario hops --hubs 2
     """
     from penstock.cli.node import run
     from penstock.core.errors import LocalError, UsageError
@@ -69,9 +73,12 @@ def demo(
         raise UsageError(f"there is no rail {rail[:40]!r}", f"one of {', '.join(chosen.rails)}")
     if chart is not None and not chosen.charts:
         raise UsageError(f"the scenario {play} draws nothing", "leave out --chart")
+    if hubs is not None and not 1 <= hubs <= chosen.hubs:
+        most = f"1..{chosen.hubs}" if chosen.hubs else "none"
+        raise UsageError(f"the scenario {play} goes over {most} hubs, not {hubs}", "leave out --hubs")
     if keep is not None:
         make_new(keep)
-    setting = Setting(charges[session], speed, rail, chart, keep is not None)
+    setting = Setting(charges[session], speed, rail, chart, keep is not None, hubs or chosen.hubs)
     document, token, disagreements = run(lambda asked: _demo(chosen, setting, keep, asked, show=not as_json))
     agreed = [] if disagreements else [chosen.agreed]
     answer(document, chosen.summary(document, token) + agreed, as_json=as_json)

@@ -66,8 +66,8 @@ def hub(
     A consumer locks to us, we lock to the supplier under the same root, and the ticks then go past us, straight from
     the one to the other: we hear of the session again when it has ended. What we lend stands in channels that we open
     (--reach, --lend); what we are paid comes over channels that others open to us. A lock that ends badly is claimed on
-    the ledger, as long as this runs, or `penstock watch` in its place. It runs until interrupted; what is locked
-    then is taken up at the next start.
+    the ledger, as long as this runs: a hub that is down for longer than --delta can lose what is proven meanwhile. It
+    runs until interrupted; what is locked then is taken up at the next start.
 
     \b
     Example:

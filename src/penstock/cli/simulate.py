@@ -53,13 +53,13 @@ def _live(first: int, count: int, hubs: bool) -> dict[str, Any]:
     from hashlib import sha256
 
     from penstock.sim.hop_world import HopWorld
-    from penstock.sim.world import World
+    from penstock.sim.hub_world import world_of
 
     began, hashes = time.perf_counter(), sha256()
     done = events = sessions = 0
     virtual, failed = 0.0, None
     for seed in range(first, first + count):
-        outcome = HopWorld(seed).run() if hubs else World(seed).run()
+        outcome = HopWorld(seed).run() if hubs else world_of(seed).run()
         done, events, sessions = done + 1, events + outcome.events, sessions + outcome.sessions
         virtual += outcome.virtual_s
         hashes.update(bytes.fromhex(outcome.hash))

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from penstock.core.watcher import Evidence
     from penstock.ledgers.fees import Fees
     from penstock.node.monitor import Check
+    from penstock.storage.sqlite import SqliteJournal
 
 
 def watch(
@@ -56,11 +57,13 @@ def watch(
 ) -> None:
     """Follow channels on their ledger, answer where one is closed with an old voucher, and settle.
 
-    Without FILES it watches over the channels that pay this node, beside `supply` or in its place. With FILES, which
-    `penstock channel handover` wrote, it watches for others: the key only pays the gas. A file that is replaced is read
-    again. It goes on through outages of the node and reorganisations of the chain, and raises its fee when no block
-    takes a transaction. It runs until interrupted, or with --once until every channel has been settled. The exit code
-    is 1 if anything was lost because no answer came in time.
+    Without FILES it watches over the channels that pay this node, beside `supply` or in its place. In the place of a
+    hub it does more: what is proven in channels through which the hub pays, it claims in those that pay the hub, before
+    their locks expire, and it holds payees to their releases. With FILES, which `penstock channel handover` wrote, it
+    watches for others: the key only pays the gas. A file that is replaced is read again. It goes on through outages of
+    the node and reorganisations of the chain, and raises its fee when no block takes a transaction. It runs until
+    interrupted, or with --once until every channel has been settled. The exit code is 1 if anything was lost because no
+    answer came in time.
 
     \b
     Example:
@@ -68,7 +71,7 @@ def watch(
         penstock watch pole.handover --url http://127.0.0.1:8545 --key watcher --shared-passphrase-file shared
     """
     from penstock.cli.config import over
-    from penstock.cli.node import open_key, run, settings
+    from penstock.cli.node import open_key, read_journal, run, settings
     from penstock.core.errors import LedgerError, UsageError
     from penstock.ledgers.fees import GWEI, Fees
 
@@ -77,14 +80,14 @@ def watch(
     if every is not None and not 0.1 <= every <= 86_400:
         raise UsageError(f"--every {every} is outside 0.1..86400", "leave it out, or give seconds")
     ledger = over(read.ledger, max_gwei=max_gwei)
-    sources = _handed_over(files, shared_passphrase_file, told) if files else _own()
+    source = _handed_over(files, shared_passphrase_file, told) if files else read_journal()
     if not 0.5 <= raise_after <= 3_600:
         raise UsageError(f"--raise-after {raise_after} is outside 0.5..3600", "15 seconds suit most chains")
     fees = Fees(ledger.max_gwei * GWEI, raise_after)
     signer = open_key(read.key)
     if not read.ledger.confirmations:
         told("every block counts at once", advice="with --confirmations 12 a reorganisation undoes nothing unseen")
-    document = run(lambda asked: _watch(read, signer, sources, told, asked, every, once, fees, metrics), told)
+    document = run(lambda asked: _watch(read, signer, source, told, asked, every, once, fees, metrics), told)
     lines = [f"settled: {document['settled']}; still to be watched: {document['left']}"]
     answer(document, lines, as_json=as_json)
     if document["lost"]:
@@ -92,21 +95,6 @@ def watch(
 
 
 Read = Callable[[], "dict[bytes, Evidence]"]
-
-
-def _own() -> Read:
-    """What our journal can show, read anew at each look: a node may be writing it."""
-    from penstock.cli.node import read_journal
-    from penstock.node import book
-
-    journal = read_journal()
-
-    def read() -> dict[bytes, Evidence]:
-        rows = [row for row in book.channels(journal) if row.earns and not row.settled]
-        shown = {row.params.id: book.evidence_of(journal, row.params.id) for row in rows}
-        return {channel: evidence for channel, evidence in shown.items() if evidence is not None}
-
-    return read
 
 
 def _handed_over(files: list[Path], shared: Path | None, told: Log) -> Read:
@@ -147,7 +135,7 @@ def _stamp(file: Path) -> tuple[int, int, int] | None:
 async def _watch(
     config: Config,
     key: Key,
-    read: Read,
+    source: Read | SqliteJournal,
     told: Log,
     asked: asyncio.Event,
     every: float | None,
@@ -158,6 +146,7 @@ async def _watch(
     from penstock.cli.config import need
     from penstock.ledgers.evm import EvmLedger
     from penstock.node.clock import now
+    from penstock.node.stand_in import StandIn
     from penstock.node.tell import Counted
     from penstock.node.watch import Watch
 
@@ -169,7 +158,11 @@ async def _watch(
         return await EvmLedger.connect(url, domain.contract, chain_id, section.confirmations, fees)
 
     tell = Counted(told)
-    watcher = Watch(key, read, connect, tell)
+    if callable(source):
+        watcher = Watch(key, source, connect, tell)
+    else:
+        stand_in = StandIn(source, key, tell)
+        watcher = Watch(key, stand_in.shown, connect, tell, stand_in)
 
     def shown() -> tuple[Collector, Check]:
         from penstock.node.metrics import WatchMetrics

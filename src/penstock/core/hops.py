@@ -273,7 +273,7 @@ class Outgoing:
         return rows, waiting.changes
 
     def told(self, told: Told) -> tuple[Rows, OutLock | None]:
-        """The payee says how a lock stands; None where it is gone, or that was known.
+        """The payee says how a lock stands; None where it is gone.
 
         Raises:
             BadMessage, BadPreimage: what it says cannot be. Nothing has changed.
@@ -289,7 +289,7 @@ class Outgoing:
                 raise BadMessage(f"{told.total} token units for {told.count} ticks of {held.lock.tick_value}")
             return (), held
         if held.placed:
-            return (), None
+            return (), held  # said again: who had to hear it may have died before that was durable
         self.locks[told.number] = held = msgspec.structs.replace(held, placed=True)
         return ((lock_key(OUT_ROWS, Place(self.params.id, told.number)), encode(held)),), held
 
@@ -339,15 +339,19 @@ class Incoming:
                         raise BadVoucher(
                             f"a hop lock has a new number, an expiry not after {until}, and at most {MAX_ONWARD} hops"
                         )
+                    if any(len(hop.payee) != 20 for hop in onward):
+                        raise BadVoucher("a route names accounts of 20 bytes")
                     sums = [holding, *(sum_ for hop in onward for sum_ in (hop.tick_value, hop.holding))]
                     if not all(0 <= one <= MAX_AMOUNT for one in sums):
                         raise BadVoucher("a route's sums are uint96")
                     amount, last, locks[number] = amount + holding, number, InLock(change)
                     rows.append((place, encode(locks[number])))
-                case Ask(number=number, rest=rest):
+                case Ask(number=number, preimage=preimage, rest=rest):
                     asked = self._known(locks, number)
-                    if asked.asked or not 0 <= rest < asked.lock.tick_value:
-                        raise BadVoucher("a lock's end is asked for once, with less than a tick")
+                    # What goes onward must be taken everywhere on the way, or it would jam the channel there for good.
+                    tick = min(asked.lock.tick_value, *(hop.tick_value for hop in asked.add.onward), MAX_AMOUNT)
+                    if asked.asked or not 0 <= rest < tick or len(preimage) not in (0, 32):
+                        raise BadVoucher("a lock's end is asked for once, with less than a tick and a preimage")
                     amount += rest
                     locks[number] = msgspec.structs.replace(asked, asked=True, rest=rest)
                     rows.append((place, encode(locks[number])))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 
 from penstock.core.channel import ChannelParams, Release, compact
-from penstock.core.errors import TransactionFailed
+from penstock.core.errors import OutOfGas, TransactionFailed
 from penstock.core.identity import Key
 from penstock.core.ports import Filing, Mined
 from penstock.ledgers import forms
@@ -13,6 +13,7 @@ from penstock.ledgers.channels import ChannelContract
 from penstock.ledgers.forms import Row
 
 _PROVEN = "channel: ticks already proven"  # by all proofs of a transaction: somebody was quicker
+_AT_ONCE = 16  # transactions of an account that every node's pool holds; geth's own figure
 _PAST = {_PROVEN, "channel: lock expired"}  # what a proof may be without being wrong
 
 
@@ -84,11 +85,19 @@ class Disputes(ChannelContract):
 
     async def _prove_all(self, key: Key, params: ChannelParams, partner: bool, parts: list[list[Row]]) -> list[Mined]:
         """Prove, side by side, what does not build on one another. The first failure is told when all were tried."""
-        proving = (self._prove(key, params, partner, part) for part in parts)
+        room = asyncio.Semaphore(_AT_ONCE)
+
+        async def prove(part: list[Row]) -> list[Mined]:
+            async with room:
+                return await self._prove(key, params, partner, part)
+
         mined: list[Mined] = []
         failures: list[BaseException] = []
-        for done in await asyncio.gather(*proving, return_exceptions=True):
-            if isinstance(done, BaseException):
+        proving = await asyncio.gather(*map(prove, parts), return_exceptions=True)
+        for part, done in zip(parts, proving, strict=True):
+            if isinstance(done, OutOfGas):  # the account cannot pay for so many that wait together
+                mined += await self._prove(key, params, partner, part)
+            elif isinstance(done, BaseException):
                 failures.append(done)
             else:
                 mined += done

@@ -80,6 +80,8 @@ class ChannelTill:
                 if row.close:
                     self._signed.append(row.params.id)
         self._in_use: set[bytes] = set()
+        self.pays_else: Callable[[bytes], bool] = lambda channel: False
+        """Whether a channel pays us by hop locks: its deposit stands for those."""
         self._sent: dict[bytes, None] = {}  # those of `_signed` that are mined, but not deep enough to stay so
         self._owing = book.owing(journal)
 
@@ -120,6 +122,8 @@ class ChannelTill:
             raise BadTerms("the channel is paying another session", "wait for its end, or open another channel")
         self._in_use.add(params.id)
         try:
+            if self.pays_else(params.id):
+                raise BadTerms("the channel pays by hop locks", "open another channel")
             if known and (known.close or known.settled):
                 raise BadTerms("the channel is closing", "open another channel")
             state = await self._ledger.channel(params)
@@ -266,6 +270,10 @@ class ChannelTill:
         if row is not None and not row.settled:
             await durable(self.journal, msgspec.structs.replace(row, settled=True, lost=lost).rows())
 
+    def uses(self, channel: bytes) -> bool:
+        """Whether a channel is paying a session, or about to, or a close of it is being signed."""
+        return channel in self._in_use
+
     async def take_close(self, ask: AskClose) -> None:
         """Check a consumer's cooperative close against our books, sign it, and keep it for the next batch.
 
@@ -278,8 +286,10 @@ class ChannelTill:
         record = book.channel_of(self.journal, ask.channel)
         if record is None or record.role is not Role.SUPPLIER:
             raise PeerRefused("no such channel here")
-        if ask.channel in self._in_use:
+        if self.uses(ask.channel):
             raise PeerRefused("the channel is paying a session")
+        if self.pays_else(ask.channel):
+            raise PeerRefused("the channel pays by hop locks, whose ends are to come: close it on the ledger")
         if ask.channel in self._adding:
             raise PeerRefused("we are adding to the channel: ask again")
         try:

@@ -11,13 +11,14 @@ from typing import NamedTuple
 from penstock.core.channel import MAX_TICKS, Domain, Lock
 from penstock.core.codec import encode
 from penstock.core.effects import Rows
-from penstock.core.errors import BadTerms, OutOfFunds, PeerRefused, PenstockError
+from penstock.core.errors import BadTerms, JournalError, OutOfFunds, PeerRefused, PenstockError
 from penstock.core.hops import OutLock
 from penstock.core.identity import Address, Key, to_hex
 from penstock.core.messages import AskClose, Reached, Reason, Told
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import Journal, Ledger, Link
 from penstock.core.rail import Ends, PayerEnd
+from penstock.core.session import Role
 from penstock.core.ticks import TickChain
 from penstock.core.units import Instant
 from penstock.node import book
@@ -31,6 +32,7 @@ from penstock.rails.hops import (
     END_ROWS,
     NAME,
     SEED_ROWS,
+    HopOffer,
     HopPayer,
     HopTerms,
     SeedRow,
@@ -46,6 +48,7 @@ PLACE = 20.0  # and that a lock gets to be in place, all the way
 SETTLE = 20.0  # and that the hubs get to settle what a session came to
 TRIES = 5  # routes
 LIFE = 4 * 3_600  # seconds that a lock lasts at the supplier, where nobody says otherwise
+LONGEST = 86_400  # seconds that a supplier may want a lock to last: hubs refuse what would be locked for too long
 MILLION = 1_000_000
 
 
@@ -88,8 +91,11 @@ class HopPurse:
         self._domain, self._deposit, self._period = domain, deposit, period
         self._max_fee, self._life, self._entropy = max_fee_ppm, life, entropy
         self._channels = ChannelPurse(key, journal, ledger, tell, deposit, period, domain)
-        self._need = 0  # that a channel must have room for, while we look for a way
-        self._neighbours = [Neighbour(key, journal, dial, self._channel, ledger, None, tell, self) for dial in hubs]
+        self._need: int | None = None  # that a channel must have room for, while we look for a way
+        self._neighbours = [
+            Neighbour(key, journal, dial, self._channel, ledger, None, tell, self, self._fail) for dial in hubs
+        ]
+        self._fault: JournalError | None = None
         self._tasks = Tasks()
         self._running = False
         self._waiting: dict[tuple[bytes, int], asyncio.Future[Told | None]] = {}
@@ -101,14 +107,29 @@ class HopPurse:
         """Lock what the session may need, all the way to the supplier (`Purse`)."""
         details = decode_offer(offer.rails[NAME])
         check_ledger(details.domain, self._domain)
+        if details.least_life > LONGEST:
+            raise BadTerms(f"the supplier wants a lock for {details.least_life} s", "look for another supplier")
         ticks = -(-need // offer.tick_value)
         if ticks > MAX_TICKS:
             self._tell("lock shortened", ticks=MAX_TICKS, wanted=ticks)
             ticks = MAX_TICKS
         self._need = (ticks + 1) * offer.tick_value * (MILLION + self._max_fee) // MILLION
+        try:
+            return await self._locked(offer, details, ticks)
+        finally:
+            self._need = None
+
+    async def _locked(self, offer: Offer, details: HopOffer, ticks: int) -> bytes:
+        """A lock in place over the cheapest way that takes it; the rail's part of the terms.
+
+        Raises:
+            PenstockError: there is none.
+        """
         await self._reach()
         expiry = self._clock() // 1000 + max(self._life, details.least_life + 60)
         for _ in range(int(REACH)):
+            if self._fault is not None:
+                raise self._fault
             firsts, ways = self._ways(details.payee, offer.tick_value, ticks, expiry)
             if ways:
                 break
@@ -162,6 +183,9 @@ class HopPurse:
             for one in ready:
                 one.cancel()
 
+    def _fail(self, error: JournalError) -> None:
+        self._fault = error
+
     def _start(self) -> None:
         if not self._running:
             self._running = True
@@ -172,7 +196,16 @@ class HopPurse:
         """The channel to a hub, with room for what we need: one that we have, or a new one."""
         wanted = StreamOffer(reached.domain, reached.node, reached.node, reached.min_period)
         check_ledger(reached.domain, self._domain)
-        return await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        if self._need is None:  # only what is locked already is to be settled: nothing is opened for that
+            for row in book.channels(self._journal):
+                if row.params.partner == reached.node and row.role is Role.CONSUMER and not row.over:
+                    return row
+            raise PeerRefused("the channel to this hub is closed")
+        row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        refused = any(one.refused for one in self._neighbours if one.reached and one.reached.node == reached.node)
+        if refused and await self._channels.retire(row):  # the hub has closed it to claim a lock
+            row = await self._channels.channel(wanted, self._need, self._deposit, self._period)
+        return row
 
     async def _lock(self, hub: Neighbour, way: Route, ticks: int, offer: Offer, expiry: int) -> bytes:
         """Lock over this route, under a fresh chain.

@@ -14,7 +14,7 @@ from penstock.core.messages import Add, Ask, Change, Reached, Reason, SignedReac
 from penstock.core.offer import Terms
 from penstock.core.ports import Mined
 from penstock.core.rail import Ends
-from penstock.core.session import SessionRow
+from penstock.core.session import Role, SessionRow
 from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.incoming import Incomings
@@ -62,8 +62,9 @@ class HopTill:
         incomings.begin(self)
 
     def start(self, tasks: Tasks) -> None:
-        for use in self._uses.values():
-            if use.payee is not None and use.stop is None:  # its session had ended before we were started again
+        going = {book.account_in(row) for row in book.unfinished(self.incomings.journal, Role.SUPPLIER)}
+        for root, use in self._uses.items():
+            if use.payee is not None and root not in going:  # its session had ended before we were started again
                 use.ended, use.total = self.incomings.clock(), use.payee.secured
         self.incomings.start(tasks)
         tasks.start(self._run())

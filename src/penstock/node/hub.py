@@ -83,10 +83,11 @@ class Hub:
         for row in rows.values():
             endpoint = known.get(row.params.partner, "")
             neighbour = self._neighbours.get(endpoint)
-            if neighbour is not None and neighbour.outgoing is None and not row.over:
+            used = book.hops_out(self.journal, row.params.id)[0].signature
+            if neighbour is not None and neighbour.outgoing is None and not row.over and (row.deposit or used):
                 neighbour.take_up(row)
                 self.relay.neighbours[row.params.partner] = neighbour
-            elif book.hops_out(self.journal, row.params.id)[1]:
+            elif used:  # without locks, too: old vouchers had some
                 self._part_with(row)
         await self.relay.resume()
         self.incomings.start(self.site.tasks)
@@ -106,7 +107,7 @@ class Hub:
         neighbour = self._neighbours[endpoint]
         if neighbour.outgoing is not None:
             row = book.channel_of(self.journal, neighbour.outgoing.params.id)
-            if row is not None and neighbour.outgoing.all:
+            if row is not None and neighbour.outgoing.row.signature:
                 self._part_with(row)
             neighbour.outgoing, neighbour.closing = None, False
         wanted = StreamOffer(reached.domain, reached.node, reached.node, reached.min_period)

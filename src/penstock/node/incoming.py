@@ -11,6 +11,7 @@ from typing import Protocol
 import msgspec
 
 from penstock.core.channel import MAX_LOCKS, MAX_PERIOD, ChannelParams
+from penstock.core.codec import encode
 from penstock.core.effects import Rows
 from penstock.core.errors import (
     BadMessage,
@@ -23,7 +24,7 @@ from penstock.core.errors import (
 )
 from penstock.core.hops import Incoming, InLock, Place, filing_of
 from penstock.core.identity import Key, to_hex
-from penstock.core.messages import Add, Change, Enter, Entered, Message, Promise, Reach, Reached, SignedReach
+from penstock.core.messages import Add, Change, Enter, Entered, Message, Promise, Reach, Reached, SignedReach, Told
 from penstock.core.ports import Journal, Ledger
 from penstock.core.session import Role
 from penstock.core.units import Amount, Instant
@@ -34,6 +35,7 @@ from penstock.node.lookout import Lookout
 from penstock.node.tasks import Tasks, durable
 from penstock.node.tell import Tell
 
+MOST_REACH = 60_000  # bytes of what we say of ourselves and others: a frame holds little more
 PAUSE = 5.0  # seconds between two looks at our locks, at most
 
 
@@ -102,6 +104,8 @@ class Incomings:
         self._payers: dict[bytes, Payer] = {}
         self._claiming: set[bytes] = set()
         self.fail: Callable[[JournalError], None] = lambda error: None
+        self.pays_else: Callable[[bytes], bool] = lambda channel: False
+        """Whether a channel pays us in another way now."""
         self._added: dict[bytes, tuple[Instant, int]] = {}  # since when so many locks came over a channel
         self._tasks = Tasks()
 
@@ -127,7 +131,13 @@ class Incomings:
         """On which terms we take locks, and whom we reach."""
         assert self.taker is not None
         said = Reached(self.key.address, self.ledger.domain, self.terms.min_period, 0, 0, 0, (), self.clock())
-        return Reach((SignedReach.made(self.key, self.taker.speaks(said)), *self.taker.reached()))
+        known = [SignedReach.made(self.key, self.taker.speaks(said))]
+        room = MOST_REACH - len(encode(known[0]))
+        for one in self.taker.reached():  # others may have told us of more than a frame holds
+            room -= len(encode(one)) + 1
+            if room > 0:
+                known.append(one)
+        return Reach(tuple(known))
 
     async def enter(self, payer: Payer, peer: bytes, enter: Enter) -> None:
         """A neighbour pays us over this channel from now on, once the ledger says that it is good.
@@ -136,19 +146,15 @@ class Incomings:
             BadTerms: the channel is not ours, not its, or not open. LedgerError: the ledger cannot tell.
         """
         params = self._checked(enter.params, peer)
-        row = book.channel_of(self.journal, params.id)
-        incoming = self.channels.get(params.id)
-        if row is not None and (row.over or (incoming is None and book.earned_of(self.journal, params.id)[0])):
-            raise BadTerms("the channel is closing, or pays us in another way", "open another channel")
-        deposit = await self._deposit(params, row)
+        deposit = await self._deposit(params, self._free(params.id))
+        row = self._free(params.id)  # nothing is waited for from here on until the channel is ours
         incoming = self.channels.get(params.id)
         if incoming is None:
-            fresh = row is None
-            row = msgspec.structs.replace(row or ChannelRow(params, Role.SUPPLIER, deposit), deposit=deposit)
-            await durable(self.journal, row.rows())
             held, locks = book.hops_in(self.journal, params.id)
-            incoming = self.channels.setdefault(params.id, Incoming(params, deposit, self.key, held, locks))
-            if fresh:
+            self.channels[params.id] = incoming = Incoming(params, deposit, self.key, held, locks)
+            fresh = msgspec.structs.replace(row or ChannelRow(params, Role.SUPPLIER, deposit), deposit=deposit)
+            await durable(self.journal, fresh.rows())
+            if row is None:
                 self.tell("channel taken", channel=to_hex(params.id), deposit=deposit)
         elif deposit > incoming.deposit:
             incoming.deposit = deposit
@@ -156,9 +162,28 @@ class Incomings:
                 await durable(self.journal, msgspec.structs.replace(row, deposit=deposit).rows())
         self.lookout.watch(params)
         self._payers[params.id] = payer
-        payer.send(Entered(params.id, incoming.row.voucher.nonce))
-        for number in sorted(incoming.locks):
-            self.tell_payer(incoming, number)
+        nonce, tolds = incoming.row.voucher.nonce, [self._told(incoming, number) for number in sorted(incoming.locks)]
+        await durable(self.journal, ())  # some of it may only be about to be
+        payer.send(Entered(params.id, nonce))
+        for told in tolds:
+            self._say(told)
+
+    def _free(self, channel: bytes) -> ChannelRow | None:
+        """What we know of a channel; None of one that is new.
+
+        Raises:
+            BadTerms: it cannot pay by hop locks: it is about to be closed, or its deposit stands for something else.
+        """
+        row = book.channel_of(self.journal, channel)
+        if row is not None and row.over:
+            raise BadTerms("the channel is closing", "open another channel")
+        if channel not in self.channels and (self.pays_else(channel) or book.earned_of(self.journal, channel)[0]):
+            raise BadTerms("the channel pays us in another way", "open another channel")
+        return row
+
+    def carries(self, channel: bytes) -> bool:
+        """Whether a channel pays us by hop locks, and so in no other way."""
+        return channel in self.channels or bool(book.hops_in(self.journal, channel)[0].signature)
 
     def _checked(self, params: ChannelParams, peer: bytes) -> ChannelParams:
         try:
@@ -248,13 +273,18 @@ class Incomings:
     async def keep(self, incoming: Incoming, number: int, rows: Rows) -> None:
         """Make what we know of a lock durable, and tell its payer."""
         if rows:
+            told = self._told(incoming, number)  # as it is now: what follows meanwhile is not durable by then
             await durable(self.journal, rows)
-            self.tell_payer(incoming, number)
+            self._say(told)
 
-    def tell_payer(self, incoming: Incoming, number: int) -> None:
+    @staticmethod
+    def _told(incoming: Incoming, number: int) -> Told | None:
+        held = incoming.locks.get(number)
+        return held.told(Place(incoming.params.id, number)) if held else None
+
+    def _say(self, told: Told | None) -> None:
         """Tell a lock's payer how it stands, where it is there to hear it."""
-        payer, held = self._payers.get(incoming.params.id), incoming.locks.get(number)
-        told = held.told(Place(incoming.params.id, number)) if held else None
+        payer = self._payers.get(told.channel) if told else None
         if payer is not None and not payer.gone and told is not None:
             payer.send(told)
 

@@ -9,7 +9,7 @@ it is given to watch. Streaming itself asks the ledger nothing.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import suppress
 from typing import NamedTuple
 
@@ -116,8 +116,7 @@ class Lookout:
     @property
     def pause(self) -> float:
         """How long to wait between two looks, in seconds."""
-        shortest = min((watched.params.period for watched in self._channels.values()), default=3_600)
-        return min(LONGEST, max(SHORTEST, shortest / LOOKS))
+        return rest_for(watched.params.period for watched in self._channels.values())
 
     async def run(self) -> None:
         """Look until cancelled."""
@@ -284,3 +283,8 @@ class Lookout:
         self._complain("ledger not seen", channel=to_hex(watched.params.id), error=error.line(), for_s=str(age // 1000))
         if watched.stop is not None and age > watched.params.period * 500:
             watched.stop(Reason.LEDGER_UNSEEN)
+
+
+def rest_for(periods: Iterable[int]) -> float:
+    """How long to wait between two looks at channels with these challenge periods, in seconds."""
+    return min(LONGEST, max(SHORTEST, min(periods, default=3_600) / LOOKS))

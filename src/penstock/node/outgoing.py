@@ -8,7 +8,7 @@ from typing import Protocol
 
 import msgspec
 
-from penstock.core.channel import ChannelParams, Lock, Release
+from penstock.core.channel import ChannelParams, Lock
 from penstock.core.codec import decode, encode
 from penstock.core.errors import (
     BadMessage,
@@ -37,8 +37,8 @@ from penstock.core.messages import (
     Taken,
     Told,
 )
-from penstock.core.ports import ChannelState, Journal, Ledger, Link
-from penstock.node import book
+from penstock.core.ports import Journal, Ledger, Link
+from penstock.node import book, onward
 from penstock.node.book import ChannelRow
 from penstock.node.ledger_time import LedgerTime
 from penstock.node.tasks import Tasks, durable
@@ -46,6 +46,7 @@ from penstock.node.tell import Tell
 
 AGAIN = 20.0  # seconds between two questions whom the neighbour reaches
 WAITS = (0.2, 5.0)  # seconds before we dial again: at first, and at last
+STEADY = 10.0  # seconds that a link lasts that was a good one
 MAX_FRAMES = 4_096  # of the neighbour's that we have not got to
 MAX_KNOWN = 64  # nodes that a neighbour may tell of
 
@@ -101,6 +102,7 @@ class Neighbour:
         self.ready = asyncio.Event()  # the channel was entered over the link that we have
         self.why = "not reached yet"
         self.closing = False  # the ledger has the channel in its challenge, or has ended it
+        self.refused = False  # the neighbour did not let us into our channel when we asked last
         self.missing = False  # the ledger does not have it: a reorganisation took its opening out
         self._entering = False  # we have asked to be let in over this link
         self._wake = asyncio.Event()
@@ -153,6 +155,7 @@ class Neighbour:
             tasks.start(self._watch())
         try:
             while True:
+                began = asyncio.get_running_loop().time()
                 try:
                     await self._talk()
                 except JournalError as error:
@@ -163,8 +166,8 @@ class Neighbour:
                     if self.why != error.line():
                         self.why = error.line()
                         self.tell("neighbour not reached", error=self.why)
-                if self.ready.is_set():
-                    self.ready.clear()
+                self.ready.clear()
+                if asyncio.get_running_loop().time() - began > STEADY:
                     pause = WAITS[0]
                 await asyncio.sleep(pause)
                 pause = min(WAITS[1], pause * 1.7)
@@ -230,6 +233,7 @@ class Neighbour:
             case Told():
                 await self._told(message)
             case Refused():
+                self.refused = self._entering
                 raise PeerRefused(message.why[:300])
             case _:
                 raise BadMessage(f"{type(message).__name__} does not belong between neighbours")
@@ -246,8 +250,11 @@ class Neighbour:
         if self.ready.is_set() or self._entering:
             return
         self._entering = True
-        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing:
-            self.take_up(await self._find(node))
+        again = self.refused and self._time is None  # who looks at the ledger would know what became of the channel
+        if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing or again:
+            row = await self._find(node)
+            if self.outgoing is None or row.params.id != self.outgoing.params.id:
+                self.take_up(row)
         assert self.outgoing is not None
         link.send(encode(Enter(self.outgoing.params)))
 
@@ -262,6 +269,7 @@ class Neighbour:
                 "one of the two is a backup: close the channel on the ledger, and open another",
             )
         self.ready.set()
+        self.refused = False
         self.why = ""
         self._wake.set()
         self.tell("neighbour entered", channel=to_hex(out.params.id), free=out.free)
@@ -346,36 +354,14 @@ class Neighbour:
             if not was:
                 self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))
                 await self._mark(out.params, closing=True)
-            await self._lift(ledger, out)
-            await self._answer(ledger, out, state)
+            for number, lock, proof in await onward.shown(ledger, out):
+                await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
+            await onward.answer(ledger, self.key, out, state, self.tell)
         for number, lock in out.all.items():
             if self._time.gone(lock.lock.expiry):
                 await self.heard.expired(out.params.id, number, lock)
         if state.status == "settled" and await ledger.final(out.params):
             await self._mark(out.params, closing=False, settled=True)
-
-    async def _lift(self, ledger: Ledger, out: Outgoing) -> None:
-        """Learn the preimages that the payee has shown on the ledger."""
-        for proof in await ledger.proven(out.params):
-            for number, lock in out.all.items():
-                if lock.lock.root == proof.root and proof.count <= lock.lock.ticks:
-                    await self.heard.proven(out.params.id, number, lock, proof.count, proof.preimage)
-
-    async def _answer(self, ledger: Ledger, out: Outgoing, state: ChannelState) -> None:
-        """Hold the payee to its release where it filed an older voucher, and take our rest when the time has come."""
-        if state.status != "closing":
-            return
-        filed, params, row = await ledger.filed(out.params, True), out.params, out.row
-        now = await ledger.now()
-        current = {bytes(32), row.root, row.voucher.locks_root}  # without locks there is nothing to void
-        if filed.locks_root not in current and row.release and now < state.closes_at:
-            release = Release(row.released, row.amount)  # again, where a reorganisation took it out of the chain
-            mined = await ledger.release(self.key, params, True, release, row.release)
-            self.tell("held to its release", channel=to_hex(params.id), gas=sum(one.gas for one in mined))
-            return
-        live = filed.locked if now < (filed.locked_until or state.closes_at) else 0
-        if now >= state.closes_at and state.opener_deposit - filed.amount - live > state.opener_drawn:
-            await ledger.settle(self.key, params)
 
     async def _mark(self, params: ChannelParams, **fields: bool) -> None:
         """The journal's record of the channel: no lock goes over one that is over."""

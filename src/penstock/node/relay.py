@@ -92,7 +92,7 @@ class Relay:
     def _count(self, *kinds: str) -> None:
         for kind in kinds:
             self.messages += 1
-            self.tell("about a lock", kind=kind)
+            self.tell("about a lock", kind=kind, messages=self.messages)
 
     async def _change(self, incoming: Incoming, change: Change) -> None:
         match change:

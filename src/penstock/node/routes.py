@@ -15,6 +15,7 @@ from penstock.node.incoming import Terms
 from penstock.node.relay import Fees
 
 MAX_HUBS = 3
+MAX_DELTA = 86_400  # seconds that a hub may want a lock to outlive the next; it is our money that it keeps so long
 TRIED = 32  # routes that are looked at, at most
 LONGEST = Terms().longest  # seconds: a hub that wants a lock to last longer is passed by, or it could name any time
 
@@ -58,7 +59,7 @@ def routes(
     """
     graph = networkx.DiGraph()
     for node, reached in told.items():
-        for edge in reached.edges:
+        for edge in reached.edges if reached.delta <= MAX_DELTA else ():
             if edge.capacity >= tick_value * (ticks + 1) and (edge.payee == payee or edge.payee in told):
                 graph.add_edge(node, edge.payee)
     found: list[Route] = []

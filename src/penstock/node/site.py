@@ -41,6 +41,9 @@ class Site:
         self.incomings = hop.incomings if isinstance(hop, HopTill) else None  # what brings hop locks
         if self.incomings is not None:
             self.incomings.fail = self.fail
+            channels = self.tills.get(ChannelTill.name)
+            if isinstance(channels, ChannelTill):  # one deposit, one way to be paid from it
+                channels.pays_else, self.incomings.pays_else = self.incomings.carries, channels.uses
         self.rails = {till.name: till.offer for till in tills}  # those on offer, with what each needs to know
         self.tasks = Tasks()
         self.beat = Beat(self.tasks)

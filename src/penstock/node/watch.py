@@ -14,6 +14,7 @@ from penstock.core.units import Amount, Instant
 from penstock.core.watcher import Evidence, worth
 from penstock.node.clock import now
 from penstock.node.lookout import LONGEST, Lookout
+from penstock.node.stand_in import StandIn
 from penstock.node.tell import Tell
 
 Read = Callable[[], Mapping[bytes, Evidence]]
@@ -23,7 +24,16 @@ Read = Callable[[], Mapping[bytes, Evidence]]
 class Watch:
     """Follows channels until they are settled for good. `connect` gives the ledger of a channel's domain."""
 
-    def __init__(self, key: Key, read: Read, connect: Callable[[Domain], Awaitable[Ledger]], tell: Tell) -> None:
+    def __init__(
+        self,
+        key: Key,
+        read: Read,
+        connect: Callable[[Domain], Awaitable[Ledger]],
+        tell: Tell,
+        stand_in: StandIn | None = None,
+    ) -> None:
+        """With a `stand_in`, it looks at channels with hop locks, too, and `read` is its `shown`."""
+        self._stand_in = stand_in
         self._key, self._read, self._connect, self._tell = key, read, connect, tell
         self._shown: dict[bytes, Evidence] = {}
         self._lookouts: dict[Domain, tuple[Lookout, Ledger]] = {}
@@ -61,7 +71,10 @@ class Watch:
                 if fresh and self._lookouts:
                     self._say()
                     fresh = False
-                for lookout, _ in list(self._lookouts.values()):
+                for lookout, ledger in list(self._lookouts.values()):
+                    if self._stand_in is not None:
+                        await self._stand_in.look(ledger)
+                        self._take()
                     await lookout.look()
                 if once and not self._pending():
                     return
@@ -92,13 +105,20 @@ class Watch:
     def _pending(self) -> int:
         """How many channels can still be answered for."""
         open_ = (one for channel, one in self._shown.items() if channel not in self._over)
-        return sum(one.params.domain not in self._refused for one in open_)
+        onward = len(self._stand_in.closing) if self._stand_in is not None else 0
+        return sum(one.params.domain not in self._refused for one in open_) + onward
 
     def _pause(self) -> float:
-        return min((lookout.pause for lookout, _ in self._lookouts.values()), default=LONGEST / 12)
+        pauses = [lookout.pause for lookout, _ in self._lookouts.values()]
+        if pauses and self._stand_in is not None:
+            pauses.append(self._stand_in.pause)
+        return min(pauses, default=LONGEST / 12)
 
     async def _add(self) -> None:
         """Watch what is new among what is shown. A channel that cannot be watched keeps no other from it."""
+        for domain in self._stand_in.domains() if self._stand_in is not None else ():
+            if domain not in self._refused:
+                await self._known(domain, False)
         for channel, evidence in self._shown.items():
             domain = evidence.params.domain
             if channel in self._over or domain in self._refused:
@@ -108,16 +128,22 @@ class Watch:
                     f"channel {to_hex(channel)[:14]}... pays {to_hex(evidence.payee_key)}, not this key",
                     "choose another with --key",
                 )
-            try:
-                lookout = await self._lookout(domain, bool(evidence.consent))
-            except LedgerUnreachable as error:
-                self._tell("ledger not reached", error=error.line(), waiting=self.left)
+            lookout = await self._known(domain, bool(evidence.consent))
+            if lookout is not None:
+                lookout.watch(evidence.params, evidence.partner)
+            elif domain not in self._refused:
                 return
-            except LedgerError as error:
-                self._refused.add(domain)
-                self._tell("CANNOT WATCH", contract=to_hex(domain.contract), error=error.line())
-                continue
-            lookout.watch(evidence.params, evidence.partner)
+
+    async def _known(self, domain: Domain, strange: bool) -> Lookout | None:
+        """As `_lookout`; None where there is none, for now or, where it is among the refused, at all."""
+        try:
+            return await self._lookout(domain, strange)
+        except LedgerUnreachable as error:
+            self._tell("ledger not reached", error=error.line(), waiting=self.left)
+        except LedgerError as error:
+            self._refused.add(domain)
+            self._tell("CANNOT WATCH", contract=to_hex(domain.contract), error=error.line())
+        return None
 
     async def _lookout(self, domain: Domain, strange: bool) -> Lookout:
         """The lookout for a contract. Of a `strange` one, which somebody else named, we look at the code first.

@@ -20,8 +20,10 @@ from penstock.core.session import Patience, Role, Session
 from penstock.core.units import Amount, Duration, Instant, Price
 from penstock.node import book, ending
 from penstock.node.channel_purse import ChannelPurse
+from penstock.node.channel_till import ChannelTill
 from penstock.node.consumer import Consumer, Wish
 from penstock.node.lookout import Lookout
+from penstock.node.rails import Purse
 from penstock.node.sharing import Outlet as SharedOutlet
 from penstock.node.sharing import SiteLimit
 from penstock.node.site import Site
@@ -64,6 +66,7 @@ class Actor:
         self.fuse = 0  # the next life ends at this effect boundary
         self.disk.on_commit = self._on_commit
         self.life = Life(name, world.loop)
+        self.gone = False  # for good, at its next death
         self.ledger = SimLedger(world.chain, world.domain, self.life, self._way_to_ledger)
         self._snapshot: dict[bytes, bytes] = {}
 
@@ -92,8 +95,10 @@ class Actor:
             self.died()
 
     def died(self) -> None:
-        """Come back in a while."""
+        """Come back in a while, if ever."""
         self.tell("died")
+        if self.gone:
+            return
         self.world.loop.call_later(self.rng.choice((0.1, 2.0, 20.0)), self.start)
 
     def _on_commit(self, rows: list[tuple[bytes, bytes | None]]) -> None:
@@ -110,6 +115,10 @@ class Actor:
     def tell(self, event: str, **facts: Any) -> None:
         self.world.trace(self.name, event, **facts)
 
+    async def at(self) -> Ledger:
+        """Its ledger."""
+        return self.ledger
+
     def reach(self, reachable: bool) -> None:
         """Whether it reaches its ledger's node."""
         self.out_of_reach = self.ledger.out_of_reach = not reachable
@@ -125,6 +134,25 @@ class Actor:
             self.tell("gave up", error=error.line())
         if life.alive:
             self.crash()
+
+    async def close_all(self, life: Life) -> bool:
+        """Do what can be done now to end our channels. Whether none is left."""
+        journal, left = MemoryJournal(self.disk, life), 0
+        for row in book.channels(journal):
+            if row.settled:
+                continue
+            try:
+                state = await self.ledger.channel(row.params)
+                if state.status == "open":
+                    await ending.close(journal, self.ledger, self.key, row)
+                elif state.status == "closing" and await self.ledger.now() >= state.closes_at:
+                    await ending.settle(journal, self.ledger, self.key, row)
+                elif state.status in ("settled", "absent"):
+                    continue
+            except PenstockError as error:
+                self.tell("not closed", error=error.line())
+            left += 1
+        return not left
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
         """What it lives for; ends only with a fault."""
@@ -174,11 +202,10 @@ class SiteActor(Actor):
         self.sold: list[Session] = []
         self.orders = Orders()  # of the grid
         self._steering: Steering | None = None
+        self._secrets = Random(f"secrets of the site {world.seed}")  # noqa: S311 - a simulation has to be repeatable
 
     async def work(self, life: Life, journal: MemoryJournal) -> None:
-        stake = self.world.scenario.stake
-        site = Site.with_channels(self.key, journal, self.ledger, self.clock, self._heard, PERIOD, stake)
-        self.site = site
+        site = self.site = self.account(journal)
         self.suppliers = {}
         sockets: dict[str, Socket] = {}
         for outlet in self.outlets.values():
@@ -197,6 +224,14 @@ class SiteActor(Actor):
         for supplier in self.suppliers.values():
             await supplier.close()
         await site.close()
+
+    def account(self, journal: MemoryJournal) -> Site:
+        """What its poles share, and how it is paid."""
+        till = ChannelTill(
+            self.key, journal, self.ledger, self.clock, self._heard, PERIOD,
+            stake=self.world.scenario.stake, entropy=self._secrets.randbytes,
+        )  # fmt: skip
+        return Site(self.key, journal, self.clock, self._heard, [till])
 
     def _goods(self) -> Goods:
         it = self.world.scenario
@@ -310,7 +345,7 @@ class CarActor(Actor):
             self.tell("not bought", error=error.line())
             self._tries += 1
             await asyncio.sleep(self.rng.uniform(1.0, 5.0))
-            if self._tries < (TRIES if not self.world.healed else 20 * TRIES):
+            if self._tries < (20 * TRIES if self.sure else TRIES):
                 return
         else:
             self.bought.append(session)
@@ -326,6 +361,11 @@ class CarActor(Actor):
         self.wanted = self.wanted[1:]
         outlet.unplug(self)
 
+    @property
+    def sure(self) -> bool:
+        """Whether nothing keeps it from buying any more."""
+        return self.world.healed
+
     def _cook_books(self) -> None:
         """A thief goes on from what it has really paid, so that its next session does not make it good."""
         for channel, note in self._thief.forged.items() if self._thief else ():
@@ -334,9 +374,6 @@ class CarActor(Actor):
                 self.disk.rows[PAID_ROWS + channel] = encode(PaidRow(note))
 
     def _consumer(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> Consumer:
-        async def ledger() -> Ledger:
-            return self.ledger
-
         async def dial() -> SimLink:
             link = await self.world.network.dial(life, self.name, self.key, wanted.pole)
             link.tamper = self._thief or tamper_of(self.cheat, self.rng, self.key)
@@ -362,15 +399,20 @@ class CarActor(Actor):
                 for turn in wanted.turns:
                     life.later(turn.at, self._direct, consumer, turn.way)
 
-        purse = ChannelPurse(self.key, journal, ledger, self._heard, wanted.deposit or 0, PERIOD)
-        if self.cheat == "steal":
-            purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
+        purse = self.purse(life, journal, wanted)
         entropy = self.rng.randbytes
         valve = CarValve(self.meter, life) if self.world.scenario.feed is not None else None
         consumer = self.consumer = Consumer(
             self.key, journal, self.meter, dial, wish, self.clock, heard, purse, PATIENCE, entropy, None, valve
         )
         return consumer
+
+    def purse(self, life: Life, journal: MemoryJournal, wanted: Purchase) -> Purse:
+        """What a purchase is paid from."""
+        purse = ChannelPurse(self.key, journal, self.at, self._heard, wanted.deposit or 0, PERIOD)
+        if self.cheat == "steal":
+            purse._broken = set  # type: ignore[method-assign]  # a thief asks for credit again where it owes
+        return purse
 
     def _direct(self, consumer: Consumer, way: Way) -> None:
         if consumer is self.consumer:
@@ -428,22 +470,3 @@ class CarActor(Actor):
             await asyncio.sleep(30.0)
         self.done = True
         self.tell("done")
-
-    async def close_all(self, life: Life) -> bool:
-        """Do what can be done now to end our channels. Whether none is left."""
-        journal, left = MemoryJournal(self.disk, life), 0
-        for row in book.channels(journal):
-            if row.settled:
-                continue
-            try:
-                state = await self.ledger.channel(row.params)
-                if state.status == "open":
-                    await ending.close(journal, self.ledger, self.key, row)
-                elif state.status == "closing" and await self.ledger.now() >= state.closes_at:
-                    await ending.settle(journal, self.ledger, self.key, row)
-                elif state.status in ("settled", "absent"):
-                    continue
-            except PenstockError as error:
-                self.tell("not closed", error=error.line())
-            left += 1
-        return not left

@@ -3,9 +3,11 @@
 `run_hops` plays it over one to three hubs. `run_offline` plays it on a local network of a car, a hub and a pole from
 which no ledger can be reached: the channels were opened before, and all is settled afterwards.
 
-No process is believed: in the end every channel is closed on the chain, and both receipts, all journals and what each
-party has gained there must agree to the last token unit. What hubs heard of the session between its lock and its end is
-counted from their own events.
+No process is believed. In the end both journals of every channel have to say the same; then every channel is closed on
+the chain, and what each party has there must be what it had by the journals, and follow from the receipts, to the last
+token unit. What hubs heard between the lock and the session's end is read off their own counters: each change of a lock
+that is asked for, and each word of how one stands. (The release that answers a promise is not counted, nor the question
+every twenty seconds whom a neighbour reaches.)
 """
 
 from __future__ import annotations
@@ -14,9 +16,11 @@ import asyncio
 import time
 from collections.abc import Sequence
 from contextlib import suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from penstock.core.channel import Voucher
 from penstock.core.errors import LedgerError, LocalError
 from penstock.core.ports import Holdings, Mined
 from penstock.core.session import Role
@@ -38,28 +42,53 @@ LEND = "40"
 BEFORE_WH = 100  # what the car of the offline scenario bought when it opened its channel
 GATE_PORT = 8_545
 ABOUT_A_LOCK = "about a lock"
+_NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 class _Count:
-    """What hubs say that they hear about locks, and when the session's lock stood and its supply was over."""
+    """What hubs say that they have heard about locks, by their own counters, and when the session's lock was in place
+    and the session over, by the ends' own words. All processes are on one machine, and so on one clock.
+    """
 
     def __init__(self, watch: Watch) -> None:
         self._watch = watch
-        self.streaming = False
-        self.all = self.between = 0
+        self._heard: dict[str, list[tuple[datetime, int]]] = {}  # by hub: when, and its counter then
+        self._placed = self._accepted = self._over = _NEVER
         self.stale: list[Event] = []
 
     def __call__(self, who: str, event: str, facts: Event) -> None:
         self._watch(who, event, facts)
-        if event == ABOUT_A_LOCK:
-            self.all += 1
-            self.between += self.streaming
-        elif event == "accepted" and who == "consumer":
-            self.streaming = True
-        elif event == "ended" and who == "supplier":
-            self.streaming = False
-        elif event == "leaning on an old view":
-            self.stale.append({"who": who, **facts})
+        match who, event:
+            case _, "about a lock":
+                self._heard.setdefault(who, []).append((_time(facts), facts["messages"]))
+            case "consumer", "lock in place":
+                self._placed, self._over = _time(facts), _NEVER
+            case "consumer", "accepted":
+                self._accepted = _time(facts)
+            case "consumer" | "supplier", "ended":
+                self._over = min(self._over, _time(facts))
+            case _, "leaning on an old view":
+                self.stale.append({"who": who, **facts})
+
+    @property
+    def streamed_s(self) -> float:
+        """How long the last session has lasted (seconds)."""
+        return (self._over - self._accepted).total_seconds()
+
+    def hubs(self) -> dict[str, dict[str, int]]:
+        """What each hub had heard when the last session's lock was in place, when the session was over, and in all."""
+        return {
+            name: {
+                "at_lock": max((count for at, count in heard if at <= self._placed), default=0),
+                "at_end": max((count for at, count in heard if at <= self._over), default=0),
+                "in_all": heard[-1][1],
+            }
+            for name, heard in sorted(self._heard.items())
+        }
+
+
+def _time(facts: Event) -> datetime:
+    return datetime.fromisoformat(facts["time"])
 
 
 async def run_hops(charge: Charge, speed: float, directory: Path, watch: Watch, hubs: int = 3) -> Demo:
@@ -80,21 +109,17 @@ async def run_hops(charge: Charge, speed: float, directory: Path, watch: Watch, 
             at = (await _heard(hub, "listening"))["address"]
             await _heard(hub, "neighbour entered")
             carriers.insert(0, hub)
-        began = time.monotonic()
         car = await players.start("consumer", "consume", supplier, *_common(players), *_car(charge, directory, at))
         bought = await car.answer()
-        took = time.monotonic() - began
         sold = (await pole.answer())["sessions"][0]
         stands = await _ended(carriers)
         document, wrong = await _settle(players, before, charge.energy_wh, [bought], [sold], stands)
         document |= {
             "session": charge.session_id,
-            "hub_messages": {"between_lock_and_fold": count.between, "in_all": count.all},
-            "ticks_per_s": round(bought["ticks"] / took),
+            **_heard_by(count, stands, wrong),
+            "ticks_per_s": round(bought["ticks"] / count.streamed_s),
             "wall_s": round(time.monotonic() - started, 2),
         }
-        if count.between:
-            wrong.append(f"the hubs heard {count.between} messages between lock and fold")
         return Demo(document, players.token, wrong)
 
 
@@ -133,7 +158,6 @@ async def run_offline(charge: Charge, speed: float, directory: Path, watch: Watc
             await gate.shut()
             unreachable = await _unreachable(net, names)
             watch("demo", "offline", {"routes": await net.routes("consumer")})
-            count.all = 0
             second = await (await start("consumer", "consume", supplier, *_car(charge, directory, hub_at))).answer()
             stood = unreachable and await _unreachable(net, names)
             await gate.open()
@@ -147,7 +171,8 @@ async def run_offline(charge: Charge, speed: float, directory: Path, watch: Watc
         document, wrong = await _settle(players, before, energy, [first, second], sold, stands)
         document |= {
             "session": charge.session_id,
-            "hub_messages": {"between_lock_and_fold": count.between, "in_all": count.all},
+            **_heard_by(count, stands, wrong),
+            "ticks_per_s": round(second["ticks"] / count.streamed_s),
             "offline": {
                 "ledger_reached": not stood,
                 "routes": {name: await net.routes(name) for name in names},
@@ -204,6 +229,18 @@ async def _ended(hubs: Sequence[Child]) -> list[Event]:
     return [await hub.answer() for hub in hubs]
 
 
+def _heard_by(count: _Count, stands: list[Event], wrong: list[str]) -> dict[str, Any]:
+    """What the hubs have heard, for the document; what is wrong with it goes to `wrong`."""
+    hubs = count.hubs()
+    between = sum(one["at_end"] - one["at_lock"] for one in hubs.values())
+    told = [one["in_all"] for one in hubs.values()]
+    if told != [one["messages"] for one in stands]:
+        wrong.append(f"the hubs' counters: {[one['messages'] for one in stands]} in the end, {told} by their log")
+    if between:
+        wrong.append(f"the hubs heard {between} messages between lock and fold")
+    return {"hub_messages": {"between_lock_and_fold": between, "in_all": sum(told), "hubs": hubs}}
+
+
 async def _unreachable(net: Lan, names: Sequence[str]) -> bool:
     """Whether nobody on the network gets an answer from the ledger's node."""
     ask = (
@@ -239,8 +276,16 @@ async def _settle(
     paid, fees = sum(one["paid"] for one in bought), sum(one["fees"] for one in bought)
     same("what was paid, and energy times price", paid, energy * PER_WH)
     same("what is locked in the end", *(one["locked"] for one in bought), *(one["locks"] for one in stands), 0)
+    liquid = await players.holdings()
+    held = await _held(players, wrong)
     mined = [await _close(players, name, index) for index, name in enumerate(players.names)]
     after = await players.holdings()
+    for name, had, has in zip(players.names, liquid, after, strict=True):
+        same(
+            f"what the {name} had in channels by the journals, and what the chain paid out",
+            held[name],
+            has.tokens - had.tokens,
+        )
     gains = [now.tokens - had.tokens for now, had in zip(after, before, strict=True)]
     same("what the chain paid the supplier, and the bills", gains[0], paid)
     same("what the chain took from the consumer, and the bills with the fees", -gains[1], paid + fees)
@@ -265,11 +310,34 @@ async def _settle(
             {"what": one.what, "hash": "0x" + one.hash.hex(), "gas": one.gas} for row in mined for one in row
         ],
         "balances": {
-            name: {"before": had.tokens, "after": now.tokens}
+            name: {"before": had.tokens, "in_channels": held[name], "after": now.tokens}
             for name, had, now in zip(players.names, before, after, strict=True)
         },
     }
     return document, wrong
+
+
+async def _held(players: Cast, wrong: list[str]) -> dict[str, int]:
+    """What each has in channels (token units), by the payer's and the payee's journal, which have to say the same."""
+    held = dict.fromkeys(players.names, 0)
+    said: dict[bytes, list[tuple[str, int, Voucher]]] = {}  # by channel: who, its deposit, the voucher, by each side
+    for name in players.names:
+        journal = SqliteJournal.open_readonly(players.home(name) / "journal.db")
+        try:
+            for row in book.channels(journal):
+                books = (book.hops_out if row.pays else book.hops_in)(journal, row.params.id)
+                said.setdefault(row.params.id, []).append((name, row.deposit, books[0].voucher))
+                held[name] += row.deposit - books[0].voucher.amount if row.pays else books[0].voucher.amount
+        finally:
+            await journal.close()
+    for sides in said.values():
+        if len(sides) != 2 or sides[0][1:] != sides[1][1:]:
+            wrong.append(f"two journals of a channel: {sides}")
+        elif sides[0][2].locked:
+            wrong.append(
+                f"{sides[0][2].locked} token units are still locked in a channel of {sides[0][0]} and {sides[1][0]}"
+            )
+    return held
 
 
 async def _close(players: Cast, name: str, index: int) -> list[Mined]:

@@ -24,6 +24,9 @@ def begin(world: World, fault: Fault) -> None:
             pass
         case "crash":
             actor.crash()
+        case "for good":
+            actor.gone = True
+            actor.crash()
         case "fuse":
             actor.life.fuse = 1 + int(fault.size**3 * 400)
         case "slow disk":
@@ -35,15 +38,17 @@ def begin(world: World, fault: Fault) -> None:
             actor.skew = int((fault.size - 0.5) * 120_000)
         case "jump":
             actor.skew = int((fault.size - 0.5) * 7_200_000)
+        case "far jump":
+            actor.skew = int((fault.size - 0.5) * 86_400_000)
         case "reset":
-            _each_outlet(world, actor, world.network.reset)
+            _each_way(world, actor, world.network.reset)
         case "cut":
-            _each_outlet(world, actor, world.network.cut)
+            _each_way(world, actor, world.network.cut)
         case "lossy":
-            _each_outlet(world, actor, partial(world.network.worsen, loss=fault.size * 0.8))
+            _each_way(world, actor, partial(world.network.worsen, loss=fault.size * 0.8))
         case "mangled":
             world.car(actor.name).mangled = True
-            _each_outlet(world, actor, partial(world.network.mangle, on=True))
+            _each_way(world, actor, partial(world.network.mangle, on=True))
         case "unreachable":
             actor.reach(False)
         case "slow ledger":
@@ -74,14 +79,14 @@ def heal(world: World, fault: Fault) -> None:
             actor.disk.pace = actor.pace
         case "full disk":
             actor.disk.fault = ""
-        case "skew" | "jump":
+        case "skew" | "jump" | "far jump":
             actor.skew = 0
         case "cut":
-            _each_outlet(world, actor, world.network.heal)
+            _each_way(world, actor, world.network.heal)
         case "lossy":
-            _each_outlet(world, actor, partial(world.network.worsen, loss=0.0))
+            _each_way(world, actor, partial(world.network.worsen, loss=0.0))
         case "mangled":
-            _each_outlet(world, actor, partial(world.network.mangle, on=False))
+            _each_way(world, actor, partial(world.network.mangle, on=False))
         case "unreachable":
             actor.reach(True)
         case "no gas":
@@ -96,8 +101,8 @@ def heal(world: World, fault: Fault) -> None:
             _spoil_car(world, fault, False)
 
 
-def _each_outlet(world: World, actor: Actor, act: Callable[[str, str], None]) -> None:
-    for name in world.site.outlets:
+def _each_way(world: World, actor: Actor, act: Callable[[str, str], None]) -> None:
+    for name in world.places(actor):
         act(actor.name, name)
 
 

@@ -266,7 +266,7 @@ class PayeeActor(HopActor):
 
     async def rob(self) -> None:
         """File the old voucher that is worth most with everything that is known."""
-        for kept in self.old.values():
+        for kept in list(self.old.values()):
             chosen = self.rng.choice(kept)
             filing = self.best(chosen)
             if filing.signature:

@@ -22,7 +22,7 @@ from penstock.sim.chain import Chain
 from penstock.sim.checks import Checks, Violation
 from penstock.sim.life import task_of_a_life
 from penstock.sim.network import Network
-from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, Fault, Purchase, Scenario, draw
+from penstock.sim.scenario import PERIOD, PROOF, TROUBLE, CarPlan, Fault, Purchase, Scenario, draw
 from penstock.sim.trace import Trace
 from penstock.sim.turning import turned
 from penstock.sim.virtual import Deadlock, VirtualLoop
@@ -61,27 +61,52 @@ class World:
         self.loop.set_task_factory(task_of_a_life)  # type: ignore[arg-type]  # typeshed's protocol is narrower
         self.loop.set_exception_handler(self._on_fault)
         self.trace = Trace(self.loop.time, log)
-        drawn = draw(self.rng, self.loop.instant(), calm)
-        apart = Random(f"both ways {seed}")  # noqa: S311 - a simulation has to be repeatable
-        self.scenario = scenario or turned(drawn, apart, self.loop.instant())
+        self.scenario = self.drawn(scenario, calm)
         self.healed = False
         self._faults: dict[Fault, None] = {}  # those that last
         self.domain = DOMAIN
-        self.checks = Checks(self)
+        self.checks = self.checked()
         self.network = Network(self.loop, self._child(), self._delay)
         self.chain = Chain(self.loop, self._child())
         self.chain.on_block = self.checks.block
-        self.site = SiteActor(self, self.scenario.site_cheat)
-        self.cars = [CarActor(self, plan) for plan in self.scenario.cars]
+        self.site = self.seller()
+        self.cars = [self.buyer(plan) for plan in self.scenario.cars]
         for car in self.cars:
             self.chain.fund(car.key.address, MONEY)
         if self.scenario.stake:
             self.chain.fund(self.site.key.address, MONEY)
         self._air = self._child()
 
+    def drawn(self, scenario: Scenario | None, calm: bool) -> Scenario:
+        """What the seed means; its numbers are drawn where the scenario is given, too."""
+        drawn = draw(self.rng, self.loop.instant(), calm)
+        apart = Random(f"both ways {self.seed}")  # noqa: S311 - a simulation has to be repeatable
+        return scenario or turned(drawn, apart, self.loop.instant())
+
+    def checked(self) -> Checks:
+        """What looks over everybody's shoulder."""
+        return Checks(self)
+
+    def seller(self) -> SiteActor:
+        """The site."""
+        return SiteActor(self, self.scenario.site_cheat)
+
+    def buyer(self, plan: CarPlan) -> CarActor:
+        """A car."""
+        return CarActor(self, plan)
+
+    @property
+    def actors(self) -> list[Actor]:
+        """All who act."""
+        return [self.site, *self.cars]
+
+    def places(self, actor: Actor) -> list[str]:
+        """To where links lead that a fault of this actor's way spoils."""
+        return list(self.site.outlets)
+
     def actor(self, name: str) -> Actor:
-        """The site, or the car of that name."""
-        return self.site if name == self.site.name else self.car(name)
+        """Who has that name."""
+        return next(actor for actor in self.actors if actor.name == name)
 
     def car(self, name: str) -> CarActor:
         """The car of that name."""
@@ -167,7 +192,7 @@ class World:
         self.trace("world", "all healed")
         for fault in self.lasting:
             self.heal(fault)
-        for actor in (self.site, *self.cars):
+        for actor in self.actors:
             actor.life.fuse = 0
         self.site.obey(Orders())
         self.healed = True

@@ -30,6 +30,7 @@ class Setting(NamedTuple):
     """What is played: a real charge, how many times faster than it was, over which rail.
 
     `chart` is the file that a plot page goes to, None where nobody asked for one; `kept` says that the directory stays.
+    `hubs` is over how many of them it goes, where it goes over any.
     """
 
     charge: Charge
@@ -37,6 +38,7 @@ class Setting(NamedTuple):
     rail: str
     chart: Path | None
     kept: bool = False
+    hubs: int = 0
 
 
 class View(AbstractContextManager["View"], Protocol):
@@ -52,7 +54,7 @@ class Scenario(NamedTuple):
     `play(setting, directory, watch)` keeps homes, chain and lines in the directory; it gives figures, and what did not
     agree. `view(setting, live, silent)` is live on a terminal, lines elsewhere, and nothing where it is silent.
     `summary` has the lines for people, and `agreed` is the last of them where all agrees. `charts` says whether it
-    writes a plot page.
+    writes a plot page, and `hubs` over how many hubs it goes at most.
     """
 
     session: str
@@ -63,6 +65,7 @@ class Scenario(NamedTuple):
     summary: Callable[[dict[str, Any], TokenFacts], list[str]]
     agreed: str
     charts: bool = False
+    hubs: int = 0
 
 
 def scenario(name: str) -> Scenario:

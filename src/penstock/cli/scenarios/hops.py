@@ -121,7 +121,7 @@ def _name(who: str) -> str:
 
 
 async def _play(setting: Setting, directory: Path, watch: Watch) -> Demo:
-    return await run_hops(setting.charge, setting.speed, directory, watch)
+    return await run_hops(setting.charge, setting.speed, directory, watch, setting.hubs)
 
 
 def summary(document: dict[str, Any], token: TokenFacts) -> list[str]:
@@ -154,4 +154,5 @@ SCENARIO = Scenario(
     view=PathView,
     summary=summary,
     agreed="both receipts, all journals and the chain agree to the last token unit",
+    hubs=3,
 )
