@@ -10,12 +10,13 @@ Results = Mapping[str, Any]
 
 _OPERATORS = {">=": operator.ge, "<=": operator.le, "<": operator.lt}
 
+WINDOWS = ("w1", "w16", "w256")
 CHANNELS = ("1", "10", "100", "1000", "10000")
 
 KEYS: dict[str, dict[str, tuple[str, ...]]] = {
     "vouchers": {"vouchers_per_s": (), "secp256k1_verify_per_s": (), "x402_voucher_verify_per_s": ()},
     "streams": {
-        "durable_ticks_per_s": ("w1", "w16", "w256"),
+        "durable_ticks_per_s": WINDOWS,
         "bare_sketch_ticks_per_s": (),
         "cpu_us_per_tick": ("supplier", "consumer"),
         "coalesced_ticks_per_s": ("8", "64"),
@@ -31,6 +32,15 @@ KEYS: dict[str, dict[str, tuple[str, ...]]] = {
         "sessions_plain": ("count", "cpu", "kb_each", "p99_ms"),
     },
     "forwarder": {"forwarded_mb_per_s": ("stream", "escrow", "unpaid")},
+    "hops": {
+        "direct_ticks_per_s": WINDOWS,
+        "hop_ticks_per_s": WINDOWS,
+        "direct_cpu_us_per_tick": WINDOWS,
+        "hop_cpu_us_per_tick": WINDOWS,
+        "tick_ms": ("direct", "hops"),
+        "hub_messages": ("lock", "between", "fold"),
+        "hub_at_once": ("sessions", "lock_cpu_ms", "settle_cpu_ms", "vouchers", "kb_each", "seconds"),
+    },
     "coldstart": {"cli_help_cpu_s": (), "consume_cpu_s": ()},
 }
 """By module, in the order in which they run: the keys that its `run()` returns, and the keys within each."""
@@ -68,6 +78,22 @@ def _paid(r: Results, rail: str) -> float:
     return float(rates[rail] / rates["unpaid"])
 
 
+def _over_hubs(r: Results, what: str) -> float:
+    return float(r[f"hop_{what}"]["w256"] / r[f"direct_{what}"]["w256"])
+
+
+def _hop_rate(r: Results) -> float:
+    return _over_hubs(r, "ticks_per_s")
+
+
+def _hop_cpu(r: Results) -> float:
+    return _over_hubs(r, "cpu_us_per_tick")
+
+
+def _hop_time(r: Results) -> float:
+    return float(r["tick_ms"]["hops"] / r["tick_ms"]["direct"])
+
+
 TARGETS = (
     Target("durable ticks/s, window 256", "streams", lambda r: r["durable_ticks_per_s"]["w256"], ">=", 100_000),
     Target(
@@ -99,6 +125,11 @@ TARGETS = (
     Target("acknowledgement p99 of all sessions, ms", "sessions", lambda r: r["sessions"]["p99_ms"], "<", 100),
     Target("1 GB forwarded, paid by stream vs unpaid", "forwarder", lambda r: _paid(r, "stream"), ">=", 0.50),
     Target("1 GB forwarded, paid by escrow vs unpaid", "forwarder", lambda r: _paid(r, "escrow"), ">=", 0.50),
+    Target("ticks/s over three hubs vs a direct channel", "hops", _hop_rate, ">=", 0.90),
+    Target("CPU of a tick over three hubs vs a direct channel", "hops", _hop_cpu, "<=", 1.10),
+    Target("a tick's time over three hubs vs a direct channel", "hops", _hop_time, "<=", 1.10),
+    Target("messages to hubs between lock and fold", "hops", lambda r: r["hub_messages"]["between"], "<=", 0),
+    Target("sessions at once through one hub", "hops", lambda r: r["hub_at_once"]["sessions"], ">=", 500),
     Target("restart with 100,000 channels, s", "restart", lambda r: r["restart_s_100k_channels"], "<", 3.0),
     Target("penstock --help, CPU s", "coldstart", lambda r: r["cli_help_cpu_s"], "<", 0.3),
     Target("penstock consume to its first tick, CPU s", "coldstart", lambda r: r["consume_cpu_s"], "<", 1.0),

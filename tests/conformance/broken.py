@@ -20,11 +20,13 @@ from penstock.core.session import Role
 from penstock.core.tariff import Bill
 from penstock.core.units import Amount, Instant, Quantity
 from penstock.rails.escrow import READING_ROWS, EscrowPayee, EscrowPayer, decode_reading
+from penstock.rails.hops import HopPayee
 from penstock.rails.stream import EarnedRow, StreamPayee, StreamPayer, VoucherNote, decode_earned
 from penstock.testing.rail import Books, Coded, RailSetup, Signed
 
 from .escrow import CONSUMER_KEY, METER, EscrowFunds, EscrowSetup
 from .ground import STRANGER, SUPPLIER, Ground
+from .hops import Channel, HopFunds, HopSetup
 from .stream import StreamBothFunds, StreamFunds, StreamSetup
 
 FOREVER, FEE = 2**40, 100
@@ -49,6 +51,11 @@ def _stream(**parts: Any) -> type[StreamSetup]:
 def _escrow(**parts: Any) -> type[EscrowSetup]:
     """The escrow with another `payer`, `payee` or `funds`."""
     return type("Escrow", (EscrowSetup,), parts)
+
+
+def _hops(**parts: Any) -> type[HopSetup]:
+    """Payments over a hub with another `payer`, `payee` or `funds`."""
+    return type("Hops", (HopSetup,), parts)
 
 
 class _Believing:
@@ -150,6 +157,22 @@ class _AddingPayer(EscrowPayer):
         return rows
 
 
+class _AddingHopPayee(HopPayee):
+    """Adds the tick that it is shown, whether or not it has seen it."""
+
+    __slots__ = ("_more",)
+
+    @property
+    def secured(self) -> Amount:
+        return Amount(super().secured + getattr(self, "_more", 0))
+
+    def take(self, evidence: bytes, least: int | None = None) -> Rows:
+        rows = super().take(evidence, least)
+        if not rows and evidence:
+            self._more = getattr(self, "_more", 0) + self._tick
+        return rows
+
+
 # 5: what was changed is taken
 
 
@@ -180,6 +203,15 @@ class _SleepingStream(StreamFunds):
 class _SleepingEscrow(EscrowFunds):
     async def answer(self, role: Role, books: Books) -> None:
         """Sleeps through the window."""
+
+
+class _SleepingHops(HopFunds):
+    async def answer(self, role: Role, books: Books) -> None:
+        """Sleeps through the challenge, and so do the hubs."""
+
+    async def _close(self, channel: Channel, key: Key, *, filed: bool) -> None:
+        if filed or (await self._ledger.channel(channel.params)).status == "open":
+            await self._ledger.close(key, channel.params, None)
 
 
 # 7: what is kept does not suffice to get out
@@ -306,10 +338,12 @@ BROKEN: tuple[Broken, ...] = (
     Broken(3, "counts what is not signed", _escrow(payer=_CarefreePayer, payee=_CarefreePayee), "not durable"),
     Broken(4, "adds ticks", _stream(payee=_AddingPayee), "came again"),
     Broken(4, "adds readings", _escrow(payer=_AddingPayer), "came again"),
+    Broken(4, "adds ticks of a lock", _hops(payee=_AddingHopPayee), "came again"),
     Broken(5, "checks no voucher", _stream(payee=_BelievingPayee), "was taken"),
     Broken(5, "checks no reading", _escrow(payer=_BelievingPayer), "was taken"),
     Broken(6, "sleeps through the challenge", _stream(funds=_SleepingStream), "gets out with"),
     Broken(6, "sleeps through the window", _escrow(funds=_SleepingEscrow), "gets out with"),
+    Broken(6, "sleeps, hub and supplier", _hops(funds=_SleepingHops), "gets out with"),
     Broken(7, "keeps no voucher's signature", _stream(payee=_ForgetfulPayee), "cannot leave"),
     Broken(7, "keeps no meter's signature", _escrow(payee=_ForgetfulMeter), "cannot leave"),
     Broken(8, "keeps its first voucher alone", _stream(payer=_CarelessPayer), "after a crash"),

@@ -1,8 +1,8 @@
 """Payments over hubs as the kit takes them: real channels in a row, and hubs that do what a hub's node does.
 
 The hubs are honest and always there; they fold as soon as both sides have ended a session, and where one side leaves
-alone they claim upstream what was claimed of them. They take no fees here: what the kit holds is that not a unit goes
-astray on the way.
+alone they claim upstream what was claimed of them. For the kit they take no fees: what it holds is that not a unit goes
+astray on the way. That they gain their fees, and no more, is in `test_hop_fees.py`.
 """
 
 from __future__ import annotations
@@ -75,19 +75,19 @@ class HopFunds:
         root = TickChain(self.seed, ticks).root
         for at, channel in enumerate(channels):
             expiry = now + LIFE + DELTA * (len(channels) - 1 - at)
-            channel.out.add(Lock(root, tick_value, ticks, expiry), 0, ())
+            channel.out.add(Lock(root, tick_value + setup.fee * (len(channels) - 1 - at), ticks, expiry), 0, ())
             channel.exchange()
         self.terms = HopTerms(setup.ground.channels.domain, root, ticks, now + LIFE)
         self.rail_terms = encode(self.terms)
         self._ledger = setup.ground.channels
-        self._folded = False
+        self._setup, self._folded = setup, False
 
     def payer(self, books: Books) -> HopPayer:
-        return HopPayer(self.terms, self._tick, self.seed, books.get(END_ROWS + self.terms.root))
+        return self._setup.payer(self.terms, self._tick, self.seed, books.get(END_ROWS + self.terms.root))
 
     def payee(self, books: Books) -> HopPayee:
         ticks, end = books.get(TICK_ROWS + self.terms.root), books.get(END_ROWS + self.terms.root)
-        return HopPayee(self.terms, self._tick, ticks, end)
+        return self._setup.payee(self.terms, self._tick, ticks, end)
 
     async def shares(self) -> Shares:
         consumer, supplier, contract = [
@@ -142,7 +142,8 @@ class HopFunds:
         for channel in reversed(self.channels):
             if count:
                 channel.incoming.prove(1, count, preimage)
-            channel.incoming.done(1, bill - rest)
+            fees = (channel.incoming.locks[1].lock.tick_value - self._tick) * count
+            channel.incoming.done(1, bill - rest + fees)
             told = channel.incoming.locks[1].told(Place(channel.params.id, 1))
             assert told is not None
             channel.out.told(told)
@@ -175,8 +176,9 @@ class HopSetup:
 
     capabilities = hops.CAPABILITIES
     supplier, consumer = SUPPLIER, CONSUMER
-    payer, payee = HopPayer, HopPayee
+    payer, payee, funds = HopPayer, HopPayee, HopFunds
     hubs = 1
+    fee = 0  # token units of each tick, for each hub
 
     def __init__(self, ground: Ground) -> None:
         self.ground = ground
@@ -200,10 +202,10 @@ class HopSetup:
         channels = []
         for payer, payee in itertools.pairwise(parties):
             params = self.params(payer, payee)
-            deposit = Amount((ticks + 1) * offer.tick_value)
+            deposit = Amount((ticks + 1) * (offer.tick_value + self.fee * self.hubs))
             await self.ground.channels.open(payer, params, deposit)
             channels.append(Channel(params, deposit, payer, payee))
-        return HopFunds(self, channels, ticks, offer.tick_value, await self.ground.channels.now())
+        return self.funds(self, channels, ticks, offer.tick_value, await self.ground.channels.now())
 
     def params(self, payer: Key, payee: Key) -> ChannelParams:
         """A channel that is not open yet."""

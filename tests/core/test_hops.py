@@ -436,6 +436,9 @@ BAD_PROMISES: dict[str, tuple[Callable[[], Promise], type[PenstockError], str]] 
         lambda: signed(Add(1, SMALL, 0, ONWARD * (MAX_ONWARD + 1)), locks=(SMALL,)), BadVoucher, "at most"
     ),
     "a fee below nothing": (lambda: signed(Add(1, SMALL, -1, ()), locks=(SMALL,)), BadVoucher, "uint96"),
+    "a hop to no account": (
+        lambda: signed(Add(1, SMALL, 0, (Hop(b"\x05" * 19, 99, 1, 1),)), locks=(SMALL,)), BadVoucher, "20 bytes"
+    ),
     "a hop of too much": (
         lambda: signed(Add(1, SMALL, 0, (Hop(bytes(20), MAX_AMOUNT + 1, 1, 1),)), locks=(SMALL,)), BadVoucher, "uint96"
     ),

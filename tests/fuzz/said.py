@@ -9,7 +9,9 @@ from typing import Any
 from tests.core import pair
 
 from penstock.core import codec
-from penstock.core.messages import Offered, Propose
+from penstock.core.channel import Lock, Voucher
+from penstock.core.hops import InLock, InRow, OutLock, OutRow, Place
+from penstock.core.messages import Add, Hop, Offered, Propose, Settle
 from penstock.core.offer import Offer, Terms
 from penstock.core.ports import SignedOpen
 from penstock.core.session import SessionRow
@@ -17,6 +19,7 @@ from penstock.core.tariff import Bill
 from penstock.core.units import MAX_AMOUNT, MAX_QUANTITY, Instant
 from penstock.core.watcher import Evidence
 from penstock.node.book import ChannelRow
+from penstock.rails.hops import HopOffer, HopTerms, SeedRow
 from penstock.rails.stream import (
     EARNED_ROWS,
     NAME,
@@ -31,8 +34,8 @@ from penstock.rails.stream import (
     decode_terms,
 )
 
-PARTS: tuple[type, ...] = (StreamOffer, StreamTerms, VoucherNote, Evidence, SignedOpen)
-ROWS: tuple[type, ...] = (SessionRow, PaidRow, EarnedRow, ChannelRow)
+PARTS: tuple[type, ...] = (StreamOffer, StreamTerms, VoucherNote, Evidence, SignedOpen, HopOffer, HopTerms)
+ROWS: tuple[type, ...] = (SessionRow, PaidRow, EarnedRow, ChannelRow, OutRow, OutLock, InRow, InLock, SeedRow)
 MESSAGES = Path(__file__).parents[1] / "vectors" / "messages.json"
 
 
@@ -81,7 +84,9 @@ def part_seeds() -> list[bytes]:
     shown = [stream.params, True, filing, b""]
     authorization = {"deposit": 1, "fee": 2, "valid_after": 3, "valid_before": 4, "signature": bytes(65)}
     opened = {"params": stream.params, "authorization": authorization}
-    return [bytes((kind,)) + codec.encode(one) for kind, one in enumerate((offer, stream, earned.note, shown, opened))]
+    hops = HopOffer(pair.DOMAIN, pair.SUPPLIER.address, 900), HopTerms(pair.DOMAIN, bytes(32), 9, 7_000)
+    parts = (offer, stream, earned.note, shown, opened, *hops)
+    return [bytes((kind,)) + codec.encode(one) for kind, one in enumerate(parts)]
 
 
 def row(data: bytes) -> None:
@@ -103,7 +108,20 @@ def row_seeds() -> list[bytes]:
                 if kind is not None:
                     seeds.append(bytes((kind,)) + value)
     channel = {"params": pair.PARAMS, "role": "supplier", "deposit": 5, "close": [1, 2, 3]}
-    return [*seeds, b"\x03" + codec.encode(channel)]
+    return [*seeds, b"\x03" + codec.encode(channel), *_hop_rows()]
+
+
+def _hop_rows() -> list[bytes]:
+    lock, place = Lock(b"\x11" * 32, 700, 5, 5_000), Place(b"\x44" * 32, 7)
+    add, voucher = Add(3, lock, 5, (Hop(pair.SUPPLIER.address, 699, 4_000, 2),)), Voucher.over(3, 50, (lock,))
+    rows = (
+        OutRow(voucher, bytes(65), (add, Settle(2, 5)), 2, 40, b"\x22" * 32, bytes(65), 3),
+        OutLock(lock, place, placed=True),
+        InRow(voucher, bytes(65), 3),
+        InLock(add, 4, b"\x66" * 32, place, placed=True, ending=5, done=6, why="late", rest=1),
+        SeedRow(b"\x55" * 32, 9, b"\x44" * 32, 7, 707, 3),
+    )
+    return [bytes((kind,)) + codec.encode(one) for kind, one in enumerate(rows, 4)]
 
 
 def offer(data: bytes) -> None:

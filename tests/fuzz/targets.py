@@ -6,7 +6,22 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from tests.fuzz import answers, data, door, evidence, files, links, mutate, node, said, signals, signed, talk, wire
+from tests.fuzz import (
+    answers,
+    data,
+    door,
+    evidence,
+    files,
+    hops,
+    links,
+    mutate,
+    node,
+    said,
+    signals,
+    signed,
+    talk,
+    wire,
+)
 from tests.fuzz.budget import within
 
 from penstock.core.errors import (
@@ -71,6 +86,7 @@ TARGETS = {
         signed=True,
         longest=8192,
     ),
+    "hops": Target(hops.hops, hops.hops_seeds, (BadMessage,), signed=True, longest=16_384),
     "talk": Target(talk.talk, talk.talk_seeds, (BadMessage,), signed=True, longest=16_384),
     "door": Target(door.door, door.door_seeds, (BadMessage,), signed=True, longest=16_384),
     "data": Target(data.data, data.data_seeds, (BadFrame,), mutate.raw, signed=True),

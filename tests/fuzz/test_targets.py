@@ -15,6 +15,7 @@ from penstock.core.channel import Close
 from penstock.core.codec import encode
 from penstock.core.control import Control
 from penstock.core.errors import BadMessage
+from penstock.core.hops import Incoming
 from penstock.core.messages import AskClose
 from penstock.core.session import Role
 from penstock.core.units import Amount
@@ -49,6 +50,12 @@ def test_a_payee_that_does_not_ask_for_its_bill_is_seen(monkeypatch: pytest.Monk
     honest = StreamPayee.take
     monkeypatch.setattr(StreamPayee, "take", lambda it, evidence, least=None: honest(it, evidence))
     assert fails("voucher")
+
+
+def test_a_payee_of_hop_locks_that_asks_for_no_deposit_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    honest = Incoming.__init__
+    monkeypatch.setattr(Incoming, "__init__", lambda it, params, _, *rest: honest(it, params, 10**9, *rest))
+    assert fails("hops")
 
 
 def test_a_decoder_that_loses_what_is_unfinished_is_seen(monkeypatch: pytest.MonkeyPatch) -> None:
