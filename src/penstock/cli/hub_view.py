@@ -13,6 +13,7 @@ from rich.text import Text
 
 from penstock.cli.money import shown
 from penstock.cli.standing import utc
+from penstock.core.units import format_decimal
 
 if TYPE_CHECKING:
     from penstock.core.ports import TokenFacts
@@ -22,8 +23,14 @@ SHOWN = 12  # channels of each kind
 
 def panel(stands: dict[str, Any], token: TokenFacts) -> Panel:
     """One picture of a hub (`node/hub.py`, `Hub.standing`)."""
-    parts: list[Any] = [_channels("paid by", "from", stands["in"], token), Text("")]
-    parts += [_channels("pays", "to", stands["out"], token), Text("")]
+    channels = Table.grid(padding=(0, 2))
+    channels.add_column(style="dim", min_width=17)
+    for _ in range(4):
+        channels.add_column(justify="right")
+    channels.add_column(min_width=12)
+    _channels(channels, "paid by", "from", stands["in"], token)
+    channels.add_row()
+    _channels(channels, "pays", "to", stands["out"], token)
     facts = Table.grid(padding=(0, 2))
     facts.add_column(style="dim", justify="right")
     facts.add_column()
@@ -33,7 +40,9 @@ def panel(stands: dict[str, Any], token: TokenFacts) -> Panel:
     facts.add_row("at risk", f"{risk} until {utc(stands['until'])}" if stands["until"] else "nothing")
     facts.add_row("ledger seen", _seen(stands))
     facts.add_row("to rebalance", _advice(stands, token))
-    return Panel(Group(*parts, facts), title=f"hub {stands['hub'][:14]}...", title_align="left", border_style="cyan")
+    return Panel(
+        Group(channels, Text(""), facts), title=f"hub {stands['hub'][:14]}...", title_align="left", border_style="cyan"
+    )
 
 
 def _seen(stands: dict[str, Any]) -> Text:
@@ -41,31 +50,25 @@ def _seen(stands: dict[str, Any]) -> Text:
     said = "not yet" if seen is None else f"{seen} s ago" if seen else "just now"
     if not stands["leaning"]:
         return Text(said)
-    until = f"good for {good} s more" if good else "too long ago: no lock is taken"
-    return Text(f"{said}, and does not answer; {until}", style="yellow" if good else "red")
+    until = f"good for {good} s more" if good else "no lock is taken"
+    return Text(f"{said}, and does not answer: {until}", style="yellow" if good else "red")
 
 
-def _channels(head: str, end: str, rows: list[dict[str, Any]], token: TokenFacts) -> Table:
-    table = Table.grid(padding=(0, 2))
-    table.add_column(style="dim", min_width=18)
-    for _ in range(3):
-        table.add_column(justify="right", min_width=10)
-    table.add_column(justify="right")
-    table.add_column()
-    table.add_column()
-    table.add_row(head, "deposit", "done", "locked", "locks", "free", "", style="dim")
+def _channels(table: Table, head: str, end: str, rows: list[dict[str, Any]], token: TokenFacts) -> None:
+    """A row for each channel; where one is not as it should be, that stands in the place of how much of it is used."""
+    table.add_row(head, "deposit", "done", "locked", "locks", f"in {token.symbol}", style="dim")
     for one in rows[:SHOWN]:
         done = one["earned"] if end == "from" else one["paid"]
-        used = one["deposit"] - one["free"]
-        bar = ProgressBar(total=max(1, one["deposit"]), completed=used, width=20, complete_style="yellow")
-        sums = [shown(value, token) for value in (one["deposit"], done, one["locked"])]
-        state = "" if one["state"] == "open" else one["state"]
-        table.add_row(f"{one[end][:14]}...", *sums, str(one["locks"]), bar, state)
+        sums = [format_decimal(value, token.decimals) for value in (one["deposit"], done, one["locked"])]
+        bar = ProgressBar(
+            total=max(1, one["deposit"]), completed=one["deposit"] - one["free"], width=12, complete_style="yellow"
+        )
+        state = bar if one["state"] == "open" else Text(one["state"], style="yellow")
+        table.add_row(f"{one[end][:14]}...", *sums, str(one["locks"]), state)
     if not rows:
         table.add_row("nobody yet")
     elif len(rows) > SHOWN:
         table.add_row(f"and {len(rows) - SHOWN} more")
-    return table
 
 
 def _advice(stands: dict[str, Any], token: TokenFacts) -> str:
