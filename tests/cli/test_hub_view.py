@@ -19,8 +19,9 @@ def stands(**change: Any) -> dict[str, Any]:
     """How a hub stands that carries one lock."""
     out = {"to": "0x" + "cd" * 20, "deposit": 10_000_000, "paid": 362, "locked": 808_000, "locks": 1, "free": 9_191_638}
     return {
-        "hub": "0x" + "ef" * 20, "in": [ONE | {"state": "open"}], "out": [out | {"state": "open"}], "locks": 1, "carried": 1,
-        "fees": 406, "at_risk": 0, "until": None, "leaning": False, "good_s": 1_796, "seen_s": 4, **change,
+        "hub": "0x" + "ef" * 20, "in": [ONE | {"state": "open"}], "out": [out | {"state": "open"}],
+        "locks": 1, "carried": 1, "fees": 406, "at_risk": 0, "until": None, "leaning": False,
+        "good_s": 1_796, "seen_s": 4, **change,
     }  # fmt: skip
 
 
