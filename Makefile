@@ -22,8 +22,8 @@ demo: $(VENV)/run ## a car buys a real charging session from a pole: devnet, pol
 test: $(VENV)/dev ## unit, property, vector and end-to-end tests, with the branch coverage of core
 	@$(BIN)/pytest -n 2 --dist worksteal --cov --cov-report=term --cov-fail-under=95
 
-integration: $(VENV)/dev $(VENV)/anvil/ready $(VENV)/api/ready chromium network ## contracts and ledgers on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
-	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/escrow tests/ledgers $(NOT_ON_ANVIL:%=--ignore=%)
+integration: $(VENV)/dev $(VENV)/anvil/ready $(VENV)/api/ready chromium network ## contracts, ledgers and hubs on anvil, a real node: reorgs, restarts, the same gas; the page in a browser
+	@$(BIN)/pytest -n 2 --chain anvil tests/integration tests/contracts tests/escrow tests/ledgers tests/hops $(NOT_ON_ANVIL:%=--ignore=%)
 
 chromium: # Debian's, for the pages; where it is missing and we may not install it, their tests are skipped, and say so
 	@command -v chromium > /dev/null || { [ "$$(id -u)" = 0 ] && apt-get install -y -qq chromium > /dev/null; } || \

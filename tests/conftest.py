@@ -10,7 +10,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--chain",
         choices=("devnet", "anvil"),
         default="devnet",
-        help="the chain under the tests of contracts and ledgers (`make integration` installs anvil)",
+        help="the chain under the tests of contracts, ledgers and hubs (`make integration` installs anvil)",
     )
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Mapping
 from contextlib import asynccontextmanager
 from typing import Any
 
 from eth.vm.forks.prague.computation import PragueComputation
 
-from penstock.core.identity import Address, keccak, parse_address, to_hex
+from penstock.core.identity import keccak, parse_address, to_hex
 from penstock.core.units import Instant
 from penstock.ledgers.devnet.genesis import found
 from penstock.ledgers.devnet.manifest import dev_key
@@ -62,13 +62,6 @@ async def ground() -> AsyncIterator[Ground]:
     founded = found(accounts=6)
     server = Server(founded.chain)
     url = await server.start(0)
-    node = Node(url)
-
-    def contract(name: str) -> Address:
-        return parse_address(founded.contracts[name])
-
-    channels = await EvmLedger.connect(url, contract("CryptoEuroChannel"), founded.chain.chain_id)
-    escrows = await EvmEscrows.connect(url, contract("CryptoEuroEscrow"), founded.chain.chain_id)
     up = True
 
     async def stop() -> None:
@@ -77,14 +70,32 @@ async def ground() -> AsyncIterator[Ground]:
             up = False
             await server.stop()
 
-    with _listening() as recovered:
-        try:
-            yield Ground(node, channels, escrows, recovered, stop)
-        finally:
-            for each in (channels, escrows):
-                await each.disconnect()
-            await node.close()
-            await stop()
+    try:
+        with _listening() as recovered:
+            async with ground_at(url, founded.contracts, founded.chain.chain_id, stop, recovered) as made:
+                yield made
+    finally:
+        await stop()
+
+
+@asynccontextmanager
+async def ground_at(
+    url: str,
+    contracts: Mapping[str, str],
+    chain_id: int,
+    stop: Callable[[], Coroutine[Any, Any, None]],
+    recovered: list[bytes],
+) -> AsyncIterator[Ground]:
+    """Stand on a chain that runs: its contracts' addresses (hex) by name, and what ends it."""
+    node = Node(url)
+    channels = await EvmLedger.connect(url, parse_address(contracts["CryptoEuroChannel"]), chain_id)
+    escrows = await EvmEscrows.connect(url, parse_address(contracts["CryptoEuroEscrow"]), chain_id)
+    try:
+        yield Ground(node, channels, escrows, recovered, stop)
+    finally:
+        for each in (channels, escrows):
+            await each.disconnect()
+        await node.close()
 
 
 class _listening:  # noqa: N801 - a context manager
