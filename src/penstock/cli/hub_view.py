@@ -56,7 +56,7 @@ def _seen(stands: dict[str, Any]) -> Text:
 
 def _channels(table: Table, head: str, end: str, rows: list[dict[str, Any]], token: TokenFacts) -> None:
     """A row for each channel; where one is not as it should be, that stands in the place of how much of it is used."""
-    table.add_row(head, "deposit", "done", "locked", "locks", f"in {token.symbol}", style="dim")
+    table.add_row(f"{head} ({token.symbol})", "deposit", "done", "locked", "locks", "in use", style="dim")
     for one in rows[:SHOWN]:
         done = one["earned"] if end == "from" else one["paid"]
         sums = [format_decimal(value, token.decimals) for value in (one["deposit"], done, one["locked"])]

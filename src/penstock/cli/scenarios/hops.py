@@ -101,7 +101,7 @@ class PathView:
         table.add_column(style="bold", min_width=6)
         for _ in range(4):
             table.add_column(justify="right", min_width=13)
-        table.add_row("", "locked in", "locked out", "fees", "heard", style="dim")
+        table.add_row("", "locked in", "locked out", "fees", "messages", style="dim")
         for name in self._path:
             stands = self._hubs.get(name, {"in": [], "out": [], "fees": 0})
             sums = [sum(one["locked"] for one in stands[side]) for side in ("in", "out")]
@@ -110,8 +110,8 @@ class PathView:
         ticks = f"{self._car.get('ticks', 0):,} ticks, {shown(self._car.get('paid', 0), _EURO)}"
         way = Text(" ── ".join(["car", *self._path, "pole"]), style="cyan")
         length = len(way.plain) - 6
-        marks = "".join("─" if (at + int(time.monotonic() / FLOW)) % 4 else "●" for at in range(length))
-        past = Text(f"  ╰{marks}╯" if self._streaming else f"  ╰{' ' * length}╯", style="green")
+        flow = "".join("─" if (at + int(time.monotonic() / FLOW)) % 4 else "●" for at in range(length))
+        past = Text(f"  ╰{flow if self._streaming else '─' * length}╯", style="green" if self._streaming else "dim")
         said = f"messages to hubs since the lock: {self._between}" if self._streaming else ""
         body = Group(way, past, Text(f"   {ticks}   {said}", style="green"), Text(""), table)
         return Panel(body, title="ticks go straight from car to pole", title_align="left", border_style="cyan")
@@ -139,7 +139,8 @@ def summary(document: dict[str, Any], token: TokenFacts) -> list[str]:
         ),
         f"  hubs      heard {heard['between_lock_and_fold']} messages between lock and fold, {heard['in_all']} in all",
         f"  at risk   at most {shown(exposure['supplier'], token)} for the pole, "
-        f"{shown(exposure['consumer'], token)} for the car; the limit was {shown(document['credit_limit'], token)}",
+        f"{shown(exposure['consumer'], token)} for the car",
+        f"  limit     {shown(document['credit_limit'], token)} for either",
     ]
     for side, balance in document["balances"].items():
         gain = balance["after"] - balance["before"]
