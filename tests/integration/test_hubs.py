@@ -102,3 +102,20 @@ def test_the_watch_over_a_dead_hubs_journal_makes_the_hub_whole_too(anvil: Anvil
     assert ended(over)["lost"] == 0
     ended(pole)
     assert gains(world, before) == {"pole": BILL, "car": -BILL - bought["fees"], "hub1": bought["fees"]}
+
+
+def test_a_channel_to_a_hub_may_take_its_time_to_be_deep_enough(anvil: Anvil, world: World) -> None:
+    """The hub wants more blocks above the opening than the car: the car waits for them, and opens no second channel."""
+    pole = world.pole()
+    supplier = pole.until("listening")["address"]
+    hub = world.hub("hub1", supplier, flags=("--confirmations", "30"))
+    at = hub.until("listening")["address"]
+    hub.until("waiting for confirmations")
+    anvil.mine(30)
+    anvil.ask("evm_setIntervalMining", 1)
+    hub.until("neighbour entered")
+    bought = world.car(supplier, "--hub", at).answer()
+    assert bought["complete"]
+    pole.answer()
+    assert len(ended(hub)["in"]) == 1
+    assert len(book.channels(SqliteJournal.open_readonly(world.home("car") / "journal.db"))) == 1

@@ -23,7 +23,7 @@ from penstock.core.ticks import TickChain
 from penstock.core.units import Instant
 from penstock.node import book
 from penstock.node.book import ChannelRow
-from penstock.node.channel_purse import ChannelPurse, check_ledger
+from penstock.node.channel_purse import CONFIRMING, ChannelPurse, check_ledger
 from penstock.node.outgoing import Neighbour
 from penstock.node.routes import Route, newest, routes
 from penstock.node.tasks import Tasks, durable
@@ -174,11 +174,14 @@ class HopPurse:
         )
 
     async def _reach(self) -> None:
-        """Give every hub a moment to let us in."""
+        """Give every hub a moment to let us in; a new channel has to be deep enough in the ledger first."""
         self._start()
         ready = [asyncio.ensure_future(one.ready.wait()) for one in self._neighbours]
         try:
-            await asyncio.wait(ready, timeout=REACH)
+            done, _ = await asyncio.wait(ready, timeout=REACH)
+            if not done and any(one.opening for one in self._neighbours):
+                self._tell("waiting for confirmations", at_most_s=CONFIRMING)
+                await asyncio.wait(ready, timeout=CONFIRMING, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for one in ready:
                 one.cancel()

@@ -105,9 +105,16 @@ class Neighbour:
         self.refused = False  # the neighbour did not let us into our channel when we asked last
         self.missing = False  # the ledger does not have it: a reorganisation took its opening out
         self._entering = False  # we have asked to be let in over this link
+        self._finding = False  # a channel to the neighbour is looked for, or opened
         self._wake = asyncio.Event()
         self._link: Link | None = None
         self._sent = 0  # the nonce of the promise that left over this link
+
+    @property
+    def opening(self) -> bool:
+        """Whether a channel is being opened to the neighbour, or was, and it has not let us into it yet: its opening
+        may not be deep enough for the neighbour."""
+        return self._finding or (self.outgoing is not None and not self.outgoing.row.signature)
 
     @property
     def reached(self) -> Reached | None:
@@ -255,7 +262,11 @@ class Neighbour:
         self._entering = True
         again = self.refused and self._time is None  # who looks at the ledger would know what became of the channel
         if self.outgoing is None or self.outgoing.params.partner != node.node or self.closing or again:
-            row = await self._find(node)
+            self._finding = True
+            try:
+                row = await self._find(node)
+            finally:
+                self._finding = False
             if self.outgoing is None or row.params.id != self.outgoing.params.id:
                 self.take_up(row)
         assert self.outgoing is not None
