@@ -7,7 +7,8 @@ from pathlib import Path
 import pytest
 
 from penstock.cli import config
-from penstock.core.errors import UsageError
+from penstock.core.errors import OutOfRange, UsageError
+from penstock.core.identity import parse_address
 
 FULL = """
 [ledger]
@@ -188,3 +189,15 @@ def test_an_endpoint_is_a_host_and_a_port() -> None:
     for text in ("", "7411", "host:", ":1", "host:65536", "a b:1", "host:1\n", "::1:7411"):
         with pytest.raises(UsageError):
             config.endpoint(text)
+
+
+def test_a_node_is_an_endpoint_behind_an_account_or_not() -> None:
+    account = parse_address("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf")
+    assert config.node_at("10.0.0.1:7421") == ("10.0.0.1", 7421, None)
+    assert config.node_at("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf@[::1]:7421") == ("::1", 7421, account)
+    assert config.node_at("0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf@[::1]:7421").name == "[::1]:7421"
+    for text in ("", "0x7E5F@host:1", "@host:1", "0x7E5F4552091A69125d5DfCb7b8C2659029395Bdf@host", "host:65536"):
+        with pytest.raises(UsageError):
+            config.node_at(text)
+    with pytest.raises(OutOfRange):
+        config.node_at("0x7E5F4552091A69125d5DfCb7b8C2659029395bDf@host:1")

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from penstock.core.identity import parse_address
+from penstock.core.identity import parse_address, to_hex
 from penstock.ledgers.evm import EvmLedger
 from penstock.node import book
 from penstock.storage.sqlite import SqliteJournal
@@ -119,6 +119,17 @@ def test_an_end_that_is_killed_in_mid_stream_goes_on_from_its_journal(world: Wor
     assert (bought["paid"], sold["paid"], bought["locked"]) == (BILL, BILL, 0)
     stands = ended(hub)
     assert (stands["locks"], stands["out"][0]["paid"]) == (0, BILL)
+
+
+def test_a_hub_that_is_somebody_else_is_not_paid(world: World) -> None:
+    pole = world.pole()
+    supplier, at, _ = row(world, pole, 1)
+    wrong = to_hex(world.keys["hub2"].address)
+    car = world.car(supplier, "--hub", f"{wrong}@{at}")
+    assert wrong in car.until("neighbour not reached")["error"]
+    car.popen.wait(60)
+    assert car.popen.returncode != 0
+    assert not book.channels(SqliteJournal.open_readonly(world.home("car") / "journal.db"))
 
 
 def test_one_channel_reaches_a_second_pole(world: World) -> None:

@@ -41,7 +41,7 @@ import msgspec
 from msgspec import Meta
 
 from penstock.core.errors import OutOfRange, UsageError
-from penstock.core.identity import parse_address
+from penstock.core.identity import Address, parse_address
 from penstock.core.medium import MEDIA, medium
 
 MAX_FILE = 8_192  # bytes; tomllib takes time with the square of a dotted key: 16 s for one of 64 KiB
@@ -52,6 +52,7 @@ S = TypeVar("S", bound="_Section")
 _DECIMAL = r"^[0-9]{1,30}(\.[0-9]{1,30})?\Z"
 _SCHEME = re.compile(r"https?://|entsoe:|nordpool:")  # no path, though it stands where one may
 _PORT = re.compile(r"(?P<host>\[[0-9A-Fa-f:.]+\]|[A-Za-z0-9._-]+):(?P<port>[0-9]{1,5})")
+_NODE = re.compile(rf"(?:(?P<account>0x[0-9A-Fa-f]{{40}})@)?(?P<endpoint>{_PORT.pattern})")
 
 Money = Annotated[str, Meta(pattern=_DECIMAL, description='a sum in whole tokens, in quotes, such as "20.50"')]
 PriceText = Annotated[
@@ -59,6 +60,13 @@ PriceText = Annotated[
 ]
 Endpoint = Annotated[
     str, Meta(pattern=rf"^{_PORT.pattern}\Z", description='a host and a port, such as "127.0.0.1:7411"')
+]
+NodeText = Annotated[
+    str,
+    Meta(
+        pattern=rf"^{_NODE.pattern}\Z",
+        description='a host and a port, behind "0x...@" where no other account may answer: "10.0.0.1:7421"',
+    ),
 ]
 AddressText = Annotated[str, Meta(description="an address: 0x and 40 hexadecimal digits, in quotes")]
 Text = Annotated[str, Meta(min_length=1, max_length=4096, description="a text in quotes, not empty")]
@@ -145,7 +153,7 @@ class ConsumeSection(_Section, frozen=True):
     max_price: PriceText | None = None
     budget: Money | None = None
     deposit: Money | None = None
-    hubs: list[Endpoint] = []
+    hubs: list[NodeText] = []
     max_fee: Percent = "5"
     quantity: Count | None = None
     feed: Energy | None = None
@@ -163,7 +171,7 @@ class HubSection(_Section, frozen=True):
     """
 
     listen: Endpoint = "127.0.0.1:7421"
-    reach: list[Endpoint] = []
+    reach: list[NodeText] = []
     lend: Money | None = None
     fee: Percent = "1"
     holding: Percent = "0.01"
@@ -304,6 +312,31 @@ def endpoint(text: str) -> tuple[str, int]:
     return found["host"].strip("[]"), int(found["port"])
 
 
+class NodeAt(NamedTuple):
+    """Where a node is, and whose it has to be (None: whoever answers there)."""
+
+    host: str
+    port: int
+    account: Address | None
+
+    @property
+    def name(self) -> str:
+        """HOST:PORT."""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+def node_at(text: str) -> NodeAt:
+    """A node from "127.0.0.1:7421", or "0x...@127.0.0.1:7421" where it has to be that account's.
+
+    Raises:
+        UsageError: it is neither. OutOfRange: the account has a wrong checksum.
+    """
+    found = _NODE.fullmatch(text)
+    if found is None:
+        return NodeAt(*endpoint(text), None)
+    return NodeAt(*endpoint(found["endpoint"]), parse_address(found["account"]) if found["account"] else None)
+
+
 def _parse(path: Path, content: bytes) -> dict[str, Any]:
     import tomllib
 
@@ -362,7 +395,7 @@ def _check(section: _Section, before: str, given: dict[str, object]) -> None:
                 endpoint(value)
             elif key in ("hubs", "reach"):
                 for one in value:
-                    endpoint(one)
+                    node_at(one)
         except (OutOfRange, UsageError) as error:
             raise UsageError(f"{before}{key}: {error}", error.advice or _expected(type(section), key)) from None
 

@@ -76,7 +76,7 @@ def consume(
     ] = None,
     hub: Annotated[
         list[str] | None,
-        typer.Option("--hub", help="HOST:PORT of a hub that carries the payment; again for more.", show_default=False),
+        typer.Option("--hub", help="[ACCOUNT@]HOST:PORT of a hub to pay over; again for more.", show_default=False),
     ] = None,
     max_fee: Annotated[
         str | None, typer.Option(help="Most that hubs may take, in percent; 5 if left out.", show_default=False)
@@ -180,7 +180,7 @@ async def _consume(
     turns: str | None,
     plans: Asked | None,
 ) -> tuple[dict[str, Any], list[str]]:
-    from penstock.cli.config import endpoint, home, need
+    from penstock.cli.config import endpoint, home, need, node_at
     from penstock.cli.node import journal_open, open_key
     from penstock.cli.rails import CHANNEL, late, paid, purse
     from penstock.cli.supply import outcome
@@ -226,7 +226,8 @@ async def _consume(
             if plans is not None:
                 wish = wish._replace(waits=True)
                 plan = plan_of(plans, wish, medium(section.medium))
-            hubs = [partial(connect, *endpoint(hub), key) for hub in section.hubs]
+            nodes = map(node_at, section.hubs)
+            hubs = [partial(connect, one.host, one.port, key, expect=one.account) for one in nodes]
             pays = purse(rail, ledger, section, key, journal, told, known, hubs)
             consumer = Consumer(
                 key, journal, draw.meter, dial, wish, now, told, pays, waits, carrier=draw.carrier, valve=draw.valve

@@ -33,7 +33,7 @@ def hub(
     listen: Annotated[str | None, typer.Option(help="HOST:PORT to take payments at.", show_default=False)] = None,
     reach: Annotated[
         list[str] | None,
-        typer.Option("--reach", help="HOST:PORT of a supplier or hub to pay; again for more.", show_default=False),
+        typer.Option("--reach", help="[ACCOUNT@]HOST:PORT of whom to pay; again for more.", show_default=False),
     ] = None,
     lend: Annotated[
         str | None, typer.Option(help="Open a channel to each of them with so many tokens.", show_default=False)
@@ -93,7 +93,7 @@ def hub(
 async def _hub(
     config: Config, section: HubSection, told: Log, asked: asyncio.Event, view: bool
 ) -> tuple[dict[str, Any], list[str]]:
-    from penstock.cli.config import endpoint, need
+    from penstock.cli.config import endpoint, need, node_at
     from penstock.cli.money import shown, sum_of
     from penstock.cli.node import journal_open, ledger_at, open_key
     from penstock.cli.rails import ppm_of
@@ -104,7 +104,7 @@ async def _hub(
     from penstock.transports.tls import connect, serve
 
     address = endpoint(section.listen)
-    reach = {one: endpoint(one) for one in section.reach}
+    reach = [node_at(one) for one in section.reach]
     if reach:
         need(section.lend, "hub", "lend")
     fees = Fees(ppm_of(section.fee, "--fee"), ppm_of(section.holding, "--holding"), section.delta, section.share)
@@ -112,7 +112,7 @@ async def _hub(
     key = open_key(config.key)
     async with ledger_at(config.ledger) as (ledger, token), journal_open() as journal:
         lend = sum_of(section.lend, token, "--lend") if section.lend else 0
-        dials = {name: partial(connect, host, port, key) for name, (host, port) in reach.items()}
+        dials = {one.name: partial(connect, one.host, one.port, key, expect=one.account) for one in reach}
         node = Hub(key, journal, ledger, now, told, dials, lend, fees, terms, section.period, _linger(config))
         await node.start()
         server = await serve(*address, key, node.on_link, on_full=node.visits.make_room)

@@ -239,9 +239,10 @@ class HopWorld:
         return all(channel.status == "ended" for channel in self.chain.head.accounts.channels.values())
 
     def _folded(self) -> bool:
-        """Whether no lock is under any voucher that is still held."""
+        """Whether no lock is under any voucher that is still held, and nobody has a close to answer."""
         held = [(actor, row) for actor, row in self._rows(Role.SUPPLIER) if not row.settled]
-        return not any(book.hops_in(actor.disk, row.params.id)[1] for actor, row in held)
+        closing = any(channel.status == "closing" for channel in self.chain.head.accounts.channels.values())
+        return not closing and not any(book.hops_in(actor.disk, row.params.id)[1] for actor, row in held)
 
     def _rows(self, role: Role) -> list[tuple[HopActor, book.ChannelRow]]:
         """The channels in which an actor has this role, by the journals."""
