@@ -291,14 +291,12 @@ class Payee:
     async def done(self) -> None:
         """Every session is over."""
         (incoming,) = self.incomings.channels.values()
-        for number, held in list(incoming.locks.items()):
-            rows = incoming.prove(number, USED_TICKS, self.chains[held.lock.root].preimage(USED_TICKS))
-            rows += incoming.done(number, USED_TICKS * TICK_VALUE)
-            self.incomings.journal.write(rows, partial(self._told, incoming, number))
-
-    def _told(self, incoming: Incoming, number: int, error: Exception | None) -> None:
-        if error is None:
-            self.incomings.tell_payer(incoming, number)
+        rows = {
+            number: incoming.prove(number, USED_TICKS, self.chains[held.lock.root].preimage(USED_TICKS))
+            + incoming.done(number, USED_TICKS * TICK_VALUE)
+            for number, held in incoming.locks.items()
+        }
+        await asyncio.gather(*(self.incomings.keep(incoming, number, what) for number, what in rows.items()))
 
 
 class Crowd:

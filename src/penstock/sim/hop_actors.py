@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from contextlib import suppress
 from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from penstock.core.channel import ChannelParams, Lock
-from penstock.core.errors import LedgerError, PeerRefused, PenstockError
+from penstock.core.errors import JournalError, LedgerError, PeerRefused, PenstockError
 from penstock.core.hops import Incoming, InLock, OutLock, filing_of
 from penstock.core.identity import Key, to_hex
 from penstock.core.messages import Add, Change, Reached, SignedReach, Told
@@ -129,9 +130,10 @@ class HubActor(HopActor):
             self.key, journal, self.ledger, self.clock, self.tell, reach, LEND, FEES, TERMS, PERIOD, LINGER
         )  # fmt: skip
         self.hub = hub
-        await hub.start()
-        self.world.network.listen(self.name, life, self.key, hub.on_link)
-        await hub.site.failed.wait()
+        with suppress(JournalError):  # a disk that is full at the start, too, ends it
+            await hub.start()
+            self.world.network.listen(self.name, life, self.key, hub.on_link)
+            await hub.site.failed.wait()
         self.crash()  # its operator starts it again
 
 
