@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from penstock.core.effects import Rows
+from penstock.core.errors import JournalError
 from penstock.storage.sqlite import SqliteJournal
 
 from .world import FEES, TICK, HopWorld, until
@@ -104,3 +105,19 @@ async def test_a_hub_that_dies_after_any_write_loses_nothing(world: HopWorld, mo
     gains = await world.gains()
     assert gains["payee"] == carried * (3 * TICK + REST)
     assert gains["hub"] == carried * 3 * FEE + 5 * len(counts)
+
+
+async def test_a_promise_that_the_journal_does_not_take_is_never_sent(world: HopWorld) -> None:
+    """Rule 7: over another link it would be, and after a restart another would be signed under its nonce."""
+    failed: list[JournalError] = []
+    world.payer._fail = failed.append
+
+    def refuse(rows: Any, done: Callable[[Exception | None], None]) -> None:
+        done(JournalError("the journal cannot be written (no space left)"))
+
+    world.payer_journal.write = refuse  # type: ignore[method-assign]
+    world.locked(world.chain())
+    await until(lambda: failed)
+    await asyncio.sleep(0.5)
+    assert not world.payer.ready.is_set(), "it goes on without its journal"
+    assert not world.hub.incomings.channels[world.in_params.id].locks

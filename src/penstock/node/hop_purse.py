@@ -179,9 +179,12 @@ class HopPurse:
         ready = [asyncio.ensure_future(one.ready.wait()) for one in self._neighbours]
         try:
             done, _ = await asyncio.wait(ready, timeout=REACH)
-            if not done and any(one.opening for one in self._neighbours):
-                self._tell("waiting for confirmations", at_most_s=CONFIRMING)
-                await asyncio.wait(ready, timeout=CONFIRMING, return_when=asyncio.FIRST_COMPLETED)
+            for second in range(CONFIRMING):
+                if done or not any(one.opening for one in self._neighbours):
+                    return
+                if not second:
+                    self._tell("waiting for confirmations", at_most_s=CONFIRMING)
+                done, _ = await asyncio.wait(ready, timeout=1, return_when=asyncio.FIRST_COMPLETED)
         finally:
             for one in ready:
                 one.cancel()

@@ -112,9 +112,9 @@ class Neighbour:
 
     @property
     def opening(self) -> bool:
-        """Whether a channel is being opened to the neighbour, or was, and it has not let us into it yet: its opening
-        may not be deep enough for the neighbour."""
-        return self._finding or (self.outgoing is not None and not self.outgoing.row.signature)
+        """Whether a channel is being opened, or was and the neighbour, which is there, does not let us into it: it may
+        want more blocks above the opening than we do."""
+        return self._finding or (self.refused and self.outgoing is not None and not self.outgoing.row.signature)
 
     @property
     def reached(self) -> Reached | None:
@@ -189,7 +189,11 @@ class Neighbour:
         Raises:
             PenstockError: why it was.
         """
-        link = await self._dial()
+        try:
+            link = await self._dial()
+        except PenstockError:
+            self.refused = False  # it may be gone
+            raise
         self._link, self._sent, self._entering = link, 0, False
         frames: asyncio.Queue[bytes | PenstockError] = asyncio.Queue()
 
@@ -203,7 +207,7 @@ class Neighbour:
         link.attach(take, frames.put_nowait)
         beside = Tasks()
         beside.start(self._ask())
-        beside.start(self._promise(link))
+        beside.start(self._promising(link, frames.put_nowait))
         try:
             while True:
                 frame = await frames.get()
@@ -287,6 +291,13 @@ class Neighbour:
         self.why = ""
         self._wake.set()
         self.tell("neighbour entered", channel=to_hex(out.params.id), free=out.free)
+
+    async def _promising(self, link: Link, fail: Callable[[PenstockError], None]) -> None:
+        """Promise until the journal does not take one: what it does not hold must not be sent over another link."""
+        try:
+            await self._promise(link)
+        except JournalError as error:
+            fail(error)
 
     async def _promise(self, link: Link) -> None:
         """Promise what is queued, one voucher at a time."""

@@ -140,6 +140,13 @@ class HubCar(CarActor):
             self.gone = True
         super()._cheat()
 
+    def died(self) -> None:
+        """Whoever has gone for good has driven off: nobody waits for its plug."""
+        super().died()
+        if self.gone:
+            for outlet in self.world.site.outlets.values():
+                outlet.unplug(self)
+
     async def _leave(self, life: Life, journal: MemoryJournal) -> None:
         """End what was left unfinished, and let the hubs settle, before the channels are closed."""
         if not self.cheat and any(self._locks(journal)):
