@@ -173,7 +173,6 @@ class Neighbour:
                     if self.why != error.line():
                         self.why = error.line()
                         self.tell("neighbour not reached", error=self.why)
-                self.ready.clear()
                 if asyncio.get_running_loop().time() - began > STEADY:
                     pause = WAITS[0]
                 await asyncio.sleep(pause)
@@ -220,6 +219,7 @@ class Neighbour:
             raise
         finally:
             self._link = None
+            self.ready.clear()
             await beside.cancel()
             link.close("done")
 
