@@ -26,7 +26,7 @@ FEES = {1: 8_000, 2: 16_800, 3: 24_800}  # parts of ticks alone: 1, 2, 3 hubs at
 
 @pytest.fixture(scope="module")
 def devnet(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, Any]]:
-    """Not that of other tests: they let hours pass there, and a hub whose clock is behind the ledger's lends nothing."""
+    """Not that of other tests: they let hours pass there, and a hub with a clock behind the ledger's lends nothing."""
     process = Process(tmp_path_factory.mktemp("devnet"), "devnet", "--port", "0", "--accounts", "60", "--json")
     try:
         yield process.line()
