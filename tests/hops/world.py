@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, suppress
 from functools import partial
@@ -34,6 +35,7 @@ from penstock.storage.sqlite import SqliteJournal
 from penstock.transports.tls import Server, connect, serve
 
 HOST = "127.0.0.1"
+PATIENCE = float(os.environ.get("PATIENCE", 20))  # seconds; less where it is a bug that is waited for
 HUB = dev_key(3)
 PERIOD, DELTA, LIFE = 600, 1_200, 3_000  # seconds
 LEND, DEPOSIT = 1_000_000, 1_000_000  # token units
@@ -292,7 +294,7 @@ class HopWorld:
         return await connect(HOST, self._at[name], key)
 
 
-async def until(holds: Callable[[], object], seconds: float = 20.0) -> None:
+async def until(holds: Callable[[], object], seconds: float = PATIENCE) -> None:
     """Wait until something holds."""
     async with asyncio.timeout(seconds):
         while not holds():  # noqa: ASYNC110 - what holds is many a thing, none of which tells of itself
