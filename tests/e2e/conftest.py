@@ -9,7 +9,7 @@ import pytest
 
 from .world import Process, World
 
-_accounts = itertools.count(0, 6)
+_accounts = itertools.count(0, 2)
 
 
 @pytest.fixture(scope="session")
