@@ -6,8 +6,9 @@ Each attack answers to a rule of the design; its number stands beside it.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from copy import copy
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import pytest
@@ -17,7 +18,7 @@ from penstock.core.channel import Lock, Voucher
 from penstock.core.codec import encode
 from penstock.core.errors import BadTerms, PeerRefused
 from penstock.core.hops import Incoming, Outgoing, filing_of
-from penstock.core.messages import Add, Hop, Promise, Settle, Taken, Told
+from penstock.core.messages import Add, Enter, Entered, Hop, Message, Promise, Settle, Taken, Told
 from penstock.core.ports import Filing
 from penstock.core.ticks import TickChain
 from penstock.node import book, relay
@@ -336,3 +337,93 @@ async def test_a_hub_lends_to_nobody_who_could_hold_it_for_longer_than_it_says(w
     world.onward.outgoing = None
     with pytest.raises(BadTerms, match="may hold our deposit"):
         await world.hub._channel("payee", msgspec.structs.replace(reached, min_period=PERIOD + 1))
+
+
+class Late(NamedTuple):
+    """A payee that was done with a lock at nothing, kept its release, and closed with the voucher from before."""
+
+    number: int
+    chain: TickChain
+    old: Incoming
+    release: Taken
+    send: Callable[[Message], None]
+
+
+async def late(world: HopWorld, shown: int) -> Late:
+    """`shown`: how many ticks it proves in the close."""
+    chain = world.chain()
+    number = await world.placed(chain)
+    kept: list[tuple[Any, Promise]] = []
+    old = copy(world.payee.incoming)
+    old.locks = dict(old.locks)
+
+    async def in_silence(payer: Any, promise: Promise) -> None:
+        kept.append((payer, promise))
+
+    world.payee.incomings.promise = in_silence  # type: ignore[method-assign]
+    await world.payee.done(number, 0, b"", 0)
+    await until(lambda: kept)
+    payer, promise = kept[0]
+    await world.ledger.close(SUPPLIER, world.out_params, proving(old, number, shown, chain))
+    return Late(number, chain, old, world.payee.incoming.take(promise, 2**40).answer, payer.send)
+
+
+@pytest.mark.parametrize("shown", [0, TICKS - 1])
+async def test_a_release_that_comes_when_the_ledger_takes_it_no_more_lets_nobody_off(
+    world: HopWorld, shown: int
+) -> None:
+    """Rule 9: the old voucher is what the ledger pays then, whatever was released since."""
+    thief = await late(world, shown)
+    await world.look()
+    await world.wait((await world.ledger.channel(world.out_params)).closes_at - await world.ledger.now() + 30)
+    await world.look()
+    thief.send(thief.release)
+    await until(lambda: world.told.named("release not counted") or thief.number in world.listener.gone)
+    assert world.held(thief.number).done is None, "the hub let its payer off"
+    await world.ledger.prove(SUPPLIER, world.out_params, True, proving(thief.old, thief.number, TICKS, thief.chain))
+    await world.look()
+    assert await gains_of_hub(world) >= TICKS * FEE
+
+
+async def test_a_release_that_a_restarted_hub_is_given_at_once_lets_nobody_off(world: HopWorld) -> None:
+    """Rule 9: what was seen before the restart says nothing, and the challenge went by meanwhile."""
+    thief, params = await late(world, TICKS - 1), world.out_params
+    await world.stop_hub()
+    await world.wait(PERIOD + 100)
+
+    async def enter(payer: Any, _peer: bytes, _message: Enter) -> None:
+        payer.send(Entered(params.id, thief.release.nonce))
+        payer.send(thief.release)
+
+    world.payee.incomings.enter = enter  # type: ignore[method-assign]
+    await world.start_hub()
+    await until(lambda: world.told.named("release not counted") or thief.number in world.listener.gone)
+    assert world.held(thief.number).done is None, "the hub let its payer off"
+    await world.look()
+    assert await gains_of_hub(world) >= (TICKS - 1) * FEE
+
+
+async def test_a_release_counts_once_the_ledger_is_seen_again(world: HopWorld) -> None:
+    """Rule 12: a hub that has not seen the ledger for half a challenge cannot know whether a release still binds."""
+    number = await world.placed(world.chain())
+    world.hub_clock.offset += PERIOD // 2 + 60
+    assert not world.onward._answerable
+    await world.payee.done(number, 0, b"", 0)
+    await until(lambda: world.told.named("release not counted"))
+    assert world.held(number).done is None
+    await world.look()
+    await until(lambda: number in world.listener.gone)
+
+
+async def test_a_lock_is_not_settled_before_its_payee_is_done_with_it(world: HopWorld) -> None:
+    """Rule 8: who pays a small lock in full and takes it away would leave the hub with the one that it paid for, which
+    that one's payee then has to claim on the ledger, and everybody's channel is closed."""
+    chain = world.chain()
+    number = await world.placed(chain)
+    out = world.payer.outgoing
+    assert out is not None
+    out.settle(number, out.locks[number].lock.value)
+    world.payer._wake.set()
+    await until(lambda: not world.payer.ready.is_set())
+    assert "before its payee was done with it" in world.payer.why
+    assert number in world.hub.incomings.channels[world.in_params.id].locks

@@ -357,9 +357,10 @@ class Incoming:
                     rows.append((place, encode(locks[number])))
                 case Settle(number=number, total=total):
                     settled = self._known(locks, number)
-                    least = settled.lock.value if settled.done is None else settled.done
-                    if not least <= total <= settled.lock.value:
-                        raise BadVoucher(f"lock {number} is settled at {total}, not {least}")
+                    if settled.done is None:  # at whatever sum: a hub still owes the lock that this one pays for
+                        raise BadVoucher(f"lock {number} is settled before its payee was done with it")
+                    if not settled.done <= total <= settled.lock.value:
+                        raise BadVoucher(f"lock {number} is settled at {total}, not {settled.done}")
                     amount += total
                     del locks[number]
                     rows.append((place, None))

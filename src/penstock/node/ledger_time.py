@@ -46,4 +46,8 @@ class LedgerTime:
 
     def fresh(self, seconds: int) -> bool:
         """Whether the ledger was seen within so many seconds."""
-        return self.seen is not None and abs(self._clock() - self.seen) <= seconds * 1000
+        return self.near(self.seen, seconds)
+
+    def near(self, then: Instant | None, seconds: int) -> bool:
+        """Whether that was within so many seconds, by our clock; what never was, was not."""
+        return then is not None and abs(self._clock() - then) <= seconds * 1000

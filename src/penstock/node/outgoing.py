@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from typing import Protocol
 
 import msgspec
@@ -38,6 +39,7 @@ from penstock.core.messages import (
     Told,
 )
 from penstock.core.ports import Journal, Ledger, Link
+from penstock.core.units import Instant
 from penstock.node import book, onward
 from penstock.node.book import ChannelRow
 from penstock.node.ledger_time import LedgerTime
@@ -104,6 +106,7 @@ class Neighbour:
         self.closing = False  # the ledger has the channel in its challenge, or has ended it
         self.refused = False  # the neighbour did not let us into our channel when we asked last
         self.missing = False  # the ledger does not have it: a reorganisation took its opening out
+        self._open: Instant | None = None  # when, by our clock, the ledger was last seen to have it open
         self._entering = False  # we have asked to be let in over this link
         self._finding = False  # a channel to the neighbour is looked for, or opened
         self._wake = asyncio.Event()
@@ -124,6 +127,7 @@ class Neighbour:
     def take_up(self, row: ChannelRow) -> Outgoing:
         """Our books of a channel, from the journal."""
         self.outgoing = Outgoing(row.params, row.deposit, self.key, *book.hops_out(self.journal, row.params.id))
+        self._open = None
         return self.outgoing
 
     # ---- what we promise
@@ -274,6 +278,9 @@ class Neighbour:
             if self.outgoing is None or row.params.id != self.outgoing.params.id:
                 self.take_up(row)
         assert self.outgoing is not None
+        if not self._answerable:
+            with suppress(LedgerError):
+                await self.look()
         link.send(encode(Enter(self.outgoing.params)))
 
     def _entered(self, message: Entered) -> None:
@@ -316,8 +323,19 @@ class Neighbour:
                 self._sent = promise.voucher.nonce
                 link.send(encode(promise))
 
+    @property
+    def _answerable(self) -> bool:
+        """Whether a release would still bind the payee on the ledger, whatever it files there from now on or has filed
+        since we looked: half a challenge is left to show it in. Only who owes somebody the same lock has to ask."""
+        if self._time is None:
+            return True
+        return self.outgoing is not None and self._time.near(self._open, self.outgoing.params.period // 2)
+
     async def _taken(self, message: Taken) -> None:
         out = self._out(message.channel)
+        if not self._answerable:  # the locks may be paid all the same; `look` asks for it again where they cannot be
+            self.tell("release not counted", channel=to_hex(message.channel), nonce=message.nonce)
+            return
         rows, changes = out.taken(message)
         if rows:
             await durable(self.journal, rows)
@@ -374,9 +392,16 @@ class Neighbour:
             return
         await self._time.look()
         ledger = await self._ledger()
-        state = await ledger.channel(out.params)
+        seen, state = self._time.seen, await ledger.channel(out.params)
+        if out is not self.outgoing:
+            return  # there is another channel by now
         was, self.closing = self.closing, state.status in ("closing", "settled")
         self.missing = state.status == "absent"
+        again = not self._answerable
+        self._open = seen if state.status == "open" else None
+        if again and self._answerable:
+            self._sent = 0  # a release that did not count is asked for again
+            self._wake.set()
         if self.closing:
             if not was:
                 self.tell("channel onward closing", channel=to_hex(out.params.id), locks=len(out.all))

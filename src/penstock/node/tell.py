@@ -54,6 +54,7 @@ LEVELS: dict[str, str] = {
     "not proven": "warning",
     "clock is behind": "error",
     "held to its release": "warning",
+    "release not counted": "warning",
     "leaning on an old view": "warning",
     "channel onward closing": "warning",
     "channel onward unknown": "error",
