@@ -44,7 +44,7 @@ if TYPE_CHECKING:
 PERIOD, LIFE, DELTA, MARGIN, LINGER = 120, 300, 240, 80, 30  # seconds
 LEND = 1_000_000  # token units
 FEES = Fees(fee_ppm=10_000, holding_ppm=100, delta=DELTA, share=90)
-TAKEN = b"[23,"  # where every `Taken` begins
+TAKEN, REACH = b"[23,", b"[19,"  # where every `Taken` and `Reach` begins
 TERMS = Terms(min_period=60, margin=MARGIN)
 
 
@@ -147,6 +147,8 @@ class PayeeActor(HopActor):
         self.visits = Visits()
         self.old: dict[bytes, list[Incoming]] = {}  # what a thief kept, by channel
         self._worth: dict[bytes, int] = {}  # by root: what it could prove, durably, and was not given back
+        self.lingers = Random(f"late {world.seed} {name}").random() < 0.5  # noqa: S311 - if it cheats by silence
+        self._kept: list[Callable[[], None]] = []  # releases that it holds back
         self.site: Site
 
     async def _live(self, life: Life, journal: MemoryJournal) -> None:
@@ -166,7 +168,7 @@ class PayeeActor(HopActor):
 
     def on_link(self, link: Link) -> None:
         if self.cheat == "silent":
-            self._mute(link)
+            (self._hold_back if self.lingers else self._mute)(link)
         self.visits.add(Visit(self, link))
 
     def _mute(self, link: Link) -> None:
@@ -178,6 +180,28 @@ class PayeeActor(HopActor):
                 whole(frame)
 
         link.send = some  # type: ignore[method-assign]
+
+    def _hold_back(self, link: Link) -> None:
+        """Keep what would release a lock, and rob while it is kept; meanwhile give no reason for another channel."""
+        whole = link.send
+
+        def some(frame: bytes) -> None:
+            if self._kept and frame.startswith(REACH):
+                return
+            if not frame.startswith(TAKEN) or any(one.locks for one in self.incomings.channels.values()):
+                whole(frame)
+                return
+            if not self._kept:
+                self.life.spawn(self._rob_and_release())
+            self._kept.append(partial(whole, frame))
+
+        link.send = some  # type: ignore[method-assign]
+
+    async def _rob_and_release(self) -> None:
+        await self.rob()
+        await asyncio.sleep(PERIOD + 60)  # the ledger takes no release any more
+        while self._kept:
+            self._kept.pop()()
 
     def pole_for(self, asked: Asked) -> Any:
         raise PeerRefused("nothing is sold here")
@@ -251,7 +275,7 @@ class PayeeActor(HopActor):
         found = self.find(root)
         if found is not None:
             incoming, number, held = found
-            less = min(less, held.worth)
+            less = held.worth if self.cheat == "silent" and self.lingers else min(less, held.worth)
             self._worth[root] = self._worth.get(root, 0) - less
             await self.incomings.keep(incoming, number, incoming.done(number, held.worth - less))
 
