@@ -75,7 +75,7 @@ def copy(to: Path) -> Path:
     for name in NEEDED:
         source = ROOT / name
         if source.is_dir():
-            shutil.copytree(source, to / name, ignore=shutil.ignore_patterns("__pycache__"))
+            shutil.copytree(source, to / name)  # with what is compiled: a patched file is newer than that
         else:
             shutil.copy2(source, to / name)
     return to
@@ -97,7 +97,8 @@ def apply(patch: Path, tree: Path) -> None:
 def judge(tree: Path, ids: Sequence[str]) -> Verdict:
     """Run these tests in the copy, with its own sources."""
     report = tree / "report.xml"
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--junit-xml={report}", *ids]
+    plugins = ("-p", "pytest_asyncio.plugin", "-p", "no:cacheprovider")  # loading the others takes longer than a test
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, f"--junit-xml={report}", *ids]
     done = subprocess.run(
         command, cwd=tree, env=environment(tree), capture_output=True, text=True, timeout=LONGEST, check=False
     )
@@ -117,4 +118,10 @@ def environment(tree: Path) -> dict[str, str]:
     """An environment in which `penstock` is the copy's, whatever is installed, and coverage is not measured."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith(("PYTEST_", "COV_", "COVERAGE_"))}
     path = str(tree / "src") + os.pathsep + str(tree)
-    return {**kept, "PYTHONPATH": path, "PYTHONDONTWRITEBYTECODE": "1", "PATIENCE": PATIENCE}
+    return {
+        **kept,
+        "PYTHONPATH": path,
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+        "PATIENCE": PATIENCE,
+    }
