@@ -485,6 +485,7 @@ def test_a_change_to_a_lock_at_another_sum_is_refused(change: Change, locks: tup
 
 @pytest.mark.parametrize("total", [5 * TICK, lock().value])
 def test_a_lock_that_is_not_done_is_not_settled_at_any_sum(total: int) -> None:
+    """Rule 8: a hub still owes the lock that it pays for."""
     pair = Pair()
     number = pair.proven(5)
     with pytest.raises(BadVoucher, match="before its payee was done"):

@@ -51,12 +51,12 @@ def test_rule_7_no_lock_is_taken_beyond_the_deposit(ticks: int) -> None:
 
 
 def test_rule_8_a_lock_is_not_settled_below_what_its_payee_said() -> None:
-    """Rule 8: a lock is there until it is used up, expired or released. Before its payee is done it goes at its whole
-    value, and then at what it said.
+    """Rule 8: a lock is there until it is used up, expired or released. Before its payee is done it stays, and then it
+    goes at what its payee said.
     """
     made = locked()
-    for total in (0, 70, LOCK.value - 1):
-        with pytest.raises(BadVoucher, match="settled at"):
+    for total in (0, 70, LOCK.value - 1, LOCK.value):
+        with pytest.raises(BadVoucher, match="before its payee was done"):
             made.take(promise(made, [Settle(1, total)], total, []), EXPIRY)
     made.prove(1, 7, CHAIN.preimage(7))
     made.done(1, 70)

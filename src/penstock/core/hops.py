@@ -114,6 +114,11 @@ class InLock(msgspec.Struct, frozen=True):
         return Told(place.channel, place.number, False, 0, b"", 0, "") if self.placed else None
 
 
+def rests_of(locks: dict[int, OutLock]) -> int:
+    """What the ends of these locks may still ask for, beside what is locked (token units)."""
+    return sum(held.lock.tick_value for held in locks.values() if not held.asked)
+
+
 def lock_key(prefix: bytes, place: Place) -> bytes:
     """The key of a lock's row."""
     return prefix + place.channel + place.number.to_bytes(8, "big")
@@ -138,8 +143,7 @@ class Outgoing:
     @property
     def free(self) -> int:
         """What can still be locked (token units). Each lock keeps the rest of a tick free: its end may ask for it."""
-        voucher = self.row.voucher
-        rests = sum(held.lock.tick_value for held in self.locks.values() if not held.asked)
+        voucher, rests = self.row.voucher, rests_of(self.locks)
         return max(0, min(self.deposit, MAX_AMOUNT) - voucher.amount - voucher.locked - self._reserved - rests)
 
     def lent(self, channel: bytes) -> int:

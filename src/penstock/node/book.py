@@ -25,6 +25,7 @@ from penstock.core.hops import (
     decode_in_lock,
     decode_out,
     decode_out_lock,
+    rests_of,
 )
 from penstock.core.hops import filing_of as hop_filing
 from penstock.core.identity import Address, Key, to_hex
@@ -335,10 +336,12 @@ def _proven(journal: Rowed, held: InLock) -> InLock:
 
 
 def promised_in(journal: Rowed, channel: bytes) -> Amount:
-    """All that we have promised in a channel that we pay through, locks included (token units)."""
-    paid = paid_of(journal, channel)
-    voucher = paid.note.voucher if paid else hops_out(journal, channel)[0].voucher
-    return Amount(voucher.amount + voucher.locked)
+    """All that we have promised in a channel that we pay through, with locks and what their ends may ask for (token
+    units)."""
+    if (paid := paid_of(journal, channel)) is not None:
+        return Amount(paid.note.voucher.amount + paid.note.voucher.locked)
+    out, locks = hops_out(journal, channel)
+    return Amount(out.voucher.amount + out.voucher.locked + rests_of(locks))
 
 
 def last_note(journal: Rowed, row: ChannelRow, back: bool = False) -> VoucherNote | None:
