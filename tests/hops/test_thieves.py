@@ -404,7 +404,7 @@ async def test_a_release_that_a_restarted_hub_is_given_at_once_lets_nobody_off(w
 
 
 async def test_a_release_counts_once_the_ledger_is_seen_again(world: HopWorld) -> None:
-    """Rule 9, and Rule 12: who has not seen the ledger for half a challenge does not know what a release still binds."""
+    """Rule 9 and Rule 12: who did not see the ledger for half a challenge does not know what a release still binds."""
     number = await world.placed(world.chain())
     world.hub_clock.offset += PERIOD // 2 + 60
     assert not world.onward._answerable
