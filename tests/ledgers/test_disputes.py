@@ -366,7 +366,7 @@ async def test_what_no_transaction_could_walk_at_once_is_proven_in_two(
             else:
                 assert [one.what for one in await ledger.file(SUPPLIER, at.params, best)] == ["file", *["prove"] * 5]
             assert (await at.filed()).amount == 1_000 + 100 * (10 + 4 + 5 + 9)
-            assert [ticks.count for ticks in await ledger.proven(at.params)][-2:] == [10, 9]
+            assert sorted(ticks.count for ticks in await ledger.proven(at.params))[-2:] == [9, 10]
             assert await ledger.prove(WATCHER, at.params, True, best) == []
 
 
